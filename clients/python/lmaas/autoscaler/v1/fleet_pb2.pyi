@@ -1,0 +1,80 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from lmaas.common.v1 import rules_pb2 as _rules_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODE_UNSPECIFIED: _ClassVar[Mode]
+    MODE_ADVISORY: _ClassVar[Mode]
+    MODE_ACTIVE: _ClassVar[Mode]
+MODE_UNSPECIFIED: Mode
+MODE_ADVISORY: Mode
+MODE_ACTIVE: Mode
+
+class Bounds(_message.Message):
+    __slots__ = ("model", "instances_min", "instances_max")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_MIN_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_MAX_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    instances_min: int
+    instances_max: int
+    def __init__(self, model: _Optional[str] = ..., instances_min: _Optional[int] = ..., instances_max: _Optional[int] = ...) -> None: ...
+
+class ScalingDecision(_message.Message):
+    __slots__ = ("decision_id", "model", "decision_time", "instances_before", "instances_wanted", "instances_after", "policy", "inputs", "reason", "mode")
+    class InputsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DECISION_TIME_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_WANTED_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_AFTER_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    model: str
+    decision_time: _timestamp_pb2.Timestamp
+    instances_before: int
+    instances_wanted: int
+    instances_after: int
+    policy: str
+    inputs: _containers.ScalarMap[str, float]
+    reason: str
+    mode: Mode
+    def __init__(self, decision_id: _Optional[str] = ..., model: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., instances_before: _Optional[int] = ..., instances_wanted: _Optional[int] = ..., instances_after: _Optional[int] = ..., policy: _Optional[str] = ..., inputs: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
+
+class ModelFleet(_message.Message):
+    __slots__ = ("model", "bounds", "instances_wanted", "ready_count", "starting_count", "draining_count", "last_decision_id")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_WANTED_FIELD_NUMBER: _ClassVar[int]
+    READY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STARTING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LAST_DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    bounds: Bounds
+    instances_wanted: int
+    ready_count: int
+    starting_count: int
+    draining_count: int
+    last_decision_id: str
+    def __init__(self, model: _Optional[str] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., instances_wanted: _Optional[int] = ..., ready_count: _Optional[int] = ..., starting_count: _Optional[int] = ..., draining_count: _Optional[int] = ..., last_decision_id: _Optional[str] = ...) -> None: ...

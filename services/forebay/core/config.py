@@ -1,0 +1,54 @@
+"""Strict configuration: a mapping becomes a frozen dataclass, and an unknown key fails with a suggestion."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, cast
+
+from forebay.core.errors import ConfigError
+
+
+def from_mapping[T](cls: type[T], values: Mapping[str, object], section: str) -> T:
+    """Builds the dataclass `cls` from the keys of one TOML section; missing keys take the defaults.
+
+    Raises ConfigError for an unknown key (naming the nearest one), a wrong type, or a value that `__post_init__` refuses.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(cast(Any, cls))}
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"unknown key {key!r} in [{section}]{_suggestion(key, fields)}")
+    converted = {key: _convert(value, fields[key], f"{section}.{key}") for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except ValueError as error:
+        raise ConfigError(f"[{section}]: {error}") from error
+
+
+def _suggestion(key: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known)) or 'none'}"
+
+
+def _convert(value: object, hint: Any, where: str) -> object:
+    origin = typing.get_origin(hint)
+    if origin is tuple and isinstance(value, list):
+        item = typing.get_args(hint)[0]
+        return tuple(_convert(entry, item, where) for entry in value)
+    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        return _checked(value, dict, where)
+    if origin in (typing.Union, types.UnionType):
+        return value
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_mapping(cast("type[object]", hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return _checked(value, hint, where)
+
+
+def _checked(value: object, kind: type, where: str) -> object:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{where} must be {kind.__name__}, not {type(value).__name__} ({value!r})")
+    return value

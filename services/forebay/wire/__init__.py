@@ -1,0 +1,1 @@
+"""Everything that knows gRPC and no service: conversion, errors, interceptors, channels and servers."""
