@@ -5,15 +5,17 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from forebay.core.errors import ConfigError
 
+T = TypeVar("T")
 
-def from_mapping[T](cls: type[T], values: Mapping[str, object], section: str) -> T:
+
+def from_mapping(cls: type[T], values: Mapping[str, object], section: str) -> T:
     """Builds the dataclass `cls` from the keys of one TOML section; missing keys take the defaults.
 
-    Raises ConfigError for an unknown key (naming the nearest one), a wrong type, or a value that `__post_init__` refuses.
+    Raises ConfigError for an unknown key (naming the nearest one), a wrong type, or a value that the class refuses.
     """
     hints = typing.get_type_hints(cls)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(cast(Any, cls))}

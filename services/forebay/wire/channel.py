@@ -1,0 +1,43 @@
+"""Client channels: keep-alive, bounded messages, retries of calls that may be repeated."""
+
+import json
+
+import grpc
+
+from forebay.wire.errors import DOMAIN
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+_RETRY = {
+    "maxAttempts": 3,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_SERVICE_CONFIG = {
+    # Every write carries an id that makes it safe to repeat, so one policy serves all methods of our services.
+    "methodConfig": [
+        {"name": [{"service": f"lmaas.{part}.v1.{part.capitalize()}Service"}], "retryPolicy": _RETRY}
+        for part in ("predictor", "scheduler", "autoscaler", "metrics")
+    ]
+}
+
+OPTIONS = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.primary_user_agent", DOMAIN),
+    ("grpc.enable_retries", 1),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+]
+
+
+def connect(address: str) -> grpc.aio.Channel:
+    """A channel to host:port; it connects lazily and reconnects by itself. The caller closes it."""
+    return grpc.aio.insecure_channel(address, options=OPTIONS)

@@ -1,0 +1,102 @@
+"""Checks messages against the rules that stand beside their fields in the contract."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+from google.protobuf import duration_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from lmaas.common.v1 import rules_pb2
+
+from forebay.core.errors import InvalidArgument
+
+
+def check(message: Message) -> None:
+    """Raises InvalidArgument with one violation for each broken rule in the message or the messages inside it."""
+    violations = dict(violations_of(message))
+    if violations:
+        field, text = next(iter(violations.items()))
+        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        raise InvalidArgument(f"{field} {text}{more}", violations=violations)
+
+
+def violations_of(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Pairs of field path and what is wrong with the field; empty for a message that keeps every rule."""
+    for field, rules in _rules(message.DESCRIPTOR.full_name, message):
+        text = _broken(message, field, rules)
+        if text:
+            yield prefix + field.name, text
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            yield from _inside(field, value, prefix + field.name)
+
+
+def _inside(field: FieldDescriptor, value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if field.is_repeated:
+        for index, item in enumerate(value):
+            yield from violations_of(item, f"{path}[{index}].")
+    else:
+        yield from violations_of(value, f"{path}.")
+
+
+_CACHE: dict[str, list[tuple[FieldDescriptor, rules_pb2.Rules]]] = {}
+
+
+def _rules(name: str, message: Message) -> list[tuple[FieldDescriptor, rules_pb2.Rules]]:
+    known = _CACHE.get(name)
+    if known is None:
+        extension = cast(Any, rules_pb2.rules)
+        options = ((field, field.GetOptions()) for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields))
+        known = [(field, of.Extensions[extension]) for field, of in options if of.HasExtension(extension)]
+        _CACHE[name] = known
+    return known
+
+
+def _broken(message: Message, field: FieldDescriptor, rules: rules_pb2.Rules) -> str:
+    value = getattr(message, field.name)
+    if field.is_repeated:
+        return _broken_size(len(value), "items", rules.required, rules.max_items)
+    if field.message_type is not None:
+        return _broken_message(message, field, value, rules)
+    if isinstance(value, str | bytes):
+        length = len(value) if isinstance(value, bytes) else len(value.encode())
+        return _broken_size(length, "bytes", rules.required, rules.max_len)
+    if field.enum_type is not None:
+        return _broken_enum(field, value, rules)
+    return _broken_range(value, rules)
+
+
+def _broken_message(message: Message, field: FieldDescriptor, value: Any, rules: rules_pb2.Rules) -> str:
+    if not message.HasField(field.name):
+        return "must be set" if rules.required else ""
+    if isinstance(value, duration_pb2.Duration):
+        return _broken_range(value.seconds + value.nanos / 1e9, rules)
+    return ""
+
+
+def _broken_size(size: int, unit: str, required: bool, most: int) -> str:
+    if required and size == 0:
+        return "must not be empty"
+    if most and size > most:
+        return f"has {size} {unit}; at most {most} are allowed"
+    return ""
+
+
+def _broken_enum(field: FieldDescriptor, value: int, rules: rules_pb2.Rules) -> str:
+    assert field.enum_type is not None
+    if rules.required and value == 0:
+        return f"must be set to a {field.enum_type.name}"
+    if value not in field.enum_type.values_by_number:
+        return f"has the unknown value {value}"
+    return ""
+
+
+def _broken_range(value: float, rules: rules_pb2.Rules) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return "must be a number"
+    if rules.HasField("gte") and value < rules.gte:
+        return f"is {value:g}; it must be at least {rules.gte:g}"
+    if rules.HasField("lte") and value > rules.lte:
+        return f"is {value:g}; it must be at most {rules.lte:g}"
+    return ""
