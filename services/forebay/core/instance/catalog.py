@@ -3,16 +3,17 @@
 GPU constants are least-squares fits on public kernel measurements: linear layers of A100 and H100 from
 https://github.com/microsoft/vidur; GEMM, attention and all-reduce tables of A100, H100, H200 and L40S from
 https://github.com/ai-dynamo/aiconfigurator; the RTX cards from the layer profiles of
-https://github.com/casys-kaist/LLMServingSim. L4 and A10G are data sheets times the efficiency of a relative and are
-marked uncalibrated. Model shapes are those of the models' public configuration files.
+https://github.com/casys-kaist/LLMServingSim. L4 and A10G are data sheets times the efficiency of a relative
+and are marked uncalibrated. Model shapes are those of the models' public configuration files.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import floor, sqrt
+from math import floor, pow, sqrt
 from typing import TypeVar
 
-from forebay.core.instance.profile import PAIR_SHIFT, PS, EngineProfile
+from forebay.core.instance.profile import PAIR_SHIFT, EngineProfile
+from forebay.core.units import PS_PER_S
 
 T = TypeVar("T")
 
@@ -35,9 +36,10 @@ class AllReduce:
 class Gpu:
     """One accelerator: data sheet, and the efficiencies and constants fitted to it for all models alike.
 
-    `corner` is the sharpness of the change from memory-bound to compute-bound; `layer_s` and `activation_passes`
-    cover a layer's small kernels; `decode_*` and `prefill_*` its attention; `tile_tokens` are the extra tokens a
-    query row pays for masked tiles; `step_s` is the engine's host time in an iteration.
+    `corner` is the sharpness of the change from memory-bound to compute-bound; `layer_s` and
+    `activation_passes` cover a layer's small kernels; `decode_*` and `prefill_*` its attention; `tile_tokens`
+    are the extra tokens a query row pays for masked tiles; `step_s` is the engine's host time in an
+    iteration.
     """
 
     status: str
@@ -280,9 +282,9 @@ def compute_profile(
 ) -> EngineProfile:
     """The profile of a known GPU and model at tensor parallelism `tp`, bf16.
 
-    `kv_tokens` overrides the capacity rule with the engine's own figure (do so where there is one), `step_s` the
-    host time of an iteration. Raises ValueError for unknown names, for a `tp` that does not divide the heads or has
-    no all-reduce figure on this GPU, and where the weights leave no room for a KV block.
+    `kv_tokens` overrides the capacity rule with the engine's own figure (do so where there is one), `step_s`
+    the host time of an iteration. Raises ValueError for unknown names, for a `tp` that does not divide the
+    heads or has no all-reduce figure on this GPU, and where the weights leave no room for a KV block.
     """
     gpu = _known(GPUS, gpu_name, "GPU")
     shape = _known(MODELS, model_name, "model")
@@ -336,7 +338,7 @@ class _Rank:
         params = shape.layer_params / self.tp
         memory_s = WEIGHT_BYTES * params / (gpu.bytes_per_s * gpu.bandwidth_share)
         compute_s = 2 * params * tokens / (gpu.flops * gpu.flops_share)
-        corner_s: float = (memory_s**gpu.corner + compute_s**gpu.corner) ** (1 / gpu.corner)
+        corner_s = pow(pow(memory_s, gpu.corner) + pow(compute_s, gpu.corner), 1 / gpu.corner)
         small_s = gpu.layer_s + gpu.activation_passes * tokens * shape.hidden * 2 / gpu.bytes_per_s
         return shape.layers * (corner_s + small_s)
 
@@ -376,8 +378,8 @@ def _check_parallelism(gpu: Gpu, shape: ModelShape, tp: int, gpu_name: str, mode
 
 
 def _ps(seconds: float) -> int:
-    return round(PS * seconds)
+    return round(PS_PER_S * seconds)
 
 
 def _fixed(seconds: float) -> int:
-    return round(PS * seconds * 2**PAIR_SHIFT)
+    return round(PS_PER_S * seconds * (1 << PAIR_SHIFT))

@@ -1,21 +1,19 @@
 """The integers that say how long one iteration of one engine takes, in picoseconds.
 
-In a batch with B decoding sequences whose caches hold K tokens in all, and prefill chunks of c tokens computed
-after k cached ones, P being the sum of c and T = P + B, one iteration takes
+In a batch with B decoding sequences whose caches hold K tokens in all, and prefill chunks of c tokens
+computed after k cached ones, P being the sum of c and T = P + B, one iteration takes
 
     dt = F[T] + CB*B + BETA*K + (P > 0 ? PRE0 + GAMMA * sum(c*(k + (c+1)/2 + delta)) : 0)
 
-Roofline with a smooth corner for the linear layers, affine attention terms; see docs on the engine model. GAMMA and
+Roofline with a smooth corner for the linear layers, affine attention terms. GAMMA and
 GAMMA*delta are fixed-point integers (2**-10 ps), so that a run has no float at all.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
-PS = 10**12
-US = 10**6
-NS = 10**3
 PAIR_SHIFT = 10
 STRETCH_ITERATIONS_MAX = 65_536
 
@@ -24,7 +22,7 @@ _HALF = 1 << (PAIR_SHIFT - 1)
 
 @dataclass(frozen=True, slots=True)
 class PrefillChunk:
-    """`tokens` prompt tokens computed in one iteration after `cached_tokens` tokens that are in the cache already."""
+    """`tokens` prompt tokens computed in one iteration, after `cached_tokens` that are in the cache."""
 
     tokens: int
     cached_tokens: int
@@ -34,11 +32,11 @@ class PrefillChunk:
 class EngineProfile:
     """Timing and memory of one (GPU, model, tensor parallelism), checked when made.
 
-    `iteration_ps[T]` is F[T] for T = 0..max_batch_tokens new tokens; `decode_ps` is CB, per decoding sequence;
-    `context_token_ps` is BETA, per token read from the cache by decodes; `prefill_ps` is PRE0, once in an iteration
-    with prefill; `half_pair_fixed` is GAMMA/2 and `prefill_token_fixed` GAMMA*delta, both in 2**-10 ps;
-    `frontend_ps` is what server and client add once to a request outside the iterations. `status` is "checked",
-    "kernel-level" or "uncalibrated": never show a figure of the last kind without the word.
+    `iteration_ps[T]` is F[T] for T = 0..max_batch_tokens new tokens; `decode_ps` is CB, per decoding
+    sequence; `context_token_ps` is BETA, per token read from the cache by decodes; `prefill_ps` is PRE0, once
+    in an iteration with prefill; `half_pair_fixed` is GAMMA/2 and `prefill_token_fixed` GAMMA*delta, both in
+    2**-10 ps; `frontend_ps` is what server and client add once to a request outside the iterations. `status`
+    is "checked", "kernel-level" or "uncalibrated": never show a figure of the last kind without the word.
 
     Raises ValueError naming the field that cannot be right.
     """
@@ -59,7 +57,13 @@ class EngineProfile:
     gpu_count: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("decode_ps", "context_token_ps", "prefill_ps", "half_pair_fixed", "prefill_token_fixed"):
+        for field in (
+            "decode_ps",
+            "context_token_ps",
+            "prefill_ps",
+            "half_pair_fixed",
+            "prefill_token_fixed",
+        ):
             self._need(getattr(self, field) >= 0, field, "must not be negative")
         self._need(self.frontend_ps >= 0, "frontend_ps", "must not be negative")
         self._need(self.block_size >= 1, "block_size", "must be at least 1")
@@ -70,10 +74,12 @@ class EngineProfile:
     def _check_table(self) -> None:
         table = self.iteration_ps
         self._need(len(table) > 1 and table[0] == 0, "iteration_ps", "must start with 0 for no tokens")
-        rising = all(a <= b for a, b in zip(table, table[1:], strict=False))
+        rising = all(a <= b for a, b in pairwise(table))
         self._need(rising and table[1] > 0, "iteration_ps", "must be positive and must not fall")
         self._need(
-            self.max_batch_tokens > self.max_seqs, "max_seqs", "must be below the token budget of an iteration"
+            self.max_batch_tokens > self.max_seqs,
+            "max_seqs",
+            "must be below the token budget of an iteration",
         )
         longest = self.context_token_ps * self.max_seqs * STRETCH_ITERATIONS_MAX**2 // 2
         self._need(longest < 2**63, "context_token_ps", "overflows 64 bits over the longest stretch")
@@ -118,12 +124,12 @@ class EngineProfile:
         if factor <= 0:
             raise ValueError(f"slow-down factor must be positive, got {factor}")
         ratio = Fraction(factor).limit_denominator(1000)
-        scaled = {field: _scale(getattr(self, field), ratio) for field in _DURATIONS}
-        return replace(self, iteration_ps=tuple(_scale(ps, ratio) for ps in self.iteration_ps), **scaled)
-
-
-_DURATIONS = ("decode_ps", "context_token_ps", "prefill_ps", "half_pair_fixed", "prefill_token_fixed")
-
-
-def _scale(value: int, ratio: Fraction) -> int:
-    return round(value * ratio)
+        return replace(
+            self,
+            iteration_ps=tuple(round(ps * ratio) for ps in self.iteration_ps),
+            decode_ps=round(self.decode_ps * ratio),
+            context_token_ps=round(self.context_token_ps * ratio),
+            prefill_ps=round(self.prefill_ps * ratio),
+            half_pair_fixed=round(self.half_pair_fixed * ratio),
+            prefill_token_fixed=round(self.prefill_token_fixed * ratio),
+        )

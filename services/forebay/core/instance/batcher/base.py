@@ -1,0 +1,83 @@
+"""The question that an engine asks before every iteration: who runs, who leaves, who enters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from forebay.core.instance.profile import EngineProfile
+from forebay.core.instance.sequence import EngineFlags
+
+
+class SequenceView(Protocol):
+    """One request as a batcher sees it; read only, and without the hidden length of its answer."""
+
+    @property
+    def request_id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens in the KV cache."""
+        ...
+
+    @property
+    def hit_tokens(self) -> int:
+        """Prefix tokens that need no computing at admission."""
+        ...
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens that the cache must hold before the next one is sampled."""
+        ...
+
+    @property
+    def tokens_max(self) -> int:
+        """Prompt and longest possible answer."""
+        ...
+
+    @property
+    def decoding(self) -> bool:
+        """Whether its prefill is done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """An instance between two iterations: `running` in admission order, `waiting` first come first."""
+
+    running: Sequence[SequenceView]
+    waiting: Sequence[SequenceView]
+    free_blocks: int
+    profile: EngineProfile
+    flags: EngineFlags
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """`tokens` prompt tokens of one request are computed in the iteration."""
+
+    request_id: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """One iteration: who decodes a token, which chunks are computed, who was evicted and who enters.
+
+    `preempted` lists victims in the order of eviction (each goes to the front of the queue), `admitted` the
+    heads of the queue in order; each of them has a chunk.
+    """
+
+    decodes: tuple[str, ...]
+    chunks: tuple[ChunkPlan, ...]
+    preempted: tuple[str, ...] = ()
+    admitted: tuple[str, ...] = ()
+
+
+class Batcher(Protocol):
+    """Plans one iteration: a pure function of the view, within its blocks, seats and budget."""
+
+    def plan(self, view: BatchView) -> BatchPlan:
+        """The next iteration of the engine that looks like `view`."""
+        ...

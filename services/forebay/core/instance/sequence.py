@@ -1,0 +1,108 @@
+"""What an instance is asked to do, how it may be configured, and what it says while it does it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One request with its hidden truth, `output_tokens`: how many tokens the model will answer with.
+
+    `hit_tokens` of the prompt lie in the prefix cache; whole blocks count, and one token is always computed.
+    `output_tokens_max` is the limit the client asked for (0: as long as the answer); engines that reserve
+    memory for the whole answer reserve this much. Raises ValueError on counts that no request can have.
+    """
+
+    request_id: str
+    prompt_tokens: int
+    output_tokens: int
+    hit_tokens: int = 0
+    output_tokens_max: int = 0
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens < 1 or self.output_tokens < 1:
+            raise ValueError(f"request {self.request_id!r}: prompt and output need at least one token")
+        if self.hit_tokens < 0:
+            raise ValueError(f"request {self.request_id!r}: hit_tokens must not be negative")
+        if 0 < self.output_tokens_max < self.output_tokens:
+            raise ValueError(f"request {self.request_id!r}: output_tokens exceeds output_tokens_max")
+
+    @property
+    def tokens_max(self) -> int:
+        """Prompt and longest possible answer together."""
+        return self.prompt_tokens + max(self.output_tokens, self.output_tokens_max)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFlags:
+    """How the engine admits; the defaults are those of vLLM V1.
+
+    `reserve_full_prompt`: admit only if the blocks of the whole prompt are free, not just of its first chunk.
+    `watermark_blocks`: blocks that admission leaves free. `no_evict`: reserve prompt and longest answer at
+    admission and never preempt (TensorRT-LLM GUARANTEED_NO_EVICT). `chunked_prefill`: a prompt may be
+    computed in parts. `model_tokens_max`: longest prompt plus answer (0: the pool is the only limit).
+    """
+
+    reserve_full_prompt: bool = True
+    watermark_blocks: int = 0
+    no_evict: bool = False
+    chunked_prefill: bool = True
+    model_tokens_max: int = 0
+
+    def __post_init__(self) -> None:
+        if self.watermark_blocks < 0 or self.model_tokens_max < 0:
+            raise ValueError("watermark_blocks and model_tokens_max must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """Token number `token_count` of a request's answer appeared at `at_ps`; `finished` with the last one."""
+
+    request_id: str
+    at_ps: int
+    token_count: int
+    finished: bool
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """The state of one request inside an instance; owned and changed by the instance alone.
+
+    `cached_tokens` lie in the KV cache, in `block_count` blocks. `decoding` once the prefill reached its
+    target.
+    """
+
+    request: EngineRequest
+    hit_tokens: int
+    arrived_ps: int
+    generated_tokens: int = 0
+    cached_tokens: int = 0
+    block_count: int = 0
+    preemption_count: int = 0
+    decoding: bool = False
+    cancelled: bool = False
+
+    @property
+    def request_id(self) -> str:
+        """The request's own name."""
+        return self.request.request_id
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens that must be in the cache before the next one can be sampled: prompt and answer so far."""
+        return self.request.prompt_tokens + self.generated_tokens
+
+    @property
+    def tokens_max(self) -> int:
+        """Prompt and longest possible answer together."""
+        return self.request.tokens_max
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole answer was generated."""
+        return self.generated_tokens == self.request.output_tokens
+
+    def evict(self) -> None:
+        """Forget the cache; prompt and answer so far have to be computed again, without the prefix hit."""
+        self.cached_tokens = self.block_count = self.hit_tokens = 0
+        self.decoding = False
+        self.preemption_count += 1
