@@ -44,6 +44,6 @@ exec "$server/bin/tritonserver" "${repository[@]}" \
     --backend-directory "$root/backends" --cache-directory "$server/caches" \
     --model-control-mode=explicit --exit-on-error=false --exit-timeout-secs 10 \
     --http-address 127.0.0.1 --grpc-address 127.0.0.1 --metrics-address 127.0.0.1 \
-    --backend-config=python,shm-default-byte-size=16777216 --backend-config=python,shm-region-prefix-name=$prefix$$ \
+    --backend-config=python,shm-default-byte-size=16777216 --backend-config=python,shm-region-prefix-name=$prefix$$_ \
     --metrics-interval-ms 500 --metrics-config summary_latencies=true --metrics-config histogram_latencies=true \
     "${arguments[@]}"

@@ -16,7 +16,7 @@ import os
 import sys
 
 # The stub embeds its own Python, which ignores PYTHONPATH; start.sh names the folder of numpy and xllamacpp in it.
-sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]  # noqa: TID251
+sys.path[:0] = [path for path in os.getenv("PYTHONPATH", "").split(":") if path]
 
 import importlib.util
 import json
@@ -24,8 +24,9 @@ import queue
 import secrets
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ import xllamacpp  # type: ignore[import-not-found]
 # A cancelled request that waits, or whose prompt is being read, is noticed within this time or this many events.
 SWEEP_S = 0.1
 SWEEP_EVENTS = 64
+
+# While nothing runs, how often the loop looks whether its server still lives: a killed one leaves its models behind.
+IDLE_S = 1.0
 
 # Prompts are read in pieces of this many tokens, so that other slots go on decoding between two pieces.
 PROMPT_BATCH_TOKENS = 256
@@ -222,7 +226,7 @@ class TritonPythonModel:
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
         self._meters = Meters({"model": args["model_name"], "version": args["model_version"]})
-        self._metered_tokens = 0
+        self._server_pid = os.getppid()
         self._loop = threading.Thread(target=self._run, name="engine-loop")
         self._loop.start()
 
@@ -263,14 +267,17 @@ class TritonPythonModel:
         event_count = 0
         while True:
             try:
-                event = self._events.get(timeout=SWEEP_S if self._waiting or self._running else None)
+                event = self._events.get(timeout=SWEEP_S if self._waiting or self._running else IDLE_S)
             except queue.Empty:
                 self._sweep()
                 continue
             if event is None:
                 return
             handler, subject, payload = event
-            handler(subject, payload)
+            try:
+                handler(subject, payload)
+            except Exception as error:  # noqa: BLE001 - a loop that ends leaves every later request without an answer
+                pb_utils.Logger.log_error(f"engine loop: {handler.__name__}: {error!r}")
             event_count += 1
             if event_count % SWEEP_EVENTS == 0:
                 self._sweep()
@@ -289,9 +296,14 @@ class TritonPythonModel:
         while self._waiting and len(self._running) < self._slot_count:
             job = self._waiting.popleft()
             self._running.append(job)
-            self._workers.submit(self._generate, job)
+            self._workers.submit(self._generate, job).add_done_callback(partial(self._on_worker_done, job))
+        self._set_gauges()
+
+    def _set_gauges(self) -> None:
+        used_tokens = sum(job.input_count + job.output_count for job in self._running)
         self._meters.set("vllm:num_requests_running", len(self._running))
         self._meters.set("vllm:num_requests_waiting", len(self._waiting))
+        self._meters.set("vllm:kv_cache_usage_perc", used_tokens / (self._slot_count * self._slot_tokens))
 
     def _generate(self, job: Job) -> None:
         """In a worker: wait for the engine, pass its chunks on. Returning True from the callback frees the slot."""
@@ -302,14 +314,13 @@ class TritonPythonModel:
 
         body = {**job.body, "stream": True, "timings_per_token": True, "return_progress": True}
         body["stream_options"] = {"include_usage": True}
-        try:
-            if job.is_raw:
-                self._server.handle_completions({**body, "prompt": job.text}, on_chunk)
-            else:
-                self._server.handle_chat_completions({**body, "messages": self._messages(job.text)}, on_chunk)
-        except Exception as error:
-            self._events.put((self._on_chunk, job, {"error": {"message": str(error)}}))
-        self._events.put((self._on_end, job, None))
+        if job.is_raw:
+            self._server.handle_completions({**body, "prompt": job.text}, on_chunk)
+        else:
+            self._server.handle_chat_completions({**body, "messages": self._messages(job.text)}, on_chunk)
+
+    def _on_worker_done(self, job: Job, outcome: "Future[None]") -> None:
+        self._events.put((self._on_end, job, outcome.exception()))
 
     def _messages(self, text: str) -> list[dict[str, str]]:
         system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
@@ -322,8 +333,10 @@ class TritonPythonModel:
         elif job.is_stream and job.unsent:
             job.sender.send(make_response(job))
 
-    def _on_end(self, job: Job, _: None) -> None:
+    def _on_end(self, job: Job, failure: BaseException | None) -> None:
         self._running.remove(job)
+        if failure:
+            job.error = (str(failure), 500)
         self._meters.add("vllm:prompt_tokens_total", job.input_count)
         self._meters.add("vllm:generation_tokens_total", job.output_count)
         self._fill_slots()
@@ -341,12 +354,12 @@ class TritonPythonModel:
         sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _sweep(self) -> None:
-        """Notice cancellations that no chunk would reveal, and bring the gauges up to date."""
+        """Notice what no chunk would reveal: a dead server, cancelled requests. Bring the gauges up to date."""
+        if os.getppid() != self._server_pid:
+            os._exit(1)
         for job in [job for job in self._waiting if job.sender.is_cancelled()]:
             self._waiting.remove(job)
             self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
         for job in self._running:
             job.stopped = job.stopped or job.sender.is_cancelled()
-        used_tokens = sum(job.input_count + job.output_count for job in self._running)
-        self._meters.set("vllm:kv_cache_usage_perc", used_tokens / (self._slot_count * self._slot_tokens))
-        self._fill_slots()
+        self._set_gauges()
