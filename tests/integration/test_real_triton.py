@@ -1,0 +1,363 @@
+"""The real language model on the real Triton: what the fleet's managers rely on, seen from a client."""
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import grpc
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from tests.integration.real_triton import RealTriton, real_triton, start_server, stop_server
+
+__all__ = ["real_triton"]
+
+# The machine may be busy with other tests; nothing here is about speed.
+ANSWER_S = 120
+PATIENCE_STEPS = 600
+STEP_S = 0.05
+COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
+ENDLESS = {"max_tokens": 1500, "ignore_eos": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One message of a stream; `outputs` holds text as str and counts as int."""
+
+    request_id: str
+    error: str
+    is_final: bool
+    outputs: dict[str, str | int]
+
+
+def decode(message: service_pb2.ModelStreamInferResponse) -> Response:
+    answer = message.infer_response
+    outputs: dict[str, str | int] = {}
+    for tensor, content in zip(answer.outputs, answer.raw_output_contents, strict=True):
+        is_text = tensor.datatype == "BYTES"
+        outputs[tensor.name] = content[4:].decode() if is_text else int.from_bytes(content, "little")
+    is_final = answer.parameters["triton_final_response"].bool_param
+    return Response(answer.id, message.error_message, is_final, outputs)
+
+
+def make_request(
+    model: str,
+    text: str | bytes,
+    sampling: dict[str, object] | bytes | None = None,
+    request_id: str = "",
+    **flags: bool,
+) -> service_pb2.ModelInferRequest:
+    request = service_pb2.ModelInferRequest(model_name=model, id=request_id)
+
+    def add(name: str, datatype: str, content: bytes) -> None:
+        request.inputs.add(name=name, datatype=datatype, shape=[1])
+        request.raw_input_contents.append(content)
+
+    def add_text(name: str, content: str | bytes) -> None:
+        encoded = content.encode() if isinstance(content, str) else content
+        add(name, "BYTES", len(encoded).to_bytes(4, "little") + encoded)
+
+    add_text("text_input", text)
+    if sampling is not None:
+        add_text("sampling_parameters", sampling if isinstance(sampling, bytes) else json.dumps(sampling))
+    for name, value in flags.items():
+        add(name, "BOOL", bytes([value]))
+    return request
+
+
+@pytest.fixture(scope="module")
+def stub(real_triton: RealTriton) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
+    with grpc.insecure_channel(real_triton.grpc_address) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+Ask = Callable[..., list[Response]]
+
+
+@pytest.fixture(scope="module")
+def ask(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> Ask:
+    """Send one request on a stream of its own and return all responses."""
+
+    def send(text: str | bytes, sampling: dict[str, object] | bytes | None = None, **flags: bool) -> list[Response]:
+        request = make_request("smollm2", text, sampling, **flags)
+        return [decode(message) for message in stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)]
+
+    return send
+
+
+def ask_with_counts(ask: Ask, text: str, **sampling: object) -> list[Response]:
+    return ask(text, {"temperature": 0, **sampling}, stream=True, **dict.fromkeys(COUNTS, True))
+
+
+def text_of(responses: list[Response]) -> str:
+    return "".join(str(response.outputs["text_output"]) for response in responses)
+
+
+def read_metrics(server: RealTriton) -> dict[str, float]:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as reply:
+        lines = [line for line in reply.read().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def gauge(server: RealTriton, name: str) -> float:
+    return read_metrics(server)[f'{name}{{model="smollm2",version="1"}}']
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    return any(condition() or Event().wait(STEP_S) for _ in range(PATIENCE_STEPS))
+
+
+def test_server_and_model_are_live_and_ready(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    assert stub.ServerLive(service_pb2.ServerLiveRequest()).live
+    assert stub.ServerReady(service_pb2.ServerReadyRequest()).ready
+    assert stub.ModelReady(service_pb2.ModelReadyRequest(name="smollm2")).ready
+
+
+def test_a_second_model_loads_answers_and_unloads(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    def states() -> dict[str, str]:
+        return {model.name: model.state for model in stub.RepositoryIndex(service_pb2.RepositoryIndexRequest()).models}
+
+    assert set(states()) == {"smollm2", "smollm2_short"}
+    assert states()["smollm2_short"] != "READY"
+    load = service_pb2.RepositoryModelLoadRequest(model_name="smollm2_short")
+    stub.RepositoryModelLoad(load, timeout=ANSWER_S)
+    assert states()["smollm2_short"] == "READY"
+    request = make_request("smollm2_short", "What is the capital of France?", {"max_tokens": 30, "temperature": 0})
+    (response,) = [decode(message) for message in stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)]
+    assert "Paris" in str(response.outputs["text_output"])
+    unload = service_pb2.RepositoryModelUnloadRequest(model_name="smollm2_short")
+    stub.RepositoryModelUnload(unload, timeout=ANSWER_S)
+    assert wait_until(lambda: states() == {"smollm2": "READY", "smollm2_short": "UNAVAILABLE"})
+
+
+def test_a_streamed_answer_comes_in_pieces_with_counts_and_ends_by_itself(ask: Ask) -> None:
+    responses = ask_with_counts(ask, "What is the capital of France?", max_tokens=60)
+    *pieces, last = responses
+    assert "Paris" in text_of(responses)
+    assert [piece.outputs["finish_reason"] for piece in pieces] == ["None"] * len(pieces)
+    assert [response.is_final for response in responses] == [False] * len(pieces) + [True]
+    assert last.outputs["finish_reason"] == "stop"
+    assert all(piece.outputs["num_output_tokens"] == 1 for piece in pieces)
+    assert 5 <= sum(int(response.outputs["num_output_tokens"]) for response in responses) < 60
+    assert len({response.outputs["num_input_tokens"] for response in responses}) == 1
+    assert int(last.outputs["num_input_tokens"]) > 6
+
+
+def test_the_token_limit_ends_an_answer_with_reason_length(ask: Ask) -> None:
+    responses = ask_with_counts(ask, "Tell me a story.", max_tokens=7, ignore_eos=True)
+    assert responses[-1].outputs["finish_reason"] == "length"
+    assert sum(int(response.outputs["num_output_tokens"]) for response in responses) == 7
+
+
+def test_a_stop_word_ends_an_answer_before_itself(ask: Ask) -> None:
+    responses = ask_with_counts(ask, "What is the capital of France?", max_tokens=60, stop="Paris")
+    assert responses[-1].outputs["finish_reason"] == "stop"
+    assert text_of(responses).strip() == "The capital of France is"
+
+
+def test_without_stream_one_response_holds_the_prompt_and_the_answer(ask: Ask) -> None:
+    sampling = {"max_tokens": 30, "temperature": 0}
+    (whole,) = ask("What is the capital of France?", sampling)
+    assert str(whole.outputs["text_output"]).startswith("What is the capital of France?")
+    (answer,) = ask("What is the capital of France?", sampling, exclude_input_in_output=True)
+    assert str(answer.outputs["text_output"]).startswith("The capital of France is Paris")
+    assert set(answer.outputs) == {"text_output"}
+
+
+def test_a_raw_prompt_is_continued_rather_than_answered(ask: Ask) -> None:
+    responses = ask_with_counts(ask, "The capital of France is", max_tokens=3, raw=True)
+    assert text_of(responses).startswith(" Paris")
+
+
+def test_the_same_seed_gives_the_same_answer(ask: Ask) -> None:
+    sampling = {"max_tokens": 8, "temperature": 1.0, "seed": 7}
+    (first,), (second,) = (ask("Invent a name for a boat.", sampling) for _ in range(2))
+    assert first.outputs == second.outputs
+
+
+def test_requests_on_one_long_lived_stream_each_end_with_a_final_response(
+    stub: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    all_ended = Event()
+
+    def requests() -> Iterator[service_pb2.ModelInferRequest]:
+        for name in ("a", "b", "c"):
+            yield make_request("smollm2", f"Say {name}.", {"max_tokens": 5}, name, stream=True)
+        all_ended.wait(ANSWER_S)
+
+    ended = []
+    for message in stub.ModelStreamInfer(requests(), timeout=ANSWER_S):
+        response = decode(message)
+        ended += [response.request_id] if response.is_final else []
+        if len(ended) == 3:
+            all_ended.set()
+    assert sorted(ended) == ["a", "b", "c"]
+
+
+def test_concurrent_streams_advance_together(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    order: list[tuple[int, bool]] = []
+
+    def run(index: int) -> None:
+        request = make_request(
+            "smollm2", f"Tell me about {index}.", {"max_tokens": 60, "ignore_eos": True}, stream=True
+        )
+        for message in stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S):
+            order.append((index, decode(message).is_final))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(4)))
+    first_end = next(position for position, (_, is_final) in enumerate(order) if is_final)
+    assert {index for index, _ in order[:first_end]} == {0, 1, 2, 3}
+
+
+def test_more_requests_than_slots_are_all_answered(ask: Ask) -> None:
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda index: ask_with_counts(ask, f"Say {index}.", max_tokens=8), range(9)))
+    assert all(answer[-1].is_final and not answer[-1].error for answer in answers)
+
+
+def test_cancelled_requests_free_their_slots_and_leave_the_queue(
+    real_triton: RealTriton,
+    stub: service_pb2_grpc.GRPCInferenceServiceStub,
+    ask: Ask,
+) -> None:
+    calls = [
+        stub.ModelStreamInfer(
+            iter([make_request("smollm2", "Tell me a story.", ENDLESS, stream=True)]), timeout=ANSWER_S
+        )
+        for _ in range(7)
+    ]
+    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_waiting") == 3)
+    assert gauge(real_triton, "vllm:num_requests_running") == 4
+    produced = gauge(real_triton, "vllm:generation_tokens_total")
+    for call in calls:
+        call.cancel()
+    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_running") == 0)
+    assert gauge(real_triton, "vllm:num_requests_waiting") == 0
+    assert gauge(real_triton, "vllm:generation_tokens_total") - produced < 7 * 1500
+    assert ask_with_counts(ask, "Hello.", max_tokens=5)[-1].is_final
+
+
+def test_a_request_cancelled_while_its_prompt_is_read_frees_its_slot(
+    real_triton: RealTriton,
+    stub: service_pb2_grpc.GRPCInferenceServiceStub,
+) -> None:
+    request = make_request("smollm2", "word " * 1900, {"max_tokens": 50}, stream=True)
+    call = stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)
+    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_running") == 1)
+    call.cancel()
+    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_running") == 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sampling", "flags", "expected"),
+    [
+        ("", {}, {}, "text_input is empty"),
+        (" \n", {}, {}, "text_input is empty"),
+        (b"\xff\xfe", {}, {}, "not valid UTF-8"),
+        ("Hello", b"{bad", {}, "not valid JSON"),
+        ("Hello", b"[1]", {}, "must be a JSON object"),
+        ("Hello", {"max_token": 3}, {}, "unknown sampling parameter 'max_token'"),
+        ("Hello", {"max_tokens": "3"}, {}, "'max_tokens' must be int"),
+        ("Hello", {"max_tokens": 0}, {}, "'max_tokens' must be int"),
+        ("Hello", {"temperature": True}, {}, "'temperature' must be float"),
+        ("Hello", {"stop": [1]}, {}, "'stop' must be"),
+        ("Hello", {"raw": 1}, {}, "'raw' must be true or false"),
+        ("word " * 5000, {}, {}, "exceeds the available context size"),
+        ("Hello", {}, {"stream": True, "exclude_input_in_output": False}, "exclude_input_in_output must not be false"),
+    ],
+)
+def test_a_bad_request_gets_one_clear_error_and_the_server_lives(
+    ask: Ask, text: str | bytes, sampling: dict[str, object] | bytes, flags: dict[str, bool], expected: str
+) -> None:
+    (response,) = ask(text, sampling, **flags)
+    assert expected in response.error
+    assert response.is_final
+    assert ask("Hello.", {"max_tokens": 3})[0].error == ""
+
+
+def test_a_unary_call_is_refused_as_unimplemented(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.ModelInfer(make_request("smollm2", "Hello.", {"max_tokens": 3}), timeout=ANSWER_S)
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_priority_and_timeout_parameters_change_nothing(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    request = make_request(
+        "smollm2", "Hello.", {"max_tokens": 5, "ignore_eos": True}, "p", return_num_output_tokens=True
+    )
+    request.parameters["priority"].uint64_param = 1
+    request.parameters["timeout"].int64_param = 1
+    (response,) = [decode(message) for message in stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)]
+    assert (response.request_id, response.error, response.outputs["num_output_tokens"]) == ("p", "", 5)
+
+
+def test_http_generate_takes_sampling_from_its_parameters(real_triton: RealTriton) -> None:
+    body = {
+        "text_input": "What is the capital of France?",
+        "exclude_input_in_output": True,
+        "return_num_output_tokens": True,
+        "parameters": {"max_tokens": 4, "temperature": 0, "ignore_eos": True},
+    }
+    url = f"http://{real_triton.http_address}/v2/models/smollm2/generate"
+    with urllib.request.urlopen(url, json.dumps(body).encode(), timeout=ANSWER_S) as reply:
+        answer = json.load(reply)
+    assert answer["num_output_tokens"] == 4
+    assert answer["text_output"] == "The capital of France"
+
+
+def test_metrics_count_inferences_and_tokens(real_triton: RealTriton, ask: Ask) -> None:
+    names = [
+        f'{name}{{model="smollm2",version="1"}}'
+        for name in ("nv_inference_count", "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+    ]
+    before = read_metrics(real_triton)
+    responses = ask_with_counts(ask, "Count to three.", max_tokens=9, ignore_eos=True)
+    prompt_count = int(responses[-1].outputs["num_input_tokens"])
+    assert wait_until(
+        lambda: [read_metrics(real_triton)[name] - before[name] for name in names] == [1, 9, prompt_count]
+    )
+    assert gauge(real_triton, "vllm:kv_cache_usage_perc") == 0
+
+
+def test_a_terminated_server_finishes_its_answer_and_a_killed_one_leaves_no_process(
+    real_triton: RealTriton,
+    tmp_path: Path,
+) -> None:
+    del real_triton
+    server, process = start_server("smollm2", tmp_path / "terminated.log")
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(
+            iter([make_request("smollm2", "Tell me a story.", {"max_tokens": 100, "ignore_eos": True}, stream=True)]),
+            timeout=ANSWER_S,
+        )
+        next(stream)
+        os.kill(server.pid, signal.SIGTERM)
+        assert [decode(message).is_final for message in stream][-1]
+    stop_server(process)
+
+    server, process = start_server("smollm2", tmp_path / "killed.log")
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    children += [pid for pid in pids_whose_parent_is(server.pid) if pid not in children]
+    assert children
+    process.kill()
+    process.wait()
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def pids_whose_parent_is(parent: int) -> list[str]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(status.parent.name)
+    return found
