@@ -1,14 +1,101 @@
 # Forebay: `make help` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+PYTHON ?= python3
 PY := .venv/bin/python
 PROTOS := $(sort $(wildcard protos/lmaas/*/v1/*.proto))
 SERVICES := $(filter %_service.proto,$(PROTOS))
 GENERATED := clients/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# On main the contract is compared with what it was before its last change, elsewhere with main.
+AGAINST ?= $(shell if ! git diff --quiet HEAD -- protos; then git rev-parse HEAD; \
+  elif git merge-base --is-ancestor HEAD main 2>/dev/null; then git log -2 --format=%H -- protos | tail -1; \
+  else echo main; fi)
 
-.PHONY: generate
+.PHONY: help setup dev triton train-env demo test check nightly generate lint types contracts protos tests shape clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.runtime ## Install what running needs into .venv
+dev: .venv/.dev ## Install what testing needs into .venv as well
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or newer is needed; set PYTHON=python3.x"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing Debian's python3-venv"; \
+	  $$([ $$(id -u) = 0 ] || echo sudo) apt-get install -y -qq python3-venv >/dev/null; } \
+	  || { echo "error: python3-venv is missing; run: sudo apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.runtime: .venv/bin/python pyproject.toml clients/python/pyproject.toml
+	@echo "installing the run-time packages into .venv (a few minutes the first time)"
+	$(PIP) -e clients/python -e '.[data]'
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	@echo "installing the test packages into .venv"
+	$(PIP) -e '.[data,dev]'
+	@touch $@
+
+triton: ## Install a real Triton server and a small language model into .triton
+	compose/triton/install.sh
+
+train-env: .train/.done ## Install what training needs into .train
+.train/.done: pyproject.toml
+	$(PYTHON) -m venv .train
+	.train/bin/python -m pip install --quiet --disable-pip-version-check -e clients/python -e '.[data,train]'
+	@touch $@
+
+demo: setup ## Run the main job: a trace of real prompts against a live fleet (REAL=1: on a real Triton)
+ifeq ($(REAL),1)
+	@$(MAKE) --no-print-directory triton
+	.venv/bin/forebay demo --real
+else
+	.venv/bin/forebay demo
+endif
+
+test: dev ## Set up everything and run the tests
+	@compose/triton/install.sh || echo "no real Triton here: its tests are skipped"
+	@$(MAKE) --no-print-directory tests
+
+tests: ## Run the tests on what is installed
+	$(PY) -m pytest -q -m "not slow"
+
+check: dev protos lint types contracts shape ## The gate: everything that a machine can check but the tests
+
+lint:
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types:
+	$(PY) -m mypy
+
+contracts:
+	PYTHONPATH=services:clients/python .venv/bin/lint-imports
+
+protos: ## Check the contract: lint, format, compatibility, stubs up to date
+	.venv/bin/buf lint
+	.venv/bin/buf format --diff --exit-code
+	.venv/bin/buf breaking --against '.git#ref=$(AGAINST)'
+	@$(MAKE) --no-print-directory generate
+	@test -z "$$(git status --porcelain -- $(GENERATED)/lmaas)" \
+	  || { git status --short -- $(GENERATED)/lmaas; echo "error: stubs were stale; commit what make generate made"; exit 1; }
+
+shape: ## Print the sizes of our files and functions
+	$(PY) tests/shape.py
+
+nightly: dev triton ## What takes longer: slow tests and the demo on a real Triton
+	$(PY) -m pytest -q
+	.venv/bin/forebay demo --real
+
 generate: ## Regenerate the protobuf stubs, offline
-	find $(GENERATED)/lmaas -name '*_pb2*' -delete 2>/dev/null || true
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Iprotos --python_out=$(GENERATED) --pyi_out=$(GENERATED) $(PROTOS)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Iprotos --grpc_python_out=$(GENERATED) \
+	@find $(GENERATED)/lmaas -name '*_pb2*' -delete 2>/dev/null || true
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Iprotos --python_out=$(GENERATED) --pyi_out=$(GENERATED) \
+	  $(PROTOS)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Iprotos --grpc_python_out=$(GENERATED) \
 	  --mypy_grpc_out=quiet:$(GENERATED) $(SERVICES)
+
+clean: ## Remove environments, caches and run state
+	rm -rf .venv .train .triton .forebay build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,98 @@
+"""The asynchronous client."""
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+from lmaas.autoscaler.v1 import autoscaler_service_pb2
+from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
+from lmaas.common.v1 import instance_pb2
+from lmaas.predictor.v1 import length_pb2
+from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
+from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2
+from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+
+from lmaas_client import requests
+from lmaas_client.errors import from_call
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Talks to predictor, scheduler and autoscaler; use it as an asynchronous context manager.
+
+    Every verb raises ForebayError, within `timeout_s` seconds at the latest.
+    """
+
+    def __init__(self, addresses: requests.Addresses | None = None, timeout_s: float = 10.0) -> None:
+        where = addresses or requests.Addresses()
+        self._timeout_s = timeout_s
+        self._channels = [
+            grpc.aio.insecure_channel(address, options=requests.CHANNEL_OPTIONS)
+            for address in (where.scheduler, where.predictor, where.autoscaler)
+        ]
+        self._scheduler = SchedulerServiceStub(self._channels[0])
+        self._predictor = PredictorServiceStub(self._channels[1])
+        self._autoscaler = AutoscalerServiceStub(self._channels[2])
+
+    async def __aenter__(self) -> "AsyncClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def predict(self, *wanted: request_pb2.InferenceRequest) -> Sequence[length_pb2.LengthPrediction]:
+        """Predicted answer lengths, in the order of the requests."""
+        call = self._predictor.PredictLength(requests.predict_message(wanted), timeout=self._timeout_s)
+        return (await _answer(call)).predictions
+
+    async def place(self, request: request_pb2.InferenceRequest) -> request_pb2.Placement:
+        """Waits for an instance. Placing the same request_id again gives the same placement."""
+        message = scheduler_service_pb2.PlaceRequest(request=request)
+        return (await _answer(self._scheduler.Place(message, timeout=self._timeout_s))).placement
+
+    async def progress(self, lease_id: str, generated_tokens: int) -> None:
+        """Renews a lease."""
+        await self._report(requests.progress_message(lease_id, generated_tokens))
+
+    async def finish(
+        self, lease_id: str, outcome: request_pb2.Outcome, generated_tokens: int, prompt_tokens: int = 0
+    ) -> None:
+        """Ends a lease."""
+        await self._report(requests.finish_message(lease_id, outcome, generated_tokens, prompt_tokens))
+
+    async def cancel(self, request_id: str) -> None:
+        """Withdraws a request, placed or not."""
+        await self._report(requests.cancel_message(request_id))
+
+    async def explain(self, decision_id: str) -> decision_pb2.Decision:
+        """The record of one decision of the scheduler."""
+        message = scheduler_service_pb2.ExplainRequest(decision_id=decision_id)
+        return (await _answer(self._scheduler.Explain(message, timeout=self._timeout_s))).decision
+
+    async def watch_fleet(self, model: str = "") -> AsyncIterator[Sequence[instance_pb2.Instance]]:
+        """The fleet now and after every change, for ever; `model` selects one model."""
+        call = self._autoscaler.WatchFleet(autoscaler_service_pb2.WatchFleetRequest(model=model))
+        try:
+            async for answer in call:
+                yield answer.instances
+        except grpc.RpcError as error:
+            raise from_call(error) from error
+
+    async def _report(self, message: scheduler_service_pb2.ReportRequest) -> None:
+        await _answer(self._scheduler.Report(message, timeout=self._timeout_s))
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise from_call(error) from error

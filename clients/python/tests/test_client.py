@@ -1,0 +1,172 @@
+"""Both clients against a live scheduler and predictor in process: verbs, errors with reasons, deadlines."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from lmaas.autoscaler.v1 import autoscaler_service_pb2
+from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import (
+    AutoscalerServiceServicer,
+    add_AutoscalerServiceServicer_to_server,
+)
+from lmaas.common.v1 import instance_pb2, length_pb2
+from lmaas.predictor.v1 import length_pb2 as prediction_pb2
+from lmaas.predictor.v1 import predictor_service_pb2
+from lmaas.predictor.v1.predictor_service_pb2_grpc import (
+    PredictorServiceServicer,
+    add_PredictorServiceServicer_to_server,
+)
+from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2
+from lmaas.scheduler.v1.scheduler_service_pb2_grpc import (
+    SchedulerServiceServicer,
+    add_SchedulerServiceServicer_to_server,
+)
+from prometheus_client import CollectorRegistry
+
+from forebay.core.errors import NotFound, ResourceExhausted
+from forebay.wire.server import Server
+from lmaas_client import Addresses, AsyncClient, Client, ForebayError, new_request
+
+
+class FakeScheduler(SchedulerServiceServicer):
+    """Places everything on one instance, but for the model "full"; remembers what was reported."""
+
+    def __init__(self) -> None:
+        self.reports: list[scheduler_service_pb2.ReportRequest] = []
+
+    async def Place(self, request: scheduler_service_pb2.PlaceRequest, context: Any) -> Any:  # type: ignore[override]
+        if request.request.model == "full":
+            raise ResourceExhausted("all instances are full", retry_after_us=2_500_000)
+        placement = request_pb2.Placement(lease_id="l-1", decision_id="d-1", instance_id="a/llama")
+        return scheduler_service_pb2.PlaceResponse(placement=placement)
+
+    async def Report(self, request: scheduler_service_pb2.ReportRequest, context: Any) -> Any:  # type: ignore[override]
+        self.reports.append(request)
+        return scheduler_service_pb2.ReportResponse()
+
+    async def Explain(self, request: scheduler_service_pb2.ExplainRequest, context: Any) -> Any:  # type: ignore[override]
+        if request.decision_id == "slow":
+            await asyncio.sleep(30)
+        if request.decision_id != "d-1":
+            raise NotFound(f"decision {request.decision_id} is unknown")
+        return scheduler_service_pb2.ExplainResponse(
+            decision=decision_pb2.Decision(decision_id="d-1", reason="only one")
+        )
+
+
+class FakePredictor(PredictorServiceServicer):
+    """Predicts twice the prompt."""
+
+    async def PredictLength(  # type: ignore[override]
+        self, request: predictor_service_pb2.PredictLengthRequest, context: Any
+    ) -> Any:
+        answers = [
+            prediction_pb2.LengthPrediction(
+                query_id=query.query_id,
+                quantiles=length_pb2.LengthQuantiles(p50_tokens=2 * query.prompt_tokens),
+            )
+            for query in request.queries
+        ]
+        return predictor_service_pb2.PredictLengthResponse(predictions=answers)
+
+
+class FakeAutoscaler(AutoscalerServiceServicer):
+    """Shows a fleet of one, once."""
+
+    async def WatchFleet(  # type: ignore[override]
+        self, request: autoscaler_service_pb2.WatchFleetRequest, context: Any
+    ) -> AsyncIterator[autoscaler_service_pb2.WatchFleetResponse]:
+        yield autoscaler_service_pb2.WatchFleetResponse(instances=[instance_pb2.Instance(instance_id="a/llama")])
+
+
+@pytest.fixture
+def scheduler() -> FakeScheduler:
+    return FakeScheduler()
+
+
+@pytest.fixture
+async def addresses(scheduler: FakeScheduler) -> AsyncIterator[Addresses]:
+    server = Server("127.0.0.1:0", [], CollectorRegistry())
+    add_SchedulerServiceServicer_to_server(scheduler, server.grpc)
+    add_PredictorServiceServicer_to_server(FakePredictor(), server.grpc)
+    add_AutoscalerServiceServicer_to_server(FakeAutoscaler(), server.grpc)
+    await server.start()
+    address = f"127.0.0.1:{server.port}"
+    yield Addresses(address, address, address)
+    await server.stop(0)
+
+
+async def test_async_client_predicts_places_reports_and_explains(
+    addresses: Addresses, scheduler: FakeScheduler
+) -> None:
+    request = new_request("llama", "hello", prompt_tokens=7)
+    async with AsyncClient(addresses) as client:
+        [prediction] = await client.predict(request)
+        assert prediction.quantiles.p50_tokens == 14
+        placement = await client.place(request)
+        assert placement.instance_id == "a/llama"
+        await client.progress(placement.lease_id, 3)
+        await client.finish(placement.lease_id, request_pb2.OUTCOME_STOPPED, 9)
+        await client.cancel(request.request_id)
+        assert (await client.explain("d-1")).reason == "only one"
+        fleets = [[one.instance_id for one in fleet] async for fleet in client.watch_fleet()]
+    assert fleets == [["a/llama"]]
+    assert [report.WhichOneof("event") for report in scheduler.reports] == ["progress", "finish", "cancel"]
+
+
+async def test_blocking_client_has_the_same_verbs(addresses: Addresses, scheduler: FakeScheduler) -> None:
+    def use() -> list[str]:
+        request = new_request("llama", "hello", prompt_tokens=7)
+        with Client(addresses) as client:
+            [prediction] = client.predict(request)
+            placement = client.place(request)
+            client.progress(placement.lease_id, 3)
+            client.finish(placement.lease_id, request_pb2.OUTCOME_LENGTH, 9)
+            client.cancel(request.request_id)
+            fleet = next(iter(client.watch_fleet()))
+            return [str(prediction.quantiles.p50_tokens), client.explain("d-1").reason, fleet[0].instance_id]
+
+    assert await asyncio.to_thread(use) == ["14", "only one", "a/llama"]
+    assert [report.WhichOneof("event") for report in scheduler.reports] == ["progress", "finish", "cancel"]
+
+
+async def test_errors_carry_reason_and_time_to_come_back(addresses: Addresses) -> None:
+    async with AsyncClient(addresses) as client:
+        with pytest.raises(ForebayError, match="all instances are full") as caught:
+            await client.place(new_request("full", "hello", prompt_tokens=7))
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.reason == "RESOURCE_EXHAUSTED"
+    assert caught.value.retry_after_s == 2.5
+
+
+async def test_a_broken_rule_names_its_field(addresses: Addresses) -> None:
+    async with AsyncClient(addresses) as client:
+        with pytest.raises(ForebayError) as caught:
+            await client.place(new_request("", "hello", prompt_tokens=0))
+    assert set(caught.value.violations) == {"request.model", "request.prompt_tokens"}
+    assert caught.value.reason == "INVALID_ARGUMENT"
+
+
+async def test_blocking_errors_are_the_same(addresses: Addresses) -> None:
+    def use() -> ForebayError:
+        with Client(addresses) as client, pytest.raises(ForebayError) as caught:
+            client.explain("nothing")
+        return caught.value
+
+    error = await asyncio.to_thread(use)
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+async def test_a_call_ends_at_its_deadline(addresses: Addresses) -> None:
+    async with AsyncClient(addresses, timeout_s=0.2) as client:
+        with pytest.raises(ForebayError) as caught:
+            await client.explain("slow")
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_long_prompt_is_cut_at_a_whole_character() -> None:
+    request = new_request("llama", "ä" * 5000 + "x", prompt_tokens=7)
+    assert len(request.prompt_head.encode()) == 8192
+    assert set(request.prompt_head) == {"ä"}
