@@ -1,0 +1,5 @@
+"""`python -m forebay.cli` is the command `forebay`."""
+
+from forebay.cli import main
+
+main()
