@@ -34,9 +34,8 @@ def main() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ] or [0]
         sizes, spans = triple([count for count in lines if count > 1] or [0]), triple(functions)
-        print(
-            f"{name:16}{sum(lines):6,}  {sizes[0]:5} / {sizes[1]:5} / {sizes[2]:5}  {spans[0]:3} / {spans[1]:3} / {spans[2]:3}"
-        )
+        files_text = " / ".join(f"{size:5}" for size in sizes)
+        print(f"{name:16}{sum(lines):6,}  {files_text}  {' / '.join(f'{span:3}' for span in spans)}")
     print(OTHERS)
 
 

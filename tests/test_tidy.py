@@ -147,7 +147,7 @@ def test_every_call_says_how_it_may_be_repeated() -> None:
 
 
 def test_every_write_names_itself() -> None:
-    # Place and Report name the request or lease that they act on, a heartbeat only renews, events have ids of their own.
+    # Place and Report name the request or lease, a heartbeat only renews, events have ids of their own.
     own = {"Place", "Report", "HeartbeatInstance", "ReportEvents"}
     level = descriptor_pb2.MethodOptions.IDEMPOTENT
     writes = [method for method in methods() if method.GetOptions().idempotency_level == level]
