@@ -1,0 +1,1 @@
+"""Plans how many instances each model has and owns the life of every one."""

@@ -1,0 +1,135 @@
+"""What an operator may set: the policy, the limits, the models with how they are launched, and servers to find."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LAUNCHERS = ("emulator", "triton", "command", "repository")
+MODES = ("active", "advisory")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """A running Triton that somebody else started.
+
+    Its ready models become instances that are probed and never stopped, unless a model's launcher is "repository" and
+    names the server: then that model is loaded and unloaded there. `models_max` limits how many models are loaded by
+    us. The other figures describe each instance found there; 0 means unknown.
+    """
+
+    server_id: str = ""
+    grpc_address: str = ""
+    metrics_url: str = ""
+    region: str = "local"
+    models_max: int = 4
+    concurrency_max: int = 0
+    kv_tokens_max: int = 0
+    context_tokens_max: int = 0
+
+    def __post_init__(self) -> None:
+        _need(bool(self.server_id), "every server needs a server_id, such as 'gpu-1'")
+        _need(":" in self.grpc_address, f"server {self.server_id}: grpc_address must be host:port")
+        _need(self.models_max >= 1, f"server {self.server_id}: models_max must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A model that is scaled, and how one more instance of it comes to be.
+
+    Launchers: "emulator" (a local emulated Triton that runs `profile`), "triton" (a local real Triton), "command" (a
+    local process; `command` may hold {model}, {grpc_port}, {http_port} and {metrics_port}), "repository" (the model is
+    loaded on the named `servers`). `arguments` are added to the launcher's own command line. Bounds given here hold
+    until somebody sets others through the API. `concurrency_target` is the number of requests, held and in flight, that
+    one instance is meant to carry.
+    """
+
+    name: str = ""
+    launcher: str = "emulator"
+    profile: str = ""
+    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    instances_min: int = 1
+    instances_max: int = 4
+    instances_initial: int = 1
+    concurrency_target: float = 32.0
+    concurrency_max: int = 0
+    kv_tokens_max: int = 0
+    context_tokens_max: int = 0
+    region: str = "local"
+
+    def __post_init__(self) -> None:
+        _need(bool(self.name), "every model needs a name")
+        where = f"model {self.name}"
+        _need(self.launcher in LAUNCHERS, f"{where}: launcher must be one of {', '.join(LAUNCHERS)}")
+        _need(
+            0 <= self.instances_min <= self.instances_initial <= self.instances_max,
+            f"{where}: needs 0 <= instances_min <= instances_initial <= instances_max",
+        )
+        _need(self.concurrency_target > 0, f"{where}: concurrency_target must be positive")
+        _need(bool(self.command) == (self.launcher == "command"), f"{where}: command belongs to launcher 'command'")
+        _need(
+            bool(self.servers) == (self.launcher == "repository"), f"{where}: servers belong to launcher 'repository'"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything under [autoscaler].
+
+    `policy` names one of `policy/autoscaler` and `parameters` are its fields; `mode` holds until SetMode is called for
+    the first time. `instances_max` is the budget of all models together and `step_instances_max` the most instances
+    that one decision starts or drains. Local processes take ports upwards from `port_base` (0: any free ones) and keep
+    logs and records in `state_dir`.
+    """
+
+    policy: str = "kpa"
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    mode: str = "active"
+    models: tuple[ModelConfig, ...] = ()
+    servers: tuple[ServerConfig, ...] = ()
+    instances_max: int = 64
+    step_instances_max: int = 8
+    tick_s: float = 2.0
+    probe_s: float = 1.0
+    probe_starting_s: float = 0.3
+    probe_timeout_s: float = 1.0
+    probe_failures_max: int = 3
+    snapshot_age_s_max: float = 10.0
+    start_timeout_s: float = 300.0
+    backoff_s_min: float = 1.0
+    backoff_s_max: float = 60.0
+    settled_s: float = 30.0
+    drain_quiet_s: float = 3.0
+    lost_timeout_s: float = 60.0
+    stop_grace_s: float = 15.0
+    decision_count_max: int = 1_000
+    state_dir: str = ".forebay/instances"
+    port_base: int = 7300
+    triton_start: str = "compose/triton/start.sh"
+
+    def __post_init__(self) -> None:
+        _need(self.mode in MODES, f"mode must be one of {', '.join(MODES)}")
+        for name in ("instances_max", "step_instances_max", "probe_failures_max", "decision_count_max"):
+            _need(getattr(self, name) >= 1, f"{name} must be at least 1")
+        for name in ("tick_s", "probe_s", "probe_starting_s", "probe_timeout_s", "start_timeout_s", "backoff_s_min"):
+            _need(getattr(self, name) > 0, f"{name} must be positive")
+        _need(self.backoff_s_max >= self.backoff_s_min, "backoff_s_max must not be less than backoff_s_min")
+        _need(0 <= self.port_base <= 65_000, "port_base must be 0 to 65000")
+        _need_unique([model.name for model in self.models], "model")
+        _need_unique([server.server_id for server in self.servers], "server")
+        floor = sum(model.instances_min for model in self.models)
+        _need(floor <= self.instances_max, f"instances_max is {self.instances_max}, but the models need {floor}")
+        known = {server.server_id for server in self.servers}
+        for model in self.models:
+            missing = sorted(set(model.servers) - known)
+            _need(not missing, f"model {model.name}: unknown servers {', '.join(missing)}; add [[autoscaler.servers]]")
+
+
+def _need(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)
+
+
+def _need_unique(names: list[str], kind: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    _need(not twice, f"{kind} {', '.join(twice)} is listed twice")

@@ -1,0 +1,83 @@
+"""The fleet as the autoscaler keeps it: bounds, decisions, members, and the whole of what survives a restart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from forebay.core.values import Instance
+
+
+class Origin(IntEnum):
+    """Where an instance comes from, which says who may end it: the autoscaler ends only what it launched."""
+
+    LAUNCHED = 1
+    REGISTERED = 2
+    FOUND = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Fewest and most instances of one model; those that start and drain count towards the most."""
+
+    model: str
+    instances_min: int
+    instances_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingDecision:
+    """One change of the fleet that was wanted, with what was seen. `mode` names the actuator in force."""
+
+    decision_id: str
+    model: str
+    decided_us: int
+    instances_before: int
+    instances_wanted: int
+    instances_after: int
+    policy: str
+    mode: str
+    reason: str
+    inputs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFleet:
+    """One model's part of the fleet in numbers."""
+
+    model: str
+    bounds: Bounds
+    instances_wanted: int
+    ready_count: int
+    starting_count: int
+    draining_count: int
+    last_decision_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One instance of the fleet with what a restart must know of it.
+
+    `ttl_us` is how long a registration holds without a heartbeat (0: for ever); `was_ready` tells whether requests can
+    ever have been placed on it.
+    """
+
+    instance: Instance
+    origin: Origin
+    ttl_us: int = 0
+    was_ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """Everything that a store keeps; decisions oldest first.
+
+    `ordinal` numbers launched servers, `revision` the changes of the fleet; an empty `mode` means none was ever set.
+    """
+
+    members: tuple[Member, ...] = ()
+    bounds: tuple[Bounds, ...] = ()
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    decisions: tuple[ScalingDecision, ...] = ()
+    mode: str = ""
+    ordinal: int = 0
+    revision: int = 0
