@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from forebay.core.values import LengthQuantiles
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 1_000
-OnToken = Callable[[PlannedRequest], None]
 
 
 class GatewayClient:
@@ -52,7 +51,7 @@ class GatewayClient:
                 f"no gateway answers at {self._url} ({_cause(error)}); start a stack with: forebay up"
             ) from error
 
-    async def complete(self, request: PlannedRequest, on_token: OnToken) -> Result:
+    async def complete(self, request: PlannedRequest) -> Result:
         """Sends the request and reads its answer to the end; a failure is a result too."""
         answer = _Answer()
         started_s = self.elapsed_s()
@@ -63,8 +62,7 @@ class GatewayClient:
                 if response.status_code != httpx.codes.OK:
                     raise _Failure(*_error(await response.aread(), response.status_code))
                 async for chunk in _events(response):
-                    if self._take(chunk, answer, started_s):
-                        on_token(request)
+                    self._take(chunk, answer, started_s)
                 answer.check_complete()
         except _Failure as failure:
             outcome, message = failure.reason, failure.text
@@ -73,15 +71,11 @@ class GatewayClient:
         result = answer.result(request, started_s)
         return replace(result, outcome=outcome, message=message, e2e_s=self.elapsed_s() - started_s)
 
-    def _take(self, chunk: dict[str, Any], answer: "_Answer", started_s: float) -> bool:
-        """Whether the chunk carried text, which is counted as one token until the usage says better."""
+    def _take(self, chunk: dict[str, Any], answer: "_Answer", started_s: float) -> None:
         if "error" in chunk:
             raise _Failure(*_error_of(chunk, "STREAM_ERROR"))
-        if not answer.take(chunk):
-            return False
-        if answer.ttft_s is None:
+        if answer.take(chunk) and answer.ttft_s is None:
             answer.ttft_s = self.elapsed_s() - started_s
-        return True
 
 
 class _Failure(Exception):
@@ -106,6 +100,7 @@ class _Answer:
         self.headers = {key: value for key, value in headers.items() if key.startswith("x-forebay-")}
 
     def take(self, chunk: dict[str, Any]) -> bool:
+        """Whether the chunk carried text, which counts as one token unless the usage says better."""
         usage = chunk.get("usage")
         if usage:
             self.usage_tokens = int(usage["completion_tokens"])

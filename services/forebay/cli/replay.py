@@ -40,6 +40,7 @@ class Progress:
     def finish(self, result: Result) -> None:
         """Counts a request that ended."""
         self.done_count += 1
+        self.tokens += result.output_tokens
         if result.outcome != OK:
             self.failures[result.outcome] += 1
         if result.ttft_s is not None:
@@ -102,10 +103,7 @@ class Replay:
         task.add_done_callback(self._ended)
 
     async def _run(self, request: PlannedRequest) -> None:
-        self._keep(await self._client.complete(request, self._count_token))
-
-    def _count_token(self, _request: PlannedRequest) -> None:
-        self.progress.tokens += 1
+        self._keep(await self._client.complete(request))
 
     def _keep(self, result: Result) -> None:
         self.results.append(result)

@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from forebay.cli.state import STATE_DIR
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=STATE_DIR,
+    show_default=True,
+    help="Folder of the running stack: run.json, logs, database.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+def names(text: str | None) -> list[str]:
+    """The parts of a list such as `a,b`, without blanks."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,0 +1,54 @@
+"""The root of the command line: its commands, and how errors become one sentence and an exit status."""
+
+from typing import Any
+
+import click
+import grpc
+
+from forebay.cli.load import load
+from forebay.core.errors import ConfigError, ForebayError
+from forebay.wire.errors import from_rpc_error
+
+
+class WrongInput(click.ClickException):
+    """What the caller gave is wrong."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group whose commands may raise the errors of our tree and of gRPC."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; errors that are somebody's to mend come out as one sentence."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise WrongInput(error.message) from error
+        except ForebayError as error:
+            raise click.ClickException(error.message) from error
+        except grpc.RpcError as error:
+            raise click.ClickException(from_rpc_error(error).message) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a newcomer needs them."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="forebay", prog_name="forebay")
+def main() -> None:
+    """Forebay manages large language models on a fleet of NVIDIA Tritons.
+
+    \b
+    First steps:
+      forebay up                 start everything on this machine, with an emulated fleet
+      forebay load --limit 50    send it 50 requests of the sample trace
+      forebay status             see the fleet, the queues and the services
+      forebay explain ID         see why a request went where it went
+      forebay doctor             see what is missing on this machine
+    """
+
+
+for command in (load,):
+    main.add_command(command)
