@@ -20,7 +20,7 @@ class EngineView:
 
     `prefill_count` of the `running_count` have not reached their first token of this residence.
     `context_tokens` lie in the cache, `queued_tokens` are still to be prefilled (running and waiting). The
-    other counts are totals.
+    other counts are totals; `queued_ps` is the time that requests waited until they were first admitted.
     """
 
     running_count: int
@@ -38,6 +38,7 @@ class EngineView:
     finished_count: int
     cancelled_count: int
     generated_tokens: int
+    queued_ps: int
     next_ps: int | None
 
 
@@ -65,7 +66,7 @@ class InstanceModel:
         self._hung_ps: int | None = None
         self._now_ps = 0
         self._iteration_count = self._preemption_count = self._generated_tokens = 0
-        self._arrived_count = self._finished_count = self._cancelled_count = 0
+        self._arrived_count = self._finished_count = self._cancelled_count = self._queued_ps = 0
 
     @property
     def next_ps(self) -> int | None:
@@ -170,6 +171,7 @@ class InstanceModel:
             finished_count=self._finished_count,
             cancelled_count=self._cancelled_count,
             generated_tokens=self._generated_tokens,
+            queued_ps=self._queued_ps,
             next_ps=self.next_ps,
         )
 
@@ -196,15 +198,15 @@ class InstanceModel:
         self._plan = self._batcher.plan(
             BatchView(self._running, self._waiting, self._pool.free_count, self.profile, self.flags)
         )
-        self._apply(self._plan)
+        self._apply(self._plan, now_ps)
         self._iteration_count += 1
         self._end_ps = now_ps + self._duration_ps(self._plan)
 
-    def _apply(self, plan: BatchPlan) -> None:
+    def _apply(self, plan: BatchPlan, now_ps: int) -> None:
         for request_id in plan.preempted:
             self._preempt(self._sequences[request_id])
         for request_id in plan.admitted:
-            self._admit(self._sequences[request_id])
+            self._admit(self._sequences[request_id], now_ps)
         for request_id, tokens in _work(plan):
             self._grow(self._sequences[request_id], tokens)
 
@@ -215,9 +217,11 @@ class InstanceModel:
         self._waiting.appendleft(sequence)
         self._preemption_count += 1
 
-    def _admit(self, sequence: Sequence) -> None:
+    def _admit(self, sequence: Sequence, now_ps: int) -> None:
         if self._waiting.popleft() is not sequence:
             raise ValueError(f"batcher admitted {sequence.request_id!r} out of order")
+        if sequence.preemption_count == 0:
+            self._queued_ps += now_ps - sequence.arrived_ps
         sequence.cached_tokens = sequence.hit_tokens
         self._running.append(sequence)
 

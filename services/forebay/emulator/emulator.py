@@ -1,0 +1,59 @@
+"""All of one emulated Triton, from sockets to models, started and stopped as one thing."""
+
+import asyncio
+from collections.abc import Callable
+
+from forebay.emulator.answers import Answers
+from forebay.emulator.config import Config
+from forebay.emulator.faults import Faults, parse_fault_option
+from forebay.emulator.http import HttpApi, HttpServer, bind
+from forebay.emulator.repository import Repository
+from forebay.emulator.server import TritonServer
+from forebay.wire.clock import Clock, now_us
+
+STREAM_FLUSH_S = 1.0
+
+
+class Emulator:
+    """One emulated server. Listens as soon as it is made; raises ConfigError when a port is taken.
+
+    `ports` holds what was bound under "grpc", "http" and "metrics".
+    """
+
+    def __init__(self, config: Config, answers: Answers, crash: Callable[[], None], clock: Clock = now_us) -> None:
+        self._config = config
+        self.faults = Faults(crash)
+        self.repository = Repository(config, answers, self.faults, clock)
+        self._grpc = TritonServer(f"{config.host}:{config.grpc_port}", self.repository, self.faults)
+        self._sockets = [bind(config.host, port) for port in (config.http_port, config.metrics_port)]
+        self._http = HttpServer(HttpApi(self.repository, self.faults))
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ports = {
+            "grpc": self._grpc.port,
+            "http": int(self._sockets[0].getsockname()[1]),
+            "metrics": int(self._sockets[1].getsockname()[1]),
+        }
+
+    async def start(self, fault_options: tuple[str, ...] = ()) -> None:
+        """Answer at once, and pass through the cold start. Raises InvalidArgument for models that cannot be."""
+        await self._grpc.start()
+        self._tasks += [asyncio.ensure_future(self._grpc.follow())]
+        self._tasks += [asyncio.ensure_future(self._http.serve(sockets=self._sockets))]
+        self._tasks += [asyncio.ensure_future(self._inject(option)) for option in fault_options]
+        await self.repository.start()
+
+    async def stop(self) -> bool:
+        """Turn new requests away, let those in flight end, then close; False if the time limit cut some off."""
+        drained = await self.repository.drain(self._config.exit_timeout_s)
+        await self._grpc.stop(STREAM_FLUSH_S)
+        self._http.should_exit = True
+        await self._tasks[1]
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return drained
+
+    async def _inject(self, option: str) -> None:
+        after_s, fault = parse_fault_option(option)
+        await asyncio.sleep(after_s)
+        self.faults.change(fault)
