@@ -133,7 +133,7 @@ def hints(addresses: Addresses, summary: Summary) -> list[str]:
 @click.option("--duration", type=click.FloatRange(min=0.1), help="Send for so many seconds.")
 @click.option("--limit", type=click.IntRange(1), help="Send at most so many requests.")
 @click.option("--models", help="Models to ask, separated by commas. Default: all that the gateway serves.")
-@click.option("--max-tokens", type=click.IntRange(1), help="Cut every answer at so many tokens.")
+@click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer in tokens.")
 @click.option(
     "--slo-class",
     "slo_classes",
@@ -159,7 +159,7 @@ def load(
     duration: float | None,
     limit: int | None,
     models: str | None,
-    max_tokens: int | None,
+    max_tokens: int,
     slo_classes: tuple[str, ...],
     seed: int,
     gateway: str,

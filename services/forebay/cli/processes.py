@@ -22,6 +22,14 @@ def is_alive(pid: int) -> bool:
     return state not in ("Z", "X")
 
 
+def is_stack(pid: int) -> bool:
+    """Whether this process is one that runs a stack, and not another one that got its number."""
+    try:
+        return is_alive(pid) and b"forebay" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def marked(run_id: str) -> list[int]:
     """The processes of a run, this one left out, by the mark in their environment. Needs Linux; elsewhere: none."""
     mark = f"{RUN_MARK}={run_id}".encode()

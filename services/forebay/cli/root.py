@@ -6,6 +6,7 @@ import click
 import grpc
 
 from forebay.cli.load import load
+from forebay.cli.up import down, up
 from forebay.core.errors import ConfigError, ForebayError
 from forebay.wire.errors import from_rpc_error
 
@@ -50,5 +51,5 @@ def main() -> None:
     """
 
 
-for command in (load,):
+for command in (up, down, load):
     main.add_command(command)
