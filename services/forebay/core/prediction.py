@@ -1,0 +1,76 @@
+"""What a predictor is asked, answers and learns from; `wire/convert_predictor.py` is where these become messages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from forebay.core.values import InferenceRequest, LengthQuantiles
+
+QUANTILE_LEVELS = (0.10, 0.50, 0.90, 0.97)
+"""The levels of every predicted distribution, in the order of its fields."""
+
+
+class ModelKind(IntEnum):
+    """What a predictor model answers; numbers are those of the contract."""
+
+    LENGTH = 1
+    WORKLOAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LengthOutcome:
+    """What really happened to one request; a censored answer was cut, so it is at least this long by nature."""
+
+    query: InferenceRequest
+    generated_tokens: int
+    censored: bool = False
+    predicted: LengthQuantiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Predicted distribution of one quantity; quantiles never decrease."""
+
+    p10: float
+    p50: float
+    p90: float
+    p97: float
+
+    def __post_init__(self) -> None:
+        if not self.p10 <= self.p50 <= self.p90 <= self.p97:
+            raise ValueError(f"quantiles must not decrease: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadForecast:
+    """The traffic that the window which starts at `start_us` is expected to bring."""
+
+    start_us: int
+    requests: Quantiles
+    prompt_tokens: Quantiles
+    response_tokens: Quantiles
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorModel:
+    """One model that a predictor can answer with; texts are empty where it has no file or no session."""
+
+    name: str
+    kind: ModelKind
+    version: str = ""
+    active: bool = False
+    digest_sha256: str = ""
+    execution_provider: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Mean of the distribution whose quantiles at `QUANTILE_LEVELS` are `values`.
+
+    The quantile curve is linear between the levels, starts at half the first quantile and goes on past the last one as
+    steeply as it reached it.
+    """
+    p10, p50, p90, p97 = values
+    top = p97 + (p97 - p90) * 3 / 7
+    parts = (0.10 * (0.5 * p10 + p10), 0.40 * (p10 + p50), 0.40 * (p50 + p90), 0.07 * (p90 + p97), 0.03 * (p97 + top))
+    return sum(parts) / 2

@@ -1,0 +1,55 @@
+"""The predictor's composition root: `python -m forebay.predictor [--config FILE]`."""
+
+import click
+from lmaas.predictor.v1.predictor_service_pb2_grpc import add_PredictorServiceServicer_to_server
+from prometheus_client import CollectorRegistry
+
+from forebay.core.units import US_PER_S
+from forebay.predictor.build import build_engine, build_loader
+from forebay.predictor.config import Config
+from forebay.predictor.loop import MetricsHistory
+from forebay.predictor.servicer import PredictorServicer
+from forebay.wire import main as root
+from forebay.wire.channel import connect
+from forebay.wire.clock import now_us
+from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+
+SERVICE = "lmaas.predictor.v1.PredictorService"
+
+
+async def serve(config: Config, env: root.Environment) -> None:
+    """Runs the service until it is told to stop. Raises ConfigError for a setting that cannot work."""
+    registry = CollectorRegistry()
+    engine = build_engine(config)
+    loader = await build_loader(engine, config)
+    channel = connect(env.metrics)
+    history = MetricsHistory(channel, config.metrics_timeout_s, config.history_points_max)
+    servicer = PredictorServicer(
+        engine,
+        loader,
+        history,
+        now_us,
+        registry,
+        history_us=config.history_s * US_PER_S,
+        forecast_count_max=config.forecast_count_max,
+    )
+    server = Server(env.listen, [SERVICE], registry)
+    add_PredictorServiceServicer_to_server(servicer, server.grpc)
+    serve_prometheus(env.prometheus, registry)
+    await run_until_stopped(server, [], config.grace_s, channel.close)
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(dir_okay=False), help="TOML file; section [predictor].")
+def main(path: str | None) -> None:
+    """Serve length predictions and workload forecasts."""
+    env = root.environment("127.0.0.1:7102", "127.0.0.1:7202")
+
+    async def start() -> None:
+        await serve(root.section(path, "predictor", Config), env)
+
+    root.run(start, env)
+
+
+if __name__ == "__main__":
+    main()

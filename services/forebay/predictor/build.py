@@ -1,0 +1,91 @@
+"""Puts the predictor together from its configuration; called by the composition root alone."""
+
+import dataclasses
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from forebay.core.errors import ConfigError, FailedPrecondition, NotFound
+from forebay.core.prediction import ModelKind, PredictorModel
+from forebay.plugins import choose, with_plugins
+from forebay.predictor.config import Config
+from forebay.predictor.engine import Loaded, PredictorEngine, label
+from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION
+from forebay.predictor.loader import Loader, Opener
+from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
+from forebay.predictor.policy.length import LENGTH_PREDICTORS, LengthPredictor
+from forebay.predictor.sessions import OnnxSession, choose_providers
+from forebay.predictor.store_files import PACKAGED, FolderModelStore
+
+log = logging.getLogger(__name__)
+
+FALLBACK = "histogram"
+TRAINED = "onnx_quantile"
+
+
+def build_engine(config: Config) -> PredictorEngine:
+    """The engine with all models that need no file loaded. Raises ConfigError for unknown names or parameters."""
+    lengths = with_plugins("length", LENGTH_PREDICTORS)
+    forecasters = with_plugins("forecaster", FORECASTERS)
+    _refuse_unknown(config, lengths, forecasters)
+    start = FALLBACK if config.length == TRAINED else config.length
+    return PredictorEngine(
+        [_length(name, lengths, config) for name in sorted(lengths) if name != TRAINED],
+        [_forecaster(name, forecasters, config) for name in sorted(forecasters)],
+        active={ModelKind.LENGTH: start, ModelKind.WORKLOAD: config.forecaster},
+        fallback=FALLBACK,
+    )
+
+
+async def build_loader(engine: PredictorEngine, config: Config) -> Loader:
+    """The loader, with the newest trained model answering where the configuration wants one.
+
+    One that cannot be loaded leaves the fallback answering, with a warning.
+    """
+    folder = Path(config.models_folder) if config.models_folder else PACKAGED
+    loader = Loader(engine, FolderModelStore(folder), opener(config))
+    if config.length == TRAINED:
+        try:
+            await loader.activate(ModelKind.LENGTH, TRAINED, "")
+        except (FailedPrecondition, NotFound) as error:
+            log.warning("no trained model", extra={"fields": {"error": error.message, "answers": FALLBACK}})
+    return loader
+
+
+def opener(config: Config) -> Opener:
+    """Opens trained models as the configuration wants; which execution provider to ask for is settled here, once."""
+    providers = choose_providers(config.provider)
+
+    def open_model(model: PredictorModel, content: bytes) -> Loaded[LengthPredictor]:
+        session = OnnxSession(content, providers, config.session_threads)
+        version = model.metadata.get("features_version", "")
+        if version != FEATURES_VERSION or session.feature_count != FEATURE_COUNT:
+            raise FailedPrecondition(
+                f"{label(model)} wants {session.feature_count} features of version {version or 'unknown'}, but prompts "
+                f"become {FEATURE_COUNT} of version {FEATURES_VERSION}; train again with `forebay train length`"
+            )
+        parameters = {"session": session, **config.parameters.get(TRAINED, {})}
+        policy = choose("length predictor", TRAINED, LENGTH_PREDICTORS, parameters)
+        return Loaded(dataclasses.replace(model, execution_provider=session.provider), policy)
+
+    return open_model
+
+
+def _length(name: str, policies: Mapping[str, type[LengthPredictor]], config: Config) -> Loaded[LengthPredictor]:
+    policy = choose("length predictor", name, policies, config.parameters.get(name, {}))
+    return Loaded(PredictorModel(name, ModelKind.LENGTH), policy)
+
+
+def _forecaster(name: str, policies: Mapping[str, type[Forecaster]], config: Config) -> Loaded[Forecaster]:
+    policy = choose("forecaster", name, policies, config.parameters.get(name, {}))
+    return Loaded(PredictorModel(name, ModelKind.WORKLOAD), policy)
+
+
+def _refuse_unknown(config: Config, lengths: Collection[str], forecasters: Collection[str]) -> None:
+    for kind, name, known in (
+        ("length", config.length, lengths),
+        ("forecaster", config.forecaster, forecasters),
+        *(("parameters", name, {*lengths, *forecasters}) for name in config.parameters),
+    ):
+        if name not in known:
+            raise ConfigError(f"[predictor] {kind}: unknown policy {name!r}; known: {', '.join(sorted(known))}")

@@ -1,0 +1,188 @@
+"""What a prompt looks like as numbers: the same pure function for training and for serving."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.values import InferenceRequest
+
+FEATURES_VERSION = "1"
+"""Changes with anything below; a model answers only the version that it was trained on."""
+
+HEAD_BYTES = 1_024
+TAIL_BYTES = 1_024
+HASHED_COUNT = 2_048
+FIRST_WORDS = 4
+DENSE = (
+    "log_prompt_tokens",
+    "has_text",
+    "log_bytes",
+    "log_characters",
+    "log_words",
+    "log_lines",
+    "log_bytes_a_token",
+    "bytes_a_word",
+    "share_upper",
+    "share_digit",
+    "share_space",
+    "share_punctuation",
+    "share_not_ascii",
+    "log_question_marks",
+    "log_colons",
+    "log_last_line_bytes",
+)
+FEATURE_COUNT = len(DENSE) + HASHED_COUNT
+
+Bytes = npt.NDArray[np.uint8]
+Hashes = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
+Matrix = npt.NDArray[np.float32]
+
+# A polynomial hash of a word is a difference of prefix sums when its base is odd, so that it has an inverse mod 2^64.
+_BASE = 0x9E3779B97F4A7C15 | 1
+_BASE_INVERSE = pow(_BASE, -1, 1 << 64)
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_PAIR = np.uint64(0x94D049BB133111EB)
+_PLACE = np.uint64(0xD6E8FEB86659FD93)
+_SHIFT = np.uint64(29)
+_BUCKET_SHIFT = np.uint64(64 - HASHED_COUNT.bit_length() + 1)
+
+
+def _powers(base: int, count: int) -> Hashes:
+    found = np.full(count, base, dtype=np.uint64)
+    found[0] = 1
+    powers: Hashes = np.cumprod(found, dtype=np.uint64)
+    return powers
+
+
+def _word_table() -> Bytes:
+    table = np.zeros(256, dtype=np.uint8)
+    for byte in range(256):
+        if byte >= 128 or chr(byte).isalnum():
+            table[byte] = ord(chr(byte).lower()) if byte < 128 else byte
+    return table
+
+
+def _class_table() -> npt.NDArray[np.float32]:
+    """One row a byte: upper, digit, space, punctuation, not ASCII, begins a character, line, ?, :."""
+    table = np.zeros((256, 9), dtype=np.float32)
+    for byte in range(256):
+        letter = chr(byte)
+        kinds = (letter.isupper(), letter.isdigit(), letter.isspace(), not (letter.isalnum() or letter.isspace()))
+        table[byte, :4] = kinds if byte < 128 else 0
+        table[byte, 4:] = (byte >= 128, byte < 128 or byte >= 192, letter == "\n", letter == "?", letter == ":")
+    return table
+
+
+# What one prompt can bring at most, times the largest batch that is worth one pass.
+_LONGEST = 64 * (HEAD_BYTES + TAIL_BYTES + 1)
+_POWERS = _powers(_BASE, _LONGEST)
+_POWERS_INVERSE = _powers(_BASE_INVERSE, _LONGEST)
+_WORDS = _word_table()
+_CLASSES = _class_table()
+_LOGS = np.log1p(np.arange(TAIL_BYTES + HEAD_BYTES + 1)).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """The texts of a batch in one array, each followed by a zero byte."""
+
+    data: Bytes
+    starts: Rows
+    ends: Rows
+
+
+def extract(queries: Sequence[InferenceRequest]) -> Matrix:
+    """One row of `FEATURE_COUNT` numbers a query; rows do not depend on each other. At most 64 queries."""
+    texts = [_window(query.prompt_head.encode(errors="replace")) for query in queries]
+    text = _join(texts)
+    words, rows, places = _hash_words(text)
+    features = np.empty((len(queries), FEATURE_COUNT), dtype=np.float32)
+    features[:, : len(DENSE)] = _dense(queries, text, np.bincount(rows, minlength=len(queries)))
+    features[:, len(DENSE) :] = _hashed(words, rows, places, len(queries))
+    return features
+
+
+def _window(data: bytes) -> bytes:
+    return data if len(data) <= HEAD_BYTES + TAIL_BYTES else data[:HEAD_BYTES] + data[-TAIL_BYTES:]
+
+
+def _join(texts: Sequence[bytes]) -> _Text:
+    ends = np.cumsum([len(text) + 1 for text in texts]) - 1
+    starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64)
+    return _Text(np.frombuffer(b"\0".join(texts) + b"\0", dtype=np.uint8), starts, ends)
+
+
+def _hash_words(text: _Text) -> tuple[Hashes, Rows, Rows]:
+    """Hash, row and place in its row of every word."""
+    letters = _WORDS[text.data]
+    inside = letters != 0
+    begins = inside.copy()
+    begins[1:] &= ~inside[:-1]
+    first = np.flatnonzero(begins)
+    last = np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
+    sums = np.zeros(len(letters) + 1, dtype=np.uint64)
+    np.cumsum(letters * _POWERS_INVERSE[: len(letters)], out=sums[1:])
+    words = _mix((sums[last] - sums[first]) * _POWERS[first])
+    rows = np.searchsorted(text.ends, first)
+    places = np.arange(len(first)) - np.searchsorted(rows, rows)
+    return words, rows, places
+
+
+def _mix(hashes: Hashes) -> Hashes:
+    mixed: Hashes = (hashes ^ (hashes >> _SHIFT)) * _MIX
+    return mixed ^ (mixed >> _SHIFT)
+
+
+def _hashed(words: Hashes, rows: Rows, places: Rows, count: int) -> Matrix:
+    """Counts of words, of pairs of neighbours and of the first words at their places, as logarithms of length one."""
+    paired = rows[1:] == rows[:-1]
+    pairs = _mix(words[:-1] * _PAIR + words[1:])[paired]
+    early = places < FIRST_WORDS
+    placed = _mix((words ^ (places.astype(np.uint64) + np.uint64(1)) * _PLACE)[early])
+    hashes = np.concatenate((words, pairs, placed)) * _PAIR
+    all_rows = np.concatenate((rows, rows[:-1][paired], rows[early]))
+    cells = all_rows * HASHED_COUNT + (hashes >> _BUCKET_SHIFT).astype(np.int64)
+    counts = np.bincount(cells, minlength=count * HASHED_COUNT).reshape(count, HASHED_COUNT)
+    logs = _LOGS[counts]
+    norms = np.sqrt(np.einsum("ij,ij->i", logs, logs))
+    scaled: Matrix = logs / np.maximum(norms, 1.0)[:, None]
+    return scaled
+
+
+def _dense(queries: Sequence[InferenceRequest], text: _Text, word_counts: Rows) -> Matrix:
+    sizes = (text.ends - text.starts).astype(np.float32)
+    classes = np.add.reduceat(_CLASSES[text.data], text.starts, axis=0)
+    classes[:, 3] -= 1  # the zero byte at the end of each text counts as punctuation and as a character
+    classes[:, 5] -= 1
+    upper, digit, space, punctuation, foreign, characters, lines, questions, colons = classes.T
+    tokens = np.array([query.prompt_tokens for query in queries], dtype=np.float32)
+    whole = np.maximum(sizes, 1.0)
+    columns = (
+        np.log1p(tokens),
+        sizes > 0,
+        np.log1p(sizes),
+        np.log1p(characters),
+        np.log1p(word_counts),
+        np.log1p(lines),
+        np.log(whole / tokens),
+        sizes / np.maximum(word_counts, 1),
+        upper / whole,
+        digit / whole,
+        space / whole,
+        punctuation / whole,
+        foreign / whole,
+        np.log1p(questions),
+        np.log1p(colons),
+        np.log1p(_last_lines(text)),
+    )
+    return np.column_stack(columns).astype(np.float32)
+
+
+def _last_lines(text: _Text) -> Rows:
+    breaks = np.flatnonzero(text.data == ord("\n"))
+    before = np.concatenate(([-1], breaks))[np.searchsorted(breaks, text.ends)]
+    sizes: Rows = text.ends - np.maximum(before + 1, text.starts)
+    return sizes

@@ -1,0 +1,59 @@
+"""Finds models, opens them off the event loop and makes them the ones that answer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+from forebay.core.errors import NotFound
+from forebay.core.prediction import ModelKind, PredictorModel
+from forebay.predictor.engine import Loaded, PredictorEngine, label
+from forebay.predictor.policy.length import LengthPredictor
+from forebay.predictor.store import ModelStore
+
+Opener: TypeAlias = Callable[[PredictorModel, bytes], Loaded[LengthPredictor]]
+"""Makes a predictor of a model's description and content. Raises FailedPrecondition when it cannot be loaded."""
+
+
+class Loader:
+    """The loaded models and those that are only stored, seen as one list."""
+
+    def __init__(self, engine: PredictorEngine, store: ModelStore, opener: Opener) -> None:
+        self._engine = engine
+        self._store = store
+        self._opener = opener
+        self._lock = asyncio.Lock()
+
+    async def models(self) -> list[PredictorModel]:
+        """All models by kind, name and version; of a loaded one, what its session says."""
+        loaded = self._engine.models()
+        known = {(model.kind, label(model)) for model in loaded}
+        stored = await asyncio.to_thread(self._store.list)
+        found = [*loaded, *(model for model in stored if (model.kind, label(model)) not in known)]
+        return sorted(found, key=_order)
+
+    async def activate(self, kind: ModelKind, name: str, version: str) -> PredictorModel:
+        """Makes a model answer its kind, loading it first where it is only stored; no version means the newest.
+
+        Raises NotFound for an unknown model and FailedPrecondition when it cannot be loaded.
+        """
+        async with self._lock:
+            wanted = _choose(await self.models(), kind, name, version)
+            if wanted not in self._engine.models():
+                content = await asyncio.to_thread(self._store.read, wanted)
+                self._engine.on_loaded(await asyncio.to_thread(self._opener, wanted, content))
+            return self._engine.on_activate(kind, label(wanted))
+
+
+def _choose(models: list[PredictorModel], kind: ModelKind, name: str, version: str) -> PredictorModel:
+    named = [model for model in models if model.kind is kind and model.name == name]
+    fitting = [model for model in named if version in ("", model.version)]
+    if not fitting:
+        known = ", ".join(label(model) for model in models if model.kind is kind)
+        wanted = f"{name}@{version}" if version else name
+        raise NotFound(f"there is no {kind.name.lower()} model {wanted!r}; known: {known}")
+    return fitting[-1]
+
+
+def _order(model: PredictorModel) -> tuple[int, str, int, str]:
+    number = int(model.version) if model.version.isdecimal() else 0
+    return model.kind, model.name, number, model.version

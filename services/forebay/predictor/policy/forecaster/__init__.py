@@ -1,0 +1,12 @@
+"""How much traffic the next windows will bring."""
+
+from forebay.predictor.policy.forecaster.base import Forecaster, WorkloadHistory
+from forebay.predictor.policy.forecaster.last_value import LastValue
+from forebay.predictor.policy.forecaster.seasonal import Seasonal
+
+FORECASTERS: dict[str, type[Forecaster]] = {
+    "last_value": LastValue,
+    "seasonal": Seasonal,
+}
+
+__all__ = ["FORECASTERS", "Forecaster", "LastValue", "Seasonal", "WorkloadHistory"]

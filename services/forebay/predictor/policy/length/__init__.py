@@ -1,0 +1,14 @@
+"""How many tokens each prompt will generate."""
+
+from forebay.predictor.policy.length.base import LengthPredictor, PredictionFailed
+from forebay.predictor.policy.length.histogram import Histogram
+from forebay.predictor.policy.length.input_ratio import InputRatio
+from forebay.predictor.policy.length.onnx_quantile import OnnxQuantile
+
+LENGTH_PREDICTORS: dict[str, type[LengthPredictor]] = {
+    "input_ratio": InputRatio,
+    "histogram": Histogram,
+    "onnx_quantile": OnnxQuantile,
+}
+
+__all__ = ["LENGTH_PREDICTORS", "Histogram", "InputRatio", "LengthPredictor", "OnnxQuantile", "PredictionFailed"]

@@ -1,0 +1,107 @@
+"""Answers are as long as those to prompts of about the same length: rows by log2(prompt tokens) for each model."""
+
+import math
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
+from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+
+
+@dataclass(slots=True)
+class Row:
+    """The newest outcomes of one bucket as (tokens, censored), with their quantiles once asked for."""
+
+    outcomes: deque[tuple[int, bool]]
+    quantiles: LengthQuantiles | None = None
+
+    def add(self, tokens: int, censored: bool) -> None:
+        """Takes one more outcome; the oldest gives way."""
+        self.outcomes.append((tokens, censored))
+        self.quantiles = None
+
+    def read(self) -> LengthQuantiles:
+        """The quantiles of what is there."""
+        if self.quantiles is None:
+            self.quantiles = survival_quantiles(self.outcomes)
+        return self.quantiles
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Reads quantiles off the row of the prompt's bucket and learns with every outcome.
+
+    Rows with fewer than `count_min` outcomes do not speak: the model's nearest bucket does, then all models together,
+    then `prior_tokens` (p10, p50, p90, p97). Source of the buckets: AIBrix, `pkg/cache/output_predictor.go`, which
+    draws an output at random from the row where this one answers with the row's quantiles. The prior is the output of
+    the conversation trace of Splitwise (ISCA'24).
+    """
+
+    window_count: int = 512
+    count_min: int = 8
+    prior_tokens: tuple[int, ...] = (54, 129, 424, 509)
+    _rows: dict[str, dict[int, Row]] = field(default_factory=dict, init=False, repr=False)
+    _all: Row = field(init=False, repr=False)
+    _prior: LengthQuantiles = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count_min <= self.window_count <= 100_000:
+            raise ValueError("1 <= count_min <= window_count <= 100000 must hold")
+        if len(self.prior_tokens) != len(QUANTILE_LEVELS):
+            raise ValueError(f"prior_tokens must have {len(QUANTILE_LEVELS)} entries")
+        self._prior = LengthQuantiles(*self.prior_tokens)
+        self._all = self._new_row()
+
+    def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
+        """The quantiles of the row that speaks for each query, at most the query's limit."""
+        return tuple(self._one(query) for query in queries)
+
+    def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
+        """Adds each outcome to the row of its bucket and to the row of all models."""
+        for outcome in outcomes:
+            rows = self._rows.setdefault(outcome.query.model, {})
+            row = rows.setdefault(_bucket(outcome.query.prompt_tokens), self._new_row())
+            for one in (row, self._all):
+                one.add(outcome.generated_tokens, outcome.censored)
+
+    def _one(self, query: InferenceRequest) -> LengthPrediction:
+        quantiles = self._speaking(query).capped(query.tokens_max)
+        mean = mean_of((quantiles.p10, quantiles.p50, quantiles.p90, quantiles.p97))
+        return LengthPrediction(quantiles, mean, mean, "histogram")
+
+    def _speaking(self, query: InferenceRequest) -> LengthQuantiles:
+        bucket = _bucket(query.prompt_tokens)
+        rows = self._rows.get(query.model, {})
+        ready = [near for near, row in rows.items() if len(row.outcomes) >= self.count_min]
+        if ready:
+            return rows[min(ready, key=lambda near: (abs(near - bucket), near))].read()
+        return self._all.read() if len(self._all.outcomes) >= self.count_min else self._prior
+
+    def _new_row(self) -> Row:
+        return Row(deque(maxlen=self.window_count))
+
+
+def survival_quantiles(outcomes: Collection[tuple[int, bool]]) -> LengthQuantiles:
+    """Quantiles of lengths of which some are only known to be longer (tokens, censored); needs at least one.
+
+    The Kaplan-Meier estimate: a cut answer counts as alive up to its cut and as nothing after it. Where the curve never
+    falls far enough the longest length seen stands.
+    """
+    steps = list(_survival(sorted(outcomes)))
+    longest = max(tokens for tokens, _ in outcomes)
+    return LengthQuantiles(
+        *(next((tokens for tokens, alive in steps if alive <= 1 - level + 1e-9), longest) for level in QUANTILE_LEVELS)
+    )
+
+
+def _survival(outcomes: list[tuple[int, bool]]) -> Iterator[tuple[int, float]]:
+    alive = 1.0
+    for index, (tokens, censored) in enumerate(outcomes):
+        if not censored:
+            alive *= 1 - 1 / (len(outcomes) - index)
+            yield tokens, alive
+
+
+def _bucket(prompt_tokens: int) -> int:
+    return round(math.log2(max(1, prompt_tokens)))

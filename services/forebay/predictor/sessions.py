@@ -1,0 +1,62 @@
+"""Opens ONNX models with onnxruntime on the processor that the configuration allows and the machine has."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from forebay.core.errors import FailedPrecondition
+from forebay.predictor.policy.length import PredictionFailed
+
+log = logging.getLogger(__name__)
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+def choose_providers(wanted: str, devices: Path = Path("/dev")) -> list[str]:
+    """The execution providers to ask for: CUDA first where `wanted` is not "cpu" and a device is there.
+
+    onnxruntime lists CUDA on machines without one, so the device itself is looked for.
+    """
+    present = any(devices.glob("nvidia[0-9]*"))
+    if wanted == "cuda" and not present:
+        log.warning("provider is cuda, but there is no NVIDIA device; models run on the CPU")
+    offered = CUDA in onnxruntime.get_available_providers()
+    return [CUDA, CPU] if wanted != "cpu" and present and offered else [CPU]
+
+
+class OnnxSession:
+    """One model in onnxruntime; takes a float32 matrix of features and gives tokens at the quantile levels.
+
+    `provider` is the execution provider that really runs it. Raises FailedPrecondition when it cannot be opened.
+    """
+
+    def __init__(self, content: bytes, providers: list[str], threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(content, options, providers=providers)
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise FailedPrecondition(f"onnxruntime cannot open the model: {error}") from error
+        self._input: str = self._session.get_inputs()[0].name
+        self.provider: str = self._session.get_providers()[0]
+        log.info("model session opened", extra={"fields": {"provider": self.provider, "threads": threads}})
+
+    @property
+    def feature_count(self) -> int:
+        """Columns of features that the model wants."""
+        return int(self._session.get_inputs()[0].shape[1])
+
+    def run(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Tokens at the quantile levels for each row. Raises PredictionFailed."""
+        try:
+            found: npt.NDArray[np.float32] = self._session.run(None, {self._input: features})[0]
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise PredictionFailed(f"onnxruntime failed: {error}") from error
+        return found
