@@ -96,8 +96,8 @@ class Guard(grpc.aio.ServerInterceptor):
         return self._one(method, call)
 
     def stream_unary(self, method: str, inner: Callable[..., Awaitable[Message]]) -> Any:
-        """A call with many requests and one answer."""
-        return self._one(method, lambda requests, context: inner(_checked(requests), context))
+        """A call with many requests and one answer; its handler checks each message and may keep what came before."""
+        return self._one(method, inner)
 
     def unary_stream(self, method: str, inner: Callable[..., AsyncIterator[Message]]) -> Any:
         """A call with one request and many answers."""
@@ -157,12 +157,6 @@ class Guard(grpc.aio.ServerInterceptor):
         self._stats.calls.labels(method, code).inc()
         self._stats.seconds.labels(method).observe((self._clock() - start_us) / 1e6)
         log.debug("call answered", extra={"fields": {"method": method, "code": code}})
-
-
-async def _checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    async for request in requests:
-        validate.check(request)
-        yield request
 
 
 def _code(number: int) -> Any:

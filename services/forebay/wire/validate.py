@@ -14,7 +14,11 @@ from forebay.core.errors import InvalidArgument
 
 def check(message: Message) -> None:
     """Raises InvalidArgument with one violation for each broken rule in the message or the messages inside it."""
-    violations = dict(violations_of(message))
+    refuse(dict(violations_of(message)))
+
+
+def refuse(violations: dict[str, str]) -> None:
+    """Raises InvalidArgument with these violations; nothing where there is none."""
     if violations:
         field, text = next(iter(violations.items()))
         more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
@@ -23,13 +27,18 @@ def check(message: Message) -> None:
 
 def violations_of(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Pairs of field path and what is wrong with the field; empty for a message that keeps every rule."""
+    yield from violations_of_fields(message, prefix)
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            yield from _inside(field, value, prefix + field.name)
+
+
+def violations_of_fields(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """As `violations_of`, but of the message's own fields only, not of the messages inside it."""
     for field, rules in _rules(message.DESCRIPTOR.full_name, message):
         text = _broken(message, field, rules)
         if text:
             yield prefix + field.name, text
-    for field, value in message.ListFields():
-        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            yield from _inside(field, value, prefix + field.name)
 
 
 def _inside(field: FieldDescriptor, value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -48,7 +57,9 @@ def _rules(name: str, message: Message) -> list[tuple[FieldDescriptor, rules_pb2
     if known is None:
         extension = cast(Any, rules_pb2.rules)
         options = ((field, field.GetOptions()) for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields))
-        known = [(field, of.Extensions[extension]) for field, of in options if of.HasExtension(extension)]
+        # An enum without rules is checked too: a number that we do not know has no value to become.
+        ruled = ((field, of) for field, of in options if of.HasExtension(extension) or field.enum_type is not None)
+        known = [(field, of.Extensions[extension]) for field, of in ruled]
         _CACHE[name] = known
     return known
 

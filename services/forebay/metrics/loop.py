@@ -1,0 +1,167 @@
+"""Follows the fleet, probes every server, publishes the page, and deletes what is old."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import httpx
+from lmaas.autoscaler.v1.autoscaler_service_pb2 import WatchFleetRequest
+from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from forebay.core.errors import Unavailable
+from forebay.core.values import Instance
+from forebay.metrics.config import Config
+from forebay.metrics.engine import MetricsEngine, Reading
+from forebay.metrics.prometheus import SnapshotGauges
+from forebay.metrics.readings import Row, reading_of, rows_of
+from forebay.metrics.store import Store
+from forebay.wire import convert
+from forebay.wire.channel import connect
+from forebay.wire.clock import Clock
+
+log = logging.getLogger(__name__)
+
+FLEET_SILENCE_S = 20.0
+"""The autoscaler sends a sign of life each 5 s; a stream that is silent for longer is broken."""
+PAGE_BYTES_MAX = 8 * 1024 * 1024
+PUBLISH_INTERVAL_S = 1.0
+_SCRAPE_ERRORS = (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError)
+
+
+@dataclass(slots=True)
+class _Server:
+    """One server that is probed, with the instances on it."""
+
+    grpc_address: str
+    metrics_url: str
+    channel: grpc.aio.Channel
+    instances: list[Instance] = field(default_factory=list)
+
+
+class Prober:
+    """Probes each server of the fleet on its own, so that a slow one delays no other."""
+
+    def __init__(self, engine: MetricsEngine, config: Config, clock: Clock) -> None:
+        self._engine = engine
+        self._config = config
+        self._clock = clock
+        self._http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
+        self._slots = asyncio.Semaphore(config.scrape_concurrency_max)
+        self._servers: dict[tuple[str, str], _Server] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    async def follow(self, instances: Sequence[Instance]) -> None:
+        """Probes the servers of these instances from now on, and no others; new ones at once."""
+        self._engine.on_fleet(instances, self._clock())
+        for server in self._servers.values():
+            server.instances = []
+        for instance in instances:
+            self._server(instance).instances.append(instance)
+        for key in [key for key, server in self._servers.items() if not server.instances]:
+            await self._drop(key)
+
+    def _server(self, instance: Instance) -> _Server:
+        key = (instance.grpc_address, instance.metrics_url)
+        if key not in self._servers:
+            self._servers[key] = _Server(*key, channel=connect(instance.grpc_address))
+            self._tasks[key] = asyncio.create_task(self._probe_for_ever(self._servers[key]))
+        return self._servers[key]
+
+    async def _drop(self, key: tuple[str, str]) -> None:
+        self._tasks.pop(key).cancel()
+        await self._servers.pop(key).channel.close()
+
+    async def close(self) -> None:
+        """Stops all probes."""
+        await self.follow(())
+        await self._http.aclose()
+
+    async def _probe_for_ever(self, server: _Server) -> None:
+        time = asyncio.get_running_loop().time
+        while True:
+            start_s = time()
+            async with self._slots:
+                await self._probe(server)
+            await asyncio.sleep(max(self._config.scrape_interval_s - (time() - start_s), 0.0))
+
+    async def _probe(self, server: _Server) -> None:
+        rows = await self._scrape(server.metrics_url) if server.metrics_url else None
+        # A server whose page fails may serve all the same: only one that does not answer at all is silent.
+        alive = rows is not None or await self._answers(server.channel)
+        for instance in server.instances:
+            if alive:
+                self._engine.on_reading(instance.instance_id, _reading(rows, instance, server), self._clock())
+            else:
+                self._engine.on_silence(instance.instance_id, self._clock())
+
+    async def _scrape(self, url: str) -> list[Row] | None:
+        try:
+            async with asyncio.timeout(self._config.scrape_timeout_s), self._http.stream("GET", url) as response:
+                response.raise_for_status()
+                page = bytearray()
+                async for chunk in response.aiter_bytes():
+                    page += chunk
+                    if len(page) > PAGE_BYTES_MAX:
+                        raise ValueError(f"the page has more than {PAGE_BYTES_MAX} bytes")
+                return rows_of(page.decode(errors="replace"))
+        except _SCRAPE_ERRORS as error:
+            log.debug("scrape failed", extra={"fields": {"url": url, "error": repr(error)}})
+            return None
+
+    async def _answers(self, channel: grpc.aio.Channel) -> bool:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        try:
+            await stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self._config.probe_timeout_s)
+        except grpc.RpcError:
+            return False
+        return True
+
+
+def _reading(rows: list[Row] | None, instance: Instance, server: _Server) -> Reading | None:
+    return None if rows is None else reading_of(rows, instance.model, alone=len(server.instances) == 1)
+
+
+async def follow_fleet(autoscaler: AutoscalerServiceStub, prober: Prober, retry_s: float) -> None:
+    """Hands the prober each fleet that the autoscaler tells; while it is down, the last one stays."""
+    told = True
+    while True:
+        try:
+            await _follow(autoscaler, prober)
+            told = True
+        except (grpc.RpcError, TimeoutError) as error:
+            level = logging.WARNING if told else logging.DEBUG
+            log.log(level, "the autoscaler does not tell its fleet", extra={"fields": {"error": repr(error)[:200]}})
+            told = False
+        await asyncio.sleep(retry_s)
+
+
+async def _follow(autoscaler: AutoscalerServiceStub, prober: Prober) -> None:
+    call: Any = autoscaler.WatchFleet(WatchFleetRequest())
+    fleets = aiter(call)
+    try:
+        while (message := await asyncio.wait_for(anext(fleets, None), FLEET_SILENCE_S)) is not None:
+            await prober.follow([convert.instance_from_proto(one) for one in message.instances])
+    finally:
+        call.cancel()
+
+
+async def publish(engine: MetricsEngine, gauges: SnapshotGauges, clock: Clock) -> None:
+    """Keeps the gauges of the page up to date."""
+    while True:
+        gauges.publish(engine.snapshot(clock()), engine.instances)
+        await asyncio.sleep(PUBLISH_INTERVAL_S)
+
+
+async def prune(store: Store, config: Config, clock: Clock) -> None:
+    """Deletes what is older than the retention, now and then; a store that is down is asked again the next time."""
+    while True:
+        try:
+            gone_count = await asyncio.to_thread(store.prune, clock() - config.retention_us)
+            log.log(logging.INFO if gone_count else logging.DEBUG, "deleted %d old events", gone_count)
+        except Unavailable as error:
+            log.warning("old events are not deleted", extra={"fields": {"error": error.message}})
+        await asyncio.sleep(config.prune_interval_s)
