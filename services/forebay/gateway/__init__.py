@@ -1,0 +1,1 @@
+"""The data plane: speaks the clients' protocols, asks the scheduler where to go, and moves tokens."""

@@ -1,0 +1,67 @@
+"""The gateway's configuration: section [gateway] of forebay.toml."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from forebay.core.errors import ConfigError
+
+SLO_CLASSES = ("interactive-fast", "interactive-normal", "deferred")
+_PROMPT_HEAD_BYTES_MAX = 8192
+_ZERO_ALLOWED = ("prompt_head_bytes", "suspect_s", "grace_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Limits and patience of the gateway. Raises ConfigError for a value that makes no sense."""
+
+    region: str = "local"
+    """Region that the gateway's clients are in."""
+    slo_class_default: str = "interactive-normal"
+    """Class of requests that name none."""
+    body_bytes_max: int = 4 * 1024 * 1024
+    """Largest request body; larger ones are refused before they are read."""
+    body_timeout_s: float = 30.0
+    """Longest time that a client may take to send its request."""
+    prompt_head_bytes: int = 2048
+    """How much of the prompt the scheduler and predictor see; 0 keeps all of it here."""
+    tokens_max_default: int = 1024
+    """Longest chat answer where the client sets no limit. Tokens."""
+    requests_max: int = 10_000
+    """Most requests in flight or waiting; more are refused with 429."""
+    attempts_max: int = 3
+    """Most instances that one request is tried on before its first token."""
+    first_token_timeout_s: float = 120.0
+    """Longest silence of an instance before the first token; then another instance is tried."""
+    inter_token_timeout_s: float = 30.0
+    """Longest silence of an instance between two tokens; then the answer is broken off."""
+    answer_timeout_s: float = 1800.0
+    """Longest time that one instance may work on an answer."""
+    placement_timeout_s: float = 120.0
+    """Longest wait for the scheduler's answer, its own holding included; then the gateway places by itself."""
+    scheduler_timeout_s: float = 2.0
+    """A scheduler that does not answer a health check within this time counts as down."""
+    progress_interval_s: float = 1.0
+    """How often running requests are told to the scheduler, as long as progress_rate_max allows it."""
+    progress_rate_max: int = 400
+    """Most progress messages a second over all requests; leases are renewed before they expire in any case."""
+    fallback_queue_factor: float = 2.0
+    """While the scheduler is down: most requests sent to an instance, in units of its concurrency."""
+    suspect_s: float = 5.0
+    """While the scheduler is down: how long an instance that failed is avoided."""
+    grace_s: float = 30.0
+    """How long running answers may take to end when the gateway stops."""
+
+    def __post_init__(self) -> None:
+        if self.slo_class_default not in SLO_CLASSES:
+            raise ConfigError(
+                f"slo_class_default is {self.slo_class_default!r}; choose one of {', '.join(SLO_CLASSES)}"
+            )
+        if self.prompt_head_bytes > _PROMPT_HEAD_BYTES_MAX:
+            raise ConfigError(
+                f"prompt_head_bytes is {self.prompt_head_bytes}; at most {_PROMPT_HEAD_BYTES_MAX} are sent"
+            )
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            least_ok = value >= 0 if field.name in _ZERO_ALLOWED else isinstance(value, str) or value > 0
+            if not least_ok:
+                raise ConfigError(f"{field.name} is {value}; it must be greater than 0")

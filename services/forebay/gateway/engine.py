@@ -1,0 +1,330 @@
+"""The life of every request: asked for, placed, tried, answered or refused; with or without a scheduler."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from forebay.core.errors import ForebayError, InvalidArgument, ModelUnknown, ResourceExhausted
+from forebay.core.units import US_PER_MS, US_PER_S
+from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
+from forebay.gateway.config import Config
+from forebay.gateway.fleet import RETRY_AFTER_US, Fleet
+from forebay.gateway.values import (
+    Action,
+    Ask,
+    Attempt,
+    End,
+    Fail,
+    OpenLease,
+    Placement,
+    Renew,
+    Report,
+    RequestRecord,
+    RequestStatus,
+    Resume,
+    Withdraw,
+)
+
+_TICK_US = 250 * US_PER_MS
+_UNDELIVERED_COUNT_MAX = 10_000
+
+
+class Phase(Enum):
+    """What a request waits for."""
+
+    ASKED = "the scheduler's answer"
+    WAITING = "room on an instance, while the scheduler is down"
+    RUNNING = "tokens"
+    ENDED = "what follows from the end of an attempt"
+
+
+@dataclass(slots=True)
+class _Flight:
+    request: InferenceRequest
+    arrival_us: int
+    phase: Phase = Phase.ASKED
+    asked_us: int = 0
+    placement: Placement | None = None
+    placed_us: int = 0
+    told_us: int = 0
+    is_known: bool = False
+    """Whether the scheduler knows the lease."""
+    attempt_count: int = 0
+    excluded: set[str] = field(default_factory=set)
+    error: ForebayError | None = None
+    """Why the last attempt failed."""
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    first_token_us: int = 0
+
+
+class Engine:
+    """Decides what follows from each event. Exactly one of Fail or a call of on_finished, on_gone ends a request.
+
+    After Attempt the shell reports tokens and then on_finished, or on_failed. Nothing is told twice: events about a
+    request that ended change nothing.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._fleet = Fleet(config.fallback_queue_factor, int(config.suspect_s * US_PER_S))
+        self._flights: dict[str, _Flight] = {}
+        self._waiting: dict[str, _Flight] = {}
+        self._undelivered: deque[End] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
+        self._is_linked = False
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet as last seen; shells only read it."""
+        return self._fleet
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether the scheduler's stream is open."""
+        return self._is_linked
+
+    @property
+    def flight_count(self) -> int:
+        """Requests that have not ended."""
+        return len(self._flights)
+
+    def oldest_ask_us(self) -> int | None:
+        """When the longest unanswered question was put to the scheduler; None where there is none."""
+        return min((one.asked_us for one in self._flights.values() if one.phase is Phase.ASKED), default=None)
+
+    def on_arrive(self, request: InferenceRequest, now_us: int) -> list[Action]:
+        """A client sent a request."""
+        flight = _Flight(request, now_us)
+        if len(self._flights) >= self._config.requests_max:
+            error = ResourceExhausted(
+                f"the gateway has {len(self._flights)} requests in flight, its limit; try again later",
+                reason="GATEWAY_FULL",
+                retry_after_us=RETRY_AFTER_US,
+            )
+            return [_report(flight, RequestStatus.REJECTED, now_us, error), Fail(request.request_id, error)]
+        self._flights[request.request_id] = flight
+        return self._seek(flight, now_us)
+
+    def on_placed(self, request_id: str, placement: Placement, now_us: int) -> list[Action]:
+        """The scheduler chose an instance. A request that went away was withdrawn, so that the lease ends there too."""
+        flight = self._flights.get(request_id)
+        if flight is None or flight.phase is not Phase.ASKED:
+            return []
+        flight.is_known = True
+        return self._start(flight, placement, now_us)
+
+    def on_refused(self, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
+        """The scheduler said no, for now or for ever. After a failed attempt the client gets that attempt's error."""
+        flight = self._flights.get(request_id)
+        if flight is None or flight.phase is not Phase.ASKED:
+            return []
+        if isinstance(error, ModelUnknown):
+            error = self._fleet.unknown(flight.request.model)
+        return self._refuse(flight, error, now_us)
+
+    def on_tokens(self, request_id: str, generated_tokens: int, prompt_tokens: int, now_us: int) -> list[Action]:
+        """The instance has generated this many tokens in all, for a prompt of that many (0: it does not tell)."""
+        flight = self._flights.get(request_id)
+        if flight is not None:
+            flight.generated_tokens = generated_tokens
+            flight.prompt_tokens = prompt_tokens
+            if not flight.first_token_us:
+                flight.first_token_us = now_us
+        return []
+
+    def on_finished(self, request_id: str, outcome: Outcome, now_us: int) -> list[Action]:
+        """The instance ended the answer."""
+        flight = self._flights.get(request_id)
+        if flight is None:
+            return []
+        return [*self._release(flight, outcome), *self._close(flight, RequestStatus.OK, now_us, None, outcome)]
+
+    def on_failed(self, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
+        """The attempt failed: before the first token another instance is tried, unless the request is at fault."""
+        flight = self._flights.get(request_id)
+        if flight is None or flight.placement is None:
+            return []
+        instance_id = flight.placement.instance_id
+        is_fault_of_client = isinstance(error, InvalidArgument)
+        if not is_fault_of_client:
+            self._fleet.suspect(instance_id, now_us)
+        actions = self._release(flight, Outcome.FAILED)
+        if is_fault_of_client or flight.first_token_us or flight.attempt_count >= self._config.attempts_max:
+            return [*actions, *self._fail(flight, RequestStatus.FAILED, error, now_us)]
+        flight.excluded.add(instance_id)
+        flight.error = error
+        return [*actions, *self._seek(flight, now_us)]
+
+    def on_gone(self, request_id: str, now_us: int) -> list[Action]:
+        """The client went away."""
+        flight = self._flights.get(request_id)
+        if flight is None:
+            return []
+        actions: list[Action] = self._release(flight, Outcome.CANCELLED)
+        if flight.phase is Phase.ASKED and self._is_linked:
+            actions.append(Withdraw(request_id))
+        return [*actions, *self._close(flight, RequestStatus.CANCELLED, now_us, None)]
+
+    def on_fleet(self, instances: Sequence[Instance], now_us: int) -> list[Action]:
+        """The scheduler described its fleet."""
+        self._fleet.update(instances)
+        return self._place_waiting(now_us)
+
+    def on_link_up(self, now_us: int) -> list[Action]:
+        """The scheduler's stream opened: tell it what runs and what ended, then ask for what waits."""
+        self._is_linked = True
+        running = [one for one in self._flights.values() if one.phase is Phase.RUNNING]
+        for flight in running:
+            flight.is_known = True
+            flight.told_us = now_us
+        actions: list[Action] = [Resume(tuple(_open_lease(one) for one in running)), *self._undelivered]
+        self._undelivered.clear()
+        for flight in list(self._waiting.values()):
+            actions += self._seek(flight, now_us)
+        return actions
+
+    def on_link_down(self, unsent: Sequence[End], now_us: int) -> list[Action]:
+        """The scheduler's stream broke: place by ourselves what it has not answered; keep what it has not heard."""
+        self._is_linked = False
+        self._undelivered.extend(unsent)
+        actions: list[Action] = []
+        for flight in list(self._flights.values()):
+            if flight.phase is Phase.ASKED:
+                actions += self._place_here(flight, now_us)
+        return actions
+
+    def on_wake(self, now_us: int) -> list[Action]:
+        """Time passed: renew leases, end patience, use room that came free."""
+        actions = self._renewals(now_us) if self._is_linked else []
+        patience_us = int(self._config.placement_timeout_s * US_PER_S)
+        for flight in list(self._flights.values()):
+            if flight.phase is not Phase.RUNNING and now_us - flight.asked_us >= patience_us:
+                actions += self._lose_patience(flight, now_us)
+        return [*actions, *self._place_waiting(now_us), WakeAt(now_us + _TICK_US)]
+
+    def _seek(self, flight: _Flight, now_us: int) -> list[Action]:
+        flight.asked_us = now_us
+        if not self._is_linked:
+            return self._place_here(flight, now_us)
+        flight.phase = Phase.ASKED
+        self._waiting.pop(flight.request.request_id, None)
+        return [Ask(replace(flight.request, excluded_instance_ids=frozenset(flight.excluded)))]
+
+    def _place_here(self, flight: _Flight, now_us: int) -> list[Action]:
+        model, excluded = flight.request.model, flight.excluded
+        instance = self._fleet.choose(model, excluded, now_us)
+        if instance is not None:
+            lease_id = f"own-{flight.request.request_id[:100]}-{flight.attempt_count + 1}"
+            flight.is_known = False
+            return self._start(flight, Placement(lease_id, instance.instance_id, instance.grpc_address), now_us)
+        absence = self._fleet.absence(model, excluded)
+        if absence is not None:
+            return self._refuse(flight, absence, now_us)
+        flight.phase = Phase.WAITING
+        self._waiting[flight.request.request_id] = flight
+        return []
+
+    def _place_waiting(self, now_us: int) -> list[Action]:
+        return [action for flight in list(self._waiting.values()) for action in self._place_here(flight, now_us)]
+
+    def _lose_patience(self, flight: _Flight, now_us: int) -> list[Action]:
+        if flight.phase is Phase.ASKED:
+            withdrawal: list[Action] = [Withdraw(flight.request.request_id)] if self._is_linked else []
+            flight.asked_us = now_us
+            return [*withdrawal, *self._place_here(flight, now_us)]
+        waited_s = self._config.placement_timeout_s
+        error = ResourceExhausted(
+            f"every instance of model {flight.request.model!r} was full for {waited_s:g} s; try again later",
+            reason="HELD_TOO_LONG",
+            retry_after_us=RETRY_AFTER_US,
+        )
+        return self._refuse(flight, error, now_us)
+
+    def _start(self, flight: _Flight, placement: Placement, now_us: int) -> list[Action]:
+        flight.phase = Phase.RUNNING
+        self._waiting.pop(flight.request.request_id, None)
+        flight.placement = placement
+        flight.placed_us = flight.told_us = now_us
+        flight.attempt_count += 1
+        self._fleet.take(placement.instance_id)
+        return [Attempt(flight.request.request_id, placement)]
+
+    def _release(self, flight: _Flight, outcome: Outcome) -> list[Action]:
+        """Ends the lease of a running request."""
+        if flight.phase is not Phase.RUNNING or flight.placement is None:
+            return []
+        self._fleet.give_back(flight.placement.instance_id)
+        flight.phase = Phase.ENDED
+        if not flight.is_known:
+            return []
+        ended = End(flight.placement.lease_id, outcome, flight.generated_tokens, flight.prompt_tokens)
+        if self._is_linked:
+            return [ended]
+        self._undelivered.append(ended)
+        return []
+
+    def _refuse(self, flight: _Flight, error: ForebayError, now_us: int) -> list[Action]:
+        if flight.error is not None:
+            return self._fail(flight, RequestStatus.FAILED, flight.error, now_us)
+        return self._fail(flight, RequestStatus.REJECTED, error, now_us)
+
+    def _fail(self, flight: _Flight, status: RequestStatus, error: ForebayError, now_us: int) -> list[Action]:
+        return [Fail(flight.request.request_id, error), *self._close(flight, status, now_us, error)]
+
+    def _close(
+        self,
+        flight: _Flight,
+        status: RequestStatus,
+        now_us: int,
+        error: ForebayError | None,
+        outcome: Outcome | None = None,
+    ) -> list[Action]:
+        del self._flights[flight.request.request_id]
+        self._waiting.pop(flight.request.request_id, None)
+        report = _report(flight, status, now_us, error, outcome)
+        return [report, *(() if self._is_linked else self._place_waiting(now_us))]
+
+    def _renewals(self, now_us: int) -> list[Action]:
+        running = [one for one in self._flights.values() if one.phase is Phase.RUNNING and one.is_known]
+        interval_s = max(self._config.progress_interval_s, len(running) / self._config.progress_rate_max)
+        interval_us = int(interval_s * US_PER_S)
+        actions: list[Action] = []
+        for flight in running:
+            assert flight.placement is not None
+            # A third of the lease, so that one lost message does not end it.
+            due_us = min(interval_us, flight.placement.lease_ttl_us // 3 or interval_us)
+            if now_us - flight.told_us >= due_us:
+                flight.told_us = now_us
+                actions.append(Renew(flight.placement.lease_id, flight.generated_tokens))
+        return actions
+
+
+def _open_lease(flight: _Flight) -> OpenLease:
+    assert flight.placement is not None
+    # The prompt helped to predict; the prediction is made.
+    return OpenLease(replace(flight.request, prompt_head=""), flight.placement, flight.generated_tokens)
+
+
+def _report(
+    flight: _Flight,
+    status: RequestStatus,
+    now_us: int,
+    error: ForebayError | None,
+    outcome: Outcome | None = None,
+) -> Report:
+    record = RequestRecord(
+        request=flight.request,
+        status=status,
+        arrival_us=flight.arrival_us,
+        placed_us=flight.placed_us,
+        first_token_us=flight.first_token_us,
+        end_us=now_us,
+        placement=flight.placement,
+        prompt_tokens=flight.prompt_tokens or flight.request.prompt_tokens,
+        response_tokens=flight.generated_tokens,
+        attempt_count=flight.attempt_count,
+        error_reason=error.code if error else "",
+        censored=outcome is Outcome.LENGTH,
+    )
+    return Report(record)

@@ -1,0 +1,131 @@
+"""Translation between the contract's messages and the gateway's values."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from lmaas.metrics.v1 import event_pb2
+from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, status_pb2
+
+from forebay.core.errors import (
+    ForebayError,
+    InvalidArgument,
+    ModelUnknown,
+    NoInstanceReady,
+    PromptTooLong,
+    ResourceExhausted,
+    Unavailable,
+)
+from forebay.core.values import Instance, InstanceState
+from forebay.gateway.values import Ask, End, OpenLease, Placement, Renew, RequestRecord, Resume, ToScheduler, Withdraw
+from forebay.wire import convert
+
+_REJECTIONS: dict[str, type[ForebayError]] = {
+    "MODEL_UNKNOWN": ModelUnknown,
+    "PROMPT_TOO_LONG": PromptTooLong,
+    "INVALID_ARGUMENT": InvalidArgument,
+}
+_RETRIES: dict[str, type[ForebayError]] = {"NO_INSTANCE_READY": NoInstanceReady, "UNAVAILABLE": Unavailable}
+
+
+def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:
+    """An action as a message of the Schedule stream."""
+    make = scheduler_service_pb2.ScheduleRequest
+    match action:
+        case Ask(request):
+            return make(arrive=convert.request_to_proto(request))
+        case Renew(lease_id, generated_tokens):
+            return make(progress=request_pb2.Progress(lease_id=lease_id, generated_tokens=generated_tokens))
+        case End():
+            return make(finish=_finish(action))
+        case Withdraw(request_id):
+            return make(cancel=request_pb2.Cancel(request_id=request_id))
+        case Resume(leases):
+            opened = [_open_lease(one) for one in leases]
+            return make(resume=scheduler_service_pb2.Resume(gateway_id=gateway_id, open_leases=opened))
+    assert_never(action)
+
+
+def placement(message: request_pb2.Placement) -> Placement:
+    """A placement from the scheduler."""
+    predicted = message.predicted_length if message.HasField("predicted_length") else None
+    return Placement(
+        lease_id=message.lease_id,
+        instance_id=message.instance_id,
+        grpc_address=message.grpc_address,
+        decision_id=message.decision_id,
+        predicted=convert.quantiles_from_proto(predicted) if predicted is not None else None,
+        lease_ttl_us=message.lease_ttl.ToMicroseconds(),
+        triton_priority=message.triton_priority,
+    )
+
+
+def rejection(message: scheduler_service_pb2.Rejected) -> ForebayError:
+    """The error of a final no; a reason that we do not know is the request's fault, since repeating does not help."""
+    kind = _REJECTIONS.get(message.reason, InvalidArgument)
+    return kind(message.message or "the scheduler rejected the request", reason=message.reason)
+
+
+def retry(message: scheduler_service_pb2.Retry) -> ForebayError:
+    """The error of a no for now; a reason that we do not know means that there is no room."""
+    kind = _RETRIES.get(message.reason, ResourceExhausted)
+    delay_us = message.retry_delay.ToMicroseconds()
+    return kind(message.message or "there is no room now", reason=message.reason, retry_after_us=delay_us)
+
+
+def instances(message: scheduler_service_pb2.WatchInstancesResponse) -> tuple[Instance, ...]:
+    """The fleet; an instance that the scheduler drains is draining."""
+    return tuple(_instance(one) for one in message.instances)
+
+
+def event(record: RequestRecord) -> event_pb2.Event:
+    """A request's record as an event; its id is the request's."""
+    request, placed = record.request, record.placement
+    message = event_pb2.RequestRecord(
+        request_id=request.request_id,
+        model=request.model,
+        arrival_time=convert.timestamp(record.arrival_us),
+        status=f"REQUEST_STATUS_{record.status.name}",
+        slo_class=convert.slo_class_to_proto(request.slo_class),
+        tenant=request.tenant,
+        application=request.application,
+        region=request.region,
+        instance_id=placed.instance_id if placed else "",
+        decision_id=placed.decision_id if placed else "",
+        prompt_tokens=record.prompt_tokens,
+        response_tokens=record.response_tokens,
+        predicted_length=convert.quantiles_to_proto(placed.predicted) if placed and placed.predicted else None,
+        held=convert.duration(record.placed_us - record.arrival_us) if record.placed_us else None,
+        time_to_first_token=(
+            convert.duration(record.first_token_us - record.arrival_us) if record.first_token_us else None
+        ),
+        end_to_end=convert.duration(record.end_us - record.arrival_us),
+        error_reason=record.error_reason,
+        attempt_count=record.attempt_count,
+        censored=record.censored,
+    )
+    return event_pb2.Event(event_id=request.request_id, request=message)
+
+
+def _finish(action: End) -> request_pb2.Finish:
+    return request_pb2.Finish(
+        lease_id=action.lease_id,
+        outcome=f"OUTCOME_{action.outcome.name}",
+        generated_tokens=action.generated_tokens,
+        prompt_tokens=action.prompt_tokens,
+    )
+
+
+def _open_lease(lease: OpenLease) -> request_pb2.OpenLease:
+    predicted = lease.placement.predicted
+    return request_pb2.OpenLease(
+        request=convert.request_to_proto(lease.request),
+        lease_id=lease.placement.lease_id,
+        instance_id=lease.placement.instance_id,
+        generated_tokens=lease.generated_tokens,
+        predicted_length=convert.quantiles_to_proto(predicted) if predicted else None,
+    )
+
+
+def _instance(message: status_pb2.ScheduledInstance) -> Instance:
+    instance = convert.instance_from_proto(message.instance)
+    return replace(instance, state=InstanceState.DRAINING) if message.draining else instance

@@ -1,0 +1,82 @@
+"""The way of one request: placed, sent to its instance, and sent elsewhere while no token has come."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from forebay.core.errors import ForebayError
+from forebay.core.tokens import TokenEstimator
+from forebay.core.values import InferenceRequest, Outcome
+from forebay.gateway.loop import Loop
+from forebay.gateway.triton import Chunk
+from forebay.gateway.upstream import Upstream
+from forebay.gateway.values import Placement
+
+_LENGTH = "length"
+
+
+class Answer:
+    """One answer as it grows. The counts are those of the model, in tokens, up to the chunk that came last."""
+
+    def __init__(self, request: InferenceRequest, byte_count: int) -> None:
+        self.request = request
+        self.byte_count = byte_count
+        self.placement: Placement | None = None
+        self.prompt_tokens = 0
+        self.response_tokens = 0
+        self.finish_reason = ""
+
+    def take(self, chunk: Chunk) -> None:
+        """Counts a chunk; a model that does not count tokens is taken to send one at a time."""
+        self.prompt_tokens = chunk.input_tokens or self.prompt_tokens
+        self.response_tokens += chunk.output_tokens or (1 if chunk.text and not chunk.input_tokens else 0)
+        self.finish_reason = chunk.finish_reason or self.finish_reason
+
+
+class Relay:
+    """Brings requests to instances and answers back."""
+
+    def __init__(self, loop: Loop, upstream: Upstream, estimator: TokenEstimator) -> None:
+        self._loop = loop
+        self._upstream = upstream
+        self._estimator = estimator
+
+    async def chunks(self, answer: Answer, message: Any) -> AsyncGenerator[Chunk, None]:
+        """Yields the answer. Closing the generator early withdraws the request everywhere.
+
+        Raises the ForebayError that the client gets; after the first chunk it means that the answer is broken off.
+        """
+        request_id = answer.request.request_id
+        placed = self._loop.arrive(answer.request)
+        try:
+            while True:
+                answer.placement = await placed
+                message.ClearField("id")
+                try:
+                    async with aclosing(self._attempt(answer, message)) as attempt:
+                        async for chunk in attempt:
+                            yield chunk
+                    return
+                except ForebayError as error:
+                    placed = self._loop.failed(request_id, error)
+        finally:
+            self._loop.gone(request_id)
+
+    async def _attempt(self, answer: Answer, message: Any) -> AsyncGenerator[Chunk, None]:
+        assert answer.placement is not None
+        request_id = answer.request.request_id
+        message.id = request_id
+        if answer.placement.triton_priority and "priority" not in message.parameters:
+            message.parameters["priority"].uint64_param = answer.placement.triton_priority
+        async with aclosing(self._upstream.stream(answer.placement, message)) as chunks:
+            async for chunk in chunks:
+                answer.take(chunk)
+                self._loop.tokens(request_id, answer.response_tokens, answer.prompt_tokens)
+                if chunk.is_final or chunk.finish_reason:
+                    self._finish(answer)
+                yield chunk
+
+    def _finish(self, answer: Answer) -> None:
+        self._estimator.observe(answer.request.model, answer.byte_count, answer.prompt_tokens)
+        outcome = Outcome.LENGTH if answer.finish_reason == _LENGTH else Outcome.STOPPED
+        self._loop.finished(answer.request.request_id, outcome)

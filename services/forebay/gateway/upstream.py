@@ -1,0 +1,127 @@
+"""Sends one request to one Triton and reads its answer as it comes; a client that reads slowly slows only itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2_grpc
+
+from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument, Unavailable
+from forebay.gateway import triton
+from forebay.gateway.config import Config
+from forebay.gateway.triton import Chunk
+from forebay.gateway.values import Placement
+from forebay.wire.channel import MESSAGE_BYTES_MAX
+
+# No keep-alive pings: a Triton with default settings closes connections that ping while no token flows.
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_retries", 0),
+]
+# Triton ends the stream with a status instead of a bare message, so that a client's fault can be told from its own.
+_METADATA = (("triton_grpc_error", "true"),)
+_DRAIN_TIMEOUT_S = 2.0
+_DESCRIBE_TIMEOUT_S = 5.0
+_MESSAGE_LENGTH_MAX = 500
+
+
+class Upstream:
+    """The Tritons of the fleet, one channel each."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[str, Any] = {}
+
+    async def stream(self, placement: Placement, request: Any) -> AsyncIterator[Chunk]:
+        """Sends the request and yields what comes back; the last chunk has a finish_reason or is_final.
+
+        Closing the iterator early cancels the request on the instance. Raises InvalidArgument for what the model
+        refuses, DeadlineExceeded for an instance that is silent for too long, Unavailable or Aborted for one that fails.
+        """
+        call = self._stub(placement.grpc_address).ModelStreamInfer(
+            timeout=self._config.answer_timeout_s, metadata=_METADATA
+        )
+        where, is_done = placement.instance_id, False
+        try:
+            async with aclosing(self._read(call, request, where)) as responses:
+                async for chunk in responses:
+                    is_done = chunk.is_final or bool(chunk.finish_reason)
+                    yield chunk
+                    if is_done:
+                        return
+        except grpc.aio.AioRpcError as error:
+            raise _failure(error, where) from error
+        finally:
+            await _hang_up(call, is_done)
+
+    async def describe(self, address: str, method: str, request: Any) -> Any:
+        """Asks an instance about a model by one of the unary methods of its protocol. Raises Unavailable."""
+        try:
+            return await getattr(self._stub(address), method)(request, timeout=_DESCRIBE_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"the instance does not answer {method}: {error.details()}") from error
+
+    async def close(self) -> None:
+        """Closes all channels."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _read(self, call: Any, request: Any, where: str) -> AsyncIterator[Chunk]:
+        try:
+            async with asyncio.timeout(self._config.first_token_timeout_s):
+                await call.write(request)
+                await call.done_writing()
+                message = await call.read()
+            while message is not grpc.aio.EOF:
+                if message.error_message:
+                    raise Aborted(f"instance {where} failed: {message.error_message[:_MESSAGE_LENGTH_MAX]}")
+                yield triton.read(message.infer_response)
+                async with asyncio.timeout(self._config.inter_token_timeout_s):
+                    message = await call.read()
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"instance {where} sent nothing for too long; try again") from error
+        except asyncio.CancelledError as error:
+            if _is_cancelled_here():
+                raise
+            raise Aborted(f"instance {where} cancelled the request; try again") from error
+        raise Aborted(f"instance {where} ended its answer without a last token; try again")
+
+    def _stub(self, address: str) -> Any:
+        if address not in self._stubs:
+            self._channels[address] = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self._stubs[address] = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[address])
+        return self._stubs[address]
+
+
+def _is_cancelled_here() -> bool:
+    """Whether our own task is cancelled: grpc raises the same error when the server answers with status CANCELLED."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _hang_up(call: Any, is_done: bool) -> None:
+    """Lets a finished call end by itself, since a cancelled one would count as cancelled there; cancels any other."""
+    if is_done:
+        try:
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+        except (TimeoutError, grpc.aio.AioRpcError):
+            pass
+    call.cancel()
+
+
+def _failure(error: grpc.aio.AioRpcError, where: str) -> ForebayError:
+    text = (error.details() or "no details")[:_MESSAGE_LENGTH_MAX]
+    code = error.code()
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return InvalidArgument(f"the model refused the request: {text}", reason="REFUSED_BY_MODEL")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceeded(f"instance {where} did not finish its answer in time; ask for fewer tokens")
+    return Aborted(f"instance {where} failed ({code.name}): {text}; try again")

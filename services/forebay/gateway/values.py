@@ -1,0 +1,123 @@
+"""The values and actions of the gateway's engine."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from forebay.core.errors import ForebayError
+from forebay.core.values import InferenceRequest, LengthQuantiles, Outcome, WakeAt
+
+
+class RequestStatus(IntEnum):
+    """How a request ended for its client; numbers are those of the contract."""
+
+    OK = 1
+    FAILED = 2
+    REJECTED = 3
+    CANCELLED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Permission to send a request to an instance; without a decision the gateway gave it itself."""
+
+    lease_id: str
+    instance_id: str
+    grpc_address: str
+    decision_id: str = ""
+    predicted: LengthQuantiles | None = None
+    lease_ttl_us: int = 0
+    triton_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLease:
+    """A request that runs while the scheduler was away."""
+
+    request: InferenceRequest
+    placement: Placement
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What happened to one request, without its text; times are in microseconds, 0 where there was none."""
+
+    request: InferenceRequest
+    status: RequestStatus
+    arrival_us: int
+    placed_us: int
+    first_token_us: int
+    end_us: int
+    placement: Placement | None
+    prompt_tokens: int
+    response_tokens: int
+    attempt_count: int
+    error_reason: str
+    censored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Action: open the scheduler's stream with what runs."""
+
+    leases: tuple[OpenLease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Action: ask the scheduler for an instance."""
+
+    request: InferenceRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Action: tell the scheduler that a request which waits for it needs no answer."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Action: tell the scheduler how far a request has come."""
+
+    lease_id: str
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Action: tell the scheduler that a lease ended."""
+
+    lease_id: str
+    outcome: Outcome
+    generated_tokens: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Action: send the request to this instance."""
+
+    request_id: str
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Action: answer the client with this error."""
+
+    request_id: str
+    error: ForebayError
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Action: tell metrics how a request ended."""
+
+    record: RequestRecord
+
+
+ToScheduler: TypeAlias = Resume | Ask | Withdraw | Renew | End
+Action: TypeAlias = ToScheduler | Attempt | Fail | Report | WakeAt
