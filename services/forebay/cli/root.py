@@ -5,7 +5,9 @@ from typing import Any
 import click
 import grpc
 
+from forebay.cli.explain import explain
 from forebay.cli.load import load
+from forebay.cli.status import status
 from forebay.cli.up import down, up
 from forebay.core.errors import ConfigError, ForebayError
 from forebay.wire.errors import from_rpc_error
@@ -51,5 +53,5 @@ def main() -> None:
     """
 
 
-for command in (up, down, load):
+for command in (up, down, load, status, explain):
     main.add_command(command)
