@@ -1,0 +1,20 @@
+"""What the engine asks its shell to do."""
+
+from dataclasses import dataclass
+
+from forebay.core.scheduling import Placement, Rejected, Retry
+from forebay.core.values import InferenceRequest, LengthQuantiles, WakeAt
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Tell the predictor how long an answer became; `censored` when it was cut at its limit."""
+
+    request: InferenceRequest
+    predicted: LengthQuantiles
+    generated_tokens: int
+    censored: bool
+
+
+Action = Placement | Rejected | Retry | WakeAt | Observe
+"""Everything an engine event may give back; answers go to whoever sent the request of their `request_id`."""

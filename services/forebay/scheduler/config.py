@@ -1,0 +1,82 @@
+"""The scheduler's configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from forebay.core.units import US_PER_S
+from forebay.core.values import SloClass
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the section [scheduler] may set; times in seconds or milliseconds as the names say."""
+
+    admission: str = "open"
+    admission_parameters: Mapping[str, object] = field(default_factory=dict)
+    orderer: str = "fcfs"
+    orderer_parameters: Mapping[str, object] = field(default_factory=dict)
+    router: str = "least_predicted_tokens"
+    router_parameters: Mapping[str, object] = field(default_factory=dict)
+    puller: str = "fixed_cap"
+    puller_parameters: Mapping[str, object] = field(default_factory=dict)
+    lease_ttl_s: float = 60.0
+    hold_timeout_interactive_fast_s: float = 5.0
+    hold_timeout_interactive_normal_s: float = 60.0
+    hold_timeout_deferred_s: float = 300.0
+    held_count_max: int = 10_000
+    retry_delay_min_s: float = 0.2
+    retry_delay_max_s: float = 30.0
+    loads_stale_s: float = 15.0
+    decision_count_max: int = 50_000
+    decision_bytes_max: int = 64 * 1024 * 1024
+    resume_grace_s: float = 3.0
+    predictor_deadline_ms: float = 30.0
+    predictor_batch_ms: float = 2.0
+    predictor_batch_count_max: int = 256
+    predictor_pause_s: float = 1.0
+    outcome_interval_s: float = 1.0
+    queue_sample_interval_s: float = 1.0
+    watch_interval_s: float = 1.0
+    reconnect_delay_max_s: float = 2.0
+    shutdown_grace_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive")
+        if not 1 <= self.lease_ttl_s <= 3_600:
+            raise ValueError("lease_ttl_s must be 1 to 3,600")
+        if self.retry_delay_max_s < self.retry_delay_min_s:
+            raise ValueError("retry_delay_max_s must be at least retry_delay_min_s")
+        if not 1 <= self.predictor_batch_count_max <= 1_024:
+            raise ValueError("predictor_batch_count_max must be 1 to 1,024")
+        if min(self.resume_grace_s, self.shutdown_grace_s, self.predictor_batch_ms) < 0:
+            raise ValueError("resume_grace_s, shutdown_grace_s and predictor_batch_ms must not be negative")
+        if not 0.1 <= self.watch_interval_s <= 60:
+            raise ValueError("watch_interval_s must be 0.1 to 60")
+
+    def hold_timeout_us(self, slo_class: SloClass) -> int:
+        """Longest time that a request of the class is held, unless it says otherwise itself."""
+        seconds = {
+            SloClass.INTERACTIVE_FAST: self.hold_timeout_interactive_fast_s,
+            SloClass.INTERACTIVE_NORMAL: self.hold_timeout_interactive_normal_s,
+            SloClass.DEFERRED: self.hold_timeout_deferred_s,
+        }[slo_class]
+        return round(seconds * US_PER_S)
+
+
+_POSITIVE = (
+    "hold_timeout_interactive_fast_s",
+    "hold_timeout_interactive_normal_s",
+    "hold_timeout_deferred_s",
+    "held_count_max",
+    "retry_delay_min_s",
+    "loads_stale_s",
+    "decision_count_max",
+    "decision_bytes_max",
+    "predictor_deadline_ms",
+    "predictor_pause_s",
+    "outcome_interval_s",
+    "queue_sample_interval_s",
+    "reconnect_delay_max_s",
+)

@@ -1,0 +1,316 @@
+"""The scheduler's state machine: what arrives, moves on and ends, and what is to be done about it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from forebay.core.errors import NotFound
+from forebay.core.scheduling import Decision, LeaseStatus, OpenLease, Placement, QueueStatus, ScheduledInstance
+from forebay.core.units import US_PER_S
+from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction, Outcome, WakeAt
+from forebay.scheduler.actions import Action, Observe
+from forebay.scheduler.config import Config
+from forebay.scheduler.fleet import Fleet
+from forebay.scheduler.gate import Gate
+from forebay.scheduler.histogram import Histogram
+from forebay.scheduler.leases import Lease, LeaseBook
+from forebay.scheduler.ledger import Ledger
+from forebay.scheduler.placing import Placer
+from forebay.scheduler.policy import Policies
+from forebay.scheduler.policy.admission.base import Never
+from forebay.scheduler.policy.puller.base import UNLIMITED
+from forebay.scheduler.queue import Held, HeldBook
+
+
+class Engine:
+    """Holds, places and follows requests. Not thread-safe; time that goes back is taken as standing still.
+
+    `name` prefixes the ids of leases and decisions and must differ between restarts. Every arrival gets exactly one
+    Placement, Rejected or Retry, from its own event or a later one. After a WakeAt the shell calls `on_wake` at that
+    time; a WakeAt replaces the one before it.
+    """
+
+    def __init__(self, config: Config, policies: Policies, name: str = "s") -> None:
+        self._config = config
+        self._fleet = Fleet(policies.puller)
+        self._leases = LeaseBook(round(config.lease_ttl_s * US_PER_S))
+        self._held = HeldBook()
+        self._ledger = Ledger(config, policies, name)
+        self._placer = Placer(policies, self._fleet, self._leases, self._held, self._ledger)
+        self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger)
+        self._histogram = Histogram()
+        self._loads_us = 0
+        self._now_us = 0
+        self._wake_us: int | None = None
+        self._arrival_count = 0
+
+    # Events
+
+    def on_arrive(
+        self, request: InferenceRequest, prediction: LengthPrediction | None, now_us: int, gateway_id: str = ""
+    ) -> list[Action]:
+        """A request wants an instance; without a prediction the histogram answers. Idempotent by request_id."""
+        self._advance(now_us)
+        known = self._answer_again(request)
+        if known is not None:
+            return self._with_wake(known)
+        return self._with_wake(self._enter(self._new(request, prediction, gateway_id)))
+
+    def on_progress(self, lease_id: str, generated_tokens: int, now_us: int) -> list[Action]:
+        """A running request moved on; an unknown lease changes nothing."""
+        self._advance(now_us)
+        lease = self._leases.get(lease_id)
+        if lease is not None:
+            self._leases.renew(lease, self._now_us)
+            self._move_on(lease, generated_tokens)
+        return self._with_wake([])
+
+    def on_finish(self, lease_id: str, outcome: Outcome, generated_tokens: int, now_us: int) -> list[Action]:
+        """A running request ended; an unknown lease changes nothing."""
+        self._advance(now_us)
+        lease = self._leases.get(lease_id)
+        if lease is None:
+            return self._with_wake([])
+        self._move_on(lease, generated_tokens)
+        return self._with_wake([*self._learn(lease, outcome), *self._end([lease])])
+
+    def on_cancel(self, request_id: str, now_us: int) -> list[Action]:
+        """A request is withdrawn: its hold is answered with Rejected, its lease ends, anything else changes nothing."""
+        self._advance(now_us)
+        if request_id in self._held:
+            return self._with_wake([self._withdraw(request_id, "the request was withdrawn by its sender")])
+        lease = self._leases.of_request(request_id)
+        return self._with_wake(self._end([lease]) if lease else [])
+
+    def on_resume(self, gateway_id: str, open_leases: Sequence[OpenLease], now_us: int) -> list[Action]:
+        """A gateway tells all that it has in flight: that is adopted, and leases of its that it does not name end."""
+        self._advance(now_us)
+        named = {one.lease_id for one in open_leases}
+        lost = [lease for lease in self._leases.of_gateway(gateway_id) if lease.placement.lease_id not in named]
+        withdrawn = [action for one in open_leases for action in self._adopt(gateway_id, one)]
+        return self._with_wake([*withdrawn, *self._end(lost)])
+
+    def on_fleet(self, instances: Sequence[Instance], now_us: int) -> list[Action]:
+        """The whole fleet as it is now."""
+        self._advance(now_us)
+        first = not self._fleet.announced
+        changed = self._fleet.replace(instances)
+        impossible = self._judge_held() if first else []
+        return self._with_wake([*impossible, *self._fill(changed)])
+
+    def on_loads(self, loads: Sequence[InstanceLoad], now_us: int) -> list[Action]:
+        """What was seen of all instances from outside: those that did not answer are avoided."""
+        self._advance(now_us)
+        self._loads_us = self._now_us
+        return self._with_wake(self._fill(self._fleet.observe(loads)))
+
+    def on_drain(self, instance_id: str, now_us: int) -> list[Action]:
+        """Nothing more is placed on the instance. Raises NotFound where it is not part of the fleet."""
+        self._advance(now_us)
+        if self._fleet.get(instance_id) is None:
+            raise NotFound(f"instance {instance_id!r} is not part of the fleet; ListInstances names those that are")
+        self._fleet.drain(instance_id)
+        return self._with_wake([])
+
+    def on_wake(self, now_us: int) -> list[Action]:
+        """The time of a WakeAt has come: leases expire, holds time out, old sightings are forgotten."""
+        self._advance(now_us)
+        self._wake_us = None
+        actions = self._end(self._leases.expired(self._now_us))
+        actions += [self._gate.timed_out(held, self._now_us) for held in self._held.due(self._now_us)]
+        stale_us = self._stale_us()
+        if stale_us is not None and stale_us <= self._now_us:
+            # When nobody looks any more, a stale "unreachable" must not shut instances out for ever.
+            actions += self._fill(self._fleet.observe(()))
+        return self._with_wake(actions)
+
+    # Questions
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever an instance or its load changes."""
+        return self._fleet.revision
+
+    def instances(self, model: str = "") -> list[ScheduledInstance]:
+        """The instances of a model, or all for an empty name, by id."""
+        return list(self._fleet.scheduled(model))
+
+    def queues(self, now_us: int) -> list[QueueStatus]:
+        """What is held and what runs, by model."""
+        return [self._queue(model, now_us) for model in sorted(self._fleet.models.keys() | self._held.queues.keys())]
+
+    def leases(self, instance_id: str = "") -> list[LeaseStatus]:
+        """What runs on an instance, or everywhere for an empty id, by lease id."""
+        return self._leases.statuses(instance_id)
+
+    def lease_count(self, instance_id: str) -> int:
+        """Requests in flight on the instance."""
+        return self._fleet.load_of(instance_id)[0]
+
+    def has_lease(self, lease_id: str) -> bool:
+        """Whether the lease is open."""
+        return self._leases.get(lease_id) is not None
+
+    def explain(self, decision_id: str) -> Decision:
+        """The record of a decision. Raises NotFound where it is unknown or dropped for newer ones."""
+        decision = self._ledger.explain(decision_id)
+        if decision is None:
+            raise NotFound(f"decision {decision_id!r} is unknown or older than the records kept")
+        return decision
+
+    # Arrivals
+
+    def _answer_again(self, request: InferenceRequest) -> list[Action] | None:
+        """What a request that came before gets: its lease's placement, or nothing more while it is held.
+
+        None for a new request, and for one whose instance is gone or has failed it: that lease ends.
+        """
+        if request.request_id in self._held:
+            return []
+        lease = self._leases.of_request(request.request_id)
+        if lease is None:
+            return None
+        instance = self._fleet.get(lease.placement.instance_id)
+        if instance is None or instance.instance_id in request.excluded_instance_ids:
+            self._placer.end(lease)
+            return None
+        self._leases.renew(lease, self._now_us)
+        lease.placement = replace(lease.placement, grpc_address=instance.grpc_address)
+        return [lease.placement]
+
+    def _new(self, request: InferenceRequest, prediction: LengthPrediction | None, gateway_id: str) -> Held:
+        prediction = prediction or self._histogram.predict(request.model, request.prompt_tokens)
+        tokens_max = request.tokens_max or self._room_for_answer(request)
+        self._arrival_count += 1
+        return Held(
+            request=request,
+            prediction=replace(prediction, quantiles=prediction.quantiles.capped(tokens_max)),
+            gateway_id=gateway_id,
+            tokens_max=tokens_max,
+            context_tokens=request.prompt_tokens + (request.tokens_max or 1),
+            arrived_us=self._now_us,
+            deadline_us=self._now_us + (request.hold_timeout_us or self._config.hold_timeout_us(request.slo_class)),
+            sequence=self._arrival_count,
+        )
+
+    def _room_for_answer(self, request: InferenceRequest) -> int:
+        """Tokens that the longest context of the model leaves for the answer; 0 where no context is known."""
+        lanes = self._fleet.models.get(request.model)
+        if lanes is None or lanes.context_max in (0, UNLIMITED):
+            return 0
+        return max(0, lanes.context_max - request.prompt_tokens)
+
+    def _enter(self, held: Held) -> list[Action]:
+        """Refuses, places or holds a new request; behind others it waits its turn."""
+        refusal = self._gate.impossible(held, self._now_us) or self._gate.not_admitted(held, self._now_us)
+        if refusal is not None:
+            return [refusal, *self._fill([held.request.model])]
+        if not len(self._held.of_model(held.request.model)):
+            placement = self._placer.place(held, self._now_us)
+            if placement is not None:
+                return [placement]
+        full = self._gate.queue_full(held, self._now_us)
+        if full is not None:
+            return [full]
+        self._held.push(held)
+        return self._fill([held.request.model])
+
+    # Leases
+
+    def _adopt(self, gateway_id: str, one: OpenLease) -> list[Action]:
+        """Takes over what a gateway runs; a hold or another lease of the same request gives way to it."""
+        lease, withdrawn = self._leases.get(one.lease_id), []
+        if lease is None:
+            withdrawn = self._make_way(one.request.request_id)
+            lease = self._resumed(gateway_id, one)
+            self._placer.open(lease)
+        lease.gateway_id = gateway_id
+        self._leases.renew(lease, self._now_us)
+        self._placer.move_on(lease, one.generated_tokens)
+        return withdrawn
+
+    def _make_way(self, request_id: str) -> list[Action]:
+        if request_id in self._held:
+            return [self._withdraw(request_id, "the gateway runs the request on a lease of its own")]
+        lease = self._leases.of_request(request_id)
+        if lease is not None:
+            self._placer.end(lease)
+        return []
+
+    def _resumed(self, gateway_id: str, one: OpenLease) -> Lease:
+        request = one.request
+        guess = self._histogram.predict(request.model, request.prompt_tokens)
+        instance = self._fleet.get(one.instance_id)
+        placement = Placement(
+            request_id=request.request_id,
+            lease_id=one.lease_id,
+            decision_id="",
+            instance_id=one.instance_id,
+            grpc_address=instance.grpc_address if instance else "",
+            predicted=one.predicted or guess.quantiles.capped(request.tokens_max),
+            predicted_by="" if one.predicted else guess.predicted_by,
+            lease_ttl_us=self._leases.ttl_us,
+        )
+        return Lease(placement, request, gateway_id, request.tokens_max, self._now_us + self._leases.ttl_us)
+
+    def _move_on(self, lease: Lease, generated_tokens: int) -> None:
+        self._gate.note_tokens(lease.request.model, self._placer.move_on(lease, generated_tokens), self._now_us)
+
+    def _learn(self, lease: Lease, outcome: Outcome) -> list[Action]:
+        """Only an answer that the model ended, or that was cut at its limit, says how long such answers are."""
+        request = lease.request
+        self._gate.note_end(request.model, self._now_us)
+        if outcome not in (Outcome.STOPPED, Outcome.LENGTH):
+            return []
+        self._histogram.observe(request.model, request.prompt_tokens, lease.generated_tokens)
+        return [Observe(request, lease.placement.predicted, lease.generated_tokens, outcome is Outcome.LENGTH)]
+
+    def _end(self, leases: Iterable[Lease]) -> list[Action]:
+        """Ends leases and gives the room to those that wait."""
+        models: dict[str, None] = {}
+        for lease in leases:
+            self._placer.end(lease)
+            models[lease.request.model] = None
+        return self._fill(models)
+
+    # Holding
+
+    def _fill(self, models: Iterable[str]) -> list[Action]:
+        return [placement for model in models for placement in self._placer.fill(model, self._now_us)]
+
+    def _withdraw(self, request_id: str, why: str) -> Action:
+        return self._gate.reject(self._held.remove(request_id), Never("CANCELLED", why), self._now_us)
+
+    def _judge_held(self) -> list[Action]:
+        """Answers those that came before the fleet was known and turn out to be impossible."""
+        verdicts: list[Action] = []
+        for held in [held for queue in self._held.queues.values() for held in queue.entries()]:
+            rejected = self._gate.impossible(held, self._now_us)
+            if rejected is not None:
+                self._held.remove(held.request.request_id)
+                verdicts.append(rejected)
+        return verdicts
+
+    def _queue(self, model: str, now_us: int) -> QueueStatus:
+        counts = self._placer.counts(model)
+        oldest_us = self._held.of_model(model).oldest_us()
+        return QueueStatus(model, counts.held, max(0, now_us - oldest_us) if oldest_us else 0, counts.leases)
+
+    # Time
+
+    def _advance(self, now_us: int) -> None:
+        self._now_us = max(self._now_us, now_us)
+
+    def _stale_us(self) -> int | None:
+        """When sightings that shut an instance out are too old; None where none does."""
+        if not self._fleet.has_unreachable:
+            return None
+        return self._loads_us + round(self._config.loads_stale_s * US_PER_S)
+
+    def _with_wake(self, actions: list[Action]) -> list[Action]:
+        """The actions, and a WakeAt where something is due earlier than the last one said."""
+        times = [at for at in (self._leases.next_us(), self._held.next_us(), self._stale_us()) if at is not None]
+        next_us = min(times, default=None)
+        if next_us is not None and (self._wake_us is None or next_us < self._wake_us):
+            self._wake_us = next_us
+            actions.append(WakeAt(max(next_us, self._now_us)))
+        return actions

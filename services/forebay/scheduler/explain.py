@@ -1,0 +1,137 @@
+"""Renders a record: every candidate with its inputs, the smallest change that flips the choice, and one sentence."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from forebay.core.scheduling import Decision, Flip, Verdict
+from forebay.core.units import US_PER_S
+from forebay.core.values import Candidate
+from forebay.scheduler.decisions import Record, Sight
+from forebay.scheduler.policy.router.base import Mask, Route
+
+
+def explain(record: Record, policies: Mapping[str, str]) -> Decision:
+    """The decision that a record stands for."""
+    sight, route = record.sight, record.route
+    return Decision(
+        decision_id=record.decision_id,
+        request_id=record.request_id,
+        decided_us=record.decided_us,
+        verdict=record.verdict,
+        instance_id=_winner(record),
+        policies=policies,
+        inputs=_inputs(record),
+        predicted=record.predicted,
+        predicted_by=record.predicted_by,
+        candidates=_candidates(sight, route) if sight else (),
+        flip=flip(sight, route) if sight and route else None,
+        reason=_sentence(record, policies),
+    )
+
+
+def flip(sight: Sight, route: Route) -> Flip | None:
+    """The smallest rise of the winner's score that makes it lose to the runner-up.
+
+    None where there is no second instance, or where the score is a mixture of inputs. Exact for scores that are one
+    input: a winner with the smaller id wins ties, so it must be worse by one step; another loses at a tie already. A
+    rise of in-flight requests never passes the cap, where the winner is full.
+    """
+    runner_up = _runner_up(sight, route)
+    if runner_up is None or not route.score_input:
+        return None
+    scores = route.scores
+    value = scores[runner_up] if runner_up < route.index else _next_up(scores[runner_up])
+    if route.score_input == "in_flight_count":
+        value = min(value, sight.view.concurrency_cap[route.index])
+    return Flip(sight.view.instance_ids[runner_up], route.score_input, float(scores[route.index]), float(value))
+
+
+def _runner_up(sight: Sight, route: Route) -> int | None:
+    rivals = _compared(sight, route).copy()
+    rivals[route.index] = False
+    return int(np.where(rivals, route.scores, np.inf).argmin()) if rivals.any() else None
+
+
+def _next_up(score: np.generic) -> float:
+    number = score.item()
+    return number + 1 if isinstance(number, int) else float(np.nextafter(number, np.inf))
+
+
+def _compared(sight: Sight, route: Route | None) -> Mask:
+    """Which instances could win: the eligible ones, or those of them that the router drew."""
+    if route is None or route.drawn is None:
+        return sight.view.eligible
+    mask = np.zeros_like(sight.view.eligible)
+    mask[list(route.drawn)] = True
+    return mask
+
+
+def _candidates(sight: Sight, route: Route | None) -> tuple[Candidate, ...]:
+    compared = _compared(sight, route)
+    scores = route.scores if route else np.zeros(len(compared))
+    order = np.lexsort((np.arange(len(compared)), scores, ~compared))
+    return tuple(_candidate(sight, route, compared, index) for index in order.tolist())
+
+
+def _candidate(sight: Sight, route: Route | None, compared: Mask, index: int) -> Candidate:
+    view = sight.view
+    inputs = {
+        "in_flight_count": float(view.in_flight_count[index]),
+        "predicted_tokens": float(view.predicted_tokens[index]),
+        "concurrency_cap": float(view.concurrency_cap[index]),
+    }
+    score = float(route.scores[index]) if route else 0.0
+    if route and route.score_input:
+        inputs[route.score_input] = score
+    eligible = bool(compared[index])
+    return Candidate(view.instance_ids[index], score, eligible, "" if eligible else _reason(sight, index), inputs)
+
+
+def _reason(sight: Sight, index: int) -> str:
+    """Why an instance could not win; the cause that lasts longest is told first."""
+    view = sight.view
+    if view.eligible[index]:
+        return "not drawn"
+    if sight.blocked[index]:
+        return sight.blocked[index]
+    if view.instance_ids[index] in sight.excluded:
+        return "excluded"
+    return "context too short" if sight.contexts[index] < sight.context_tokens else "full"
+
+
+def _inputs(record: Record) -> dict[str, float]:
+    return {
+        "prompt_tokens": float(record.prompt_tokens),
+        "tokens_max": float(record.tokens_max),
+        "slo_class": float(record.slo_class),
+        "held_us": float(record.held_us),
+        "held_count": float(record.held_count),
+        "lease_count": float(record.lease_count),
+    }
+
+
+def _winner(record: Record) -> str:
+    if record.sight is None or record.route is None:
+        return ""
+    return record.sight.view.instance_ids[record.route.index]
+
+
+def _sentence(record: Record, policies: Mapping[str, str]) -> str:
+    sight, route = record.sight, record.route
+    if record.verdict is not Verdict.PLACED or sight is None or route is None:
+        return record.text
+    compared = int(_compared(sight, route).sum())
+    held = f" after {record.held_us / US_PER_S:.3f} s in the queue" if record.held_us else ""
+    return (
+        f"{policies['router']} chose {_winner(record)}{held}: its score {float(route.scores[route.index]):g} is the "
+        f"lowest of {compared} compared among {len(sight.view.instance_ids)} instances of {record.model}"
+        f"{_runner_up_text(sight, route)}."
+    )
+
+
+def _runner_up_text(sight: Sight, route: Route) -> str:
+    runner_up = _runner_up(sight, route)
+    if runner_up is None:
+        return ""
+    return f"; next is {sight.view.instance_ids[runner_up]} with {float(route.scores[runner_up]):g}"

@@ -1,0 +1,136 @@
+"""Says no, for ever or for now, and why: impossible requests, admission, full queues, holds that took too long."""
+
+from forebay.core.scheduling import Rejected, Retry
+from forebay.core.units import US_PER_S
+from forebay.scheduler.config import Config
+from forebay.scheduler.fleet import Fleet
+from forebay.scheduler.ledger import Ledger
+from forebay.scheduler.pace import Pace
+from forebay.scheduler.placing import Placer
+from forebay.scheduler.policy import Policies
+from forebay.scheduler.policy.admission.base import AdmissionView, Later, Never
+from forebay.scheduler.queue import Held, HeldBook
+
+PACE_UNKNOWN_US = US_PER_S
+"""When to come back while nothing is known of the pace."""
+STARTING_US = 2 * US_PER_S
+"""When to come back to a model without a ready instance: loading one takes seconds at least."""
+
+
+class Gate:
+    """Judges requests and keeps the pace at which a model's requests end, which tells when to come back."""
+
+    def __init__(
+        self, config: Config, policies: Policies, fleet: Fleet, held: HeldBook, placer: Placer, ledger: Ledger
+    ) -> None:
+        self._config = config
+        self._policies = policies
+        self._fleet = fleet
+        self._held = held
+        self._placer = placer
+        self._ledger = ledger
+        self._ended: dict[str, Pace] = {}
+        self._generated: dict[str, Pace] = {}
+
+    def note_end(self, model: str, now_us: int) -> None:
+        """Learns that a request ended."""
+        self._ended.setdefault(model, Pace()).add(1, now_us)
+
+    def note_tokens(self, model: str, tokens: int, now_us: int) -> None:
+        """Learns that tokens were generated."""
+        if tokens:
+            self._generated.setdefault(model, Pace()).add(tokens, now_us)
+
+    def impossible(self, held: Held, now_us: int) -> Rejected | None:
+        """A final no for a request that no waiting helps; before the fleet is known none is."""
+        model = held.request.model
+        lanes = self._fleet.models.get(model)
+        if lanes is None:
+            return self.reject(held, self._unknown(model), now_us) if self._fleet.announced else None
+        if not lanes.ids or held.context_tokens <= lanes.context_max:
+            return None
+        return self.reject(held, _too_long(held, lanes.context_max), now_us)
+
+    def not_admitted(self, held: Held, now_us: int) -> Rejected | Retry | None:
+        """What the admission policy says against a request."""
+        said = self._policies.admission.admit(self._view(held, now_us))
+        if isinstance(said, Never):
+            return self.reject(held, said, now_us)
+        return self._retry(held, said, now_us) if isinstance(said, Later) else None
+
+    def queue_full(self, held: Held, now_us: int) -> Retry | None:
+        """A no for now where the model's queue has no place; before the fleet is known all queues count as one."""
+        queue_count = len(self._held.of_model(held.request.model)) if self._fleet.announced else len(self._held)
+        if queue_count < self._config.held_count_max:
+            return None
+        text = f"{queue_count} requests of model {held.request.model!r} are held already; come back after the delay"
+        return self._retry(held, Later("QUEUE_FULL", text, self._turn_us(held, now_us)), now_us)
+
+    def timed_out(self, held: Held, now_us: int) -> Retry:
+        """A no for now to a request that was held long enough."""
+        model = held.request.model
+        lanes = self._fleet.models.get(model)
+        waited = f"in the {(now_us - held.arrived_us) / US_PER_S:.1f} s that this request was held"
+        if lanes is None or not lanes.ready_count:
+            text = f"no instance of model {model!r} took requests {waited}; come back after the delay"
+            return self._retry(held, Later("NO_INSTANCE_READY", text, STARTING_US), now_us)
+        text = f"no instance of model {model!r} had room {waited}; come back after the delay"
+        return self._retry(held, Later("HELD_TOO_LONG", text, self._turn_us(held, now_us)), now_us)
+
+    def reject(self, held: Held, said: Never, now_us: int) -> Rejected:
+        """Records a final no."""
+        counts = self._placer.counts(held.request.model)
+        return self._ledger.rejected(held, said.reason, said.message, counts, now_us)
+
+    def _retry(self, held: Held, said: Later, now_us: int) -> Retry:
+        least, most = self._config.retry_delay_min_s * US_PER_S, self._config.retry_delay_max_s * US_PER_S
+        bounded = Later(said.reason, said.message, round(min(max(said.retry_delay_us, least), most)))
+        counts = self._placer.counts(held.request.model)
+        return self._ledger.retry(held, self._placer.sight(held), bounded, counts, now_us)
+
+    def _turn_us(self, held: Held, now_us: int) -> int:
+        """How long those ahead take to be placed, at the pace at which requests end."""
+        model = held.request.model
+        pace = self._ended.get(model)
+        per_s = pace.per_s(now_us) if pace else 0.0
+        return round(len(self._held.of_model(model)) / per_s * US_PER_S) if per_s > 0 else PACE_UNKNOWN_US
+
+    def _view(self, held: Held, now_us: int) -> AdmissionView:
+        request = held.request
+        lanes = self._fleet.models.get(request.model)
+        counts = self._placer.counts(request.model)
+        pace = self._generated.get(request.model)
+        return AdmissionView(
+            model=request.model,
+            slo_class=request.slo_class,
+            tenant=request.tenant,
+            prompt_tokens=request.prompt_tokens,
+            predicted_tokens=held.prediction.quantiles.p50,
+            tokens_in_flight=lanes.tokens_total if lanes else 0,
+            tokens_held=self._held.of_model(request.model).predicted_tokens,
+            lease_count=counts.leases,
+            held_count=counts.held,
+            ready_count=lanes.ready_count if lanes else 0,
+            tokens_per_s=pace.per_s(now_us) if pace else 0.0,
+        )
+
+    def _unknown(self, model: str) -> Never:
+        listed = _listed(sorted(self._fleet.models))
+        return Never(
+            "MODEL_UNKNOWN", f"no instance of model {model!r} has ever been part of the fleet; known models: {listed}"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more if names else "none"
+
+
+def _too_long(held: Held, context_max: int) -> Never:
+    request = held.request
+    answer = f"{request.tokens_max} tokens of answer" if request.tokens_max else "at least one token of answer"
+    return Never(
+        "PROMPT_TOO_LONG",
+        f"{request.prompt_tokens} tokens of prompt and {answer} do not fit into the {context_max} tokens that model "
+        f"{request.model!r} takes; shorten the prompt or lower tokens_max",
+    )

@@ -1,0 +1,10 @@
+"""Admission: may a request enter now, later or never."""
+
+from forebay.scheduler.policy.admission.base import Admission
+from forebay.scheduler.policy.admission.open import Open
+from forebay.scheduler.policy.admission.token_budget import TokenBudget
+
+ADMISSIONS: dict[str, type[Admission]] = {
+    "open": Open,
+    "token_budget": TokenBudget,
+}

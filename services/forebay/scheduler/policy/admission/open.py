@@ -1,0 +1,14 @@
+"""Admits everything."""
+
+from dataclasses import dataclass
+
+from forebay.scheduler.policy.admission.base import AdmissionView, Admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Admits every arrival; only the bound of the queue limits what is held."""
+
+    def admit(self, view: AdmissionView) -> Admitted:
+        """Always now."""
+        return Admitted()

@@ -1,0 +1,138 @@
+"""The held requests of one model, in columns that orderers rank."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from forebay.core.values import InferenceRequest, LengthPrediction
+from forebay.scheduler.deadlines import Deadlines
+from forebay.scheduler.policy.orderer.base import Orderer, OrderView
+
+ROWS = ("arrived_us", "deadline_us", "predicted_tokens", "prompt_tokens", "slo_class", "sequence")
+SEQUENCE = ROWS.index("sequence")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One request that waits or is just being placed; `tokens_max` is its limit with the model's context counted in."""
+
+    request: InferenceRequest
+    prediction: LengthPrediction
+    gateway_id: str
+    tokens_max: int
+    context_tokens: int
+    arrived_us: int
+    deadline_us: int
+    sequence: int
+
+
+class HeldQueue:
+    """Held requests in no order; a removed one is replaced by the last, so that columns stay dense."""
+
+    def __init__(self) -> None:
+        self.predicted_tokens = 0
+        self._columns = np.zeros((len(ROWS), 16), dtype=np.int64)
+        self._entries: list[Held] = []
+        self._index: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, request_id: str) -> Held | None:
+        """The held request of this id."""
+        index = self._index.get(request_id)
+        return None if index is None else self._entries[index]
+
+    def entries(self) -> list[Held]:
+        """All held requests, by arrival."""
+        return sorted(self._entries, key=lambda held: held.sequence)
+
+    def oldest_us(self) -> int | None:
+        """When the oldest arrived."""
+        return int(self._columns[0, : len(self)].min()) if self._entries else None
+
+    def push(self, held: Held) -> None:
+        """Holds a request that is not held."""
+        index = len(self._entries)
+        if index == self._columns.shape[1]:
+            self._columns = np.concatenate((self._columns, np.zeros_like(self._columns)), axis=1)
+        median, request = held.prediction.quantiles.p50, held.request
+        row = (held.arrived_us, held.deadline_us, median, request.prompt_tokens, request.slo_class, held.sequence)
+        self._columns[:, index] = row
+        self._entries.append(held)
+        self._index[request.request_id] = index
+        self.predicted_tokens += median
+
+    def remove(self, request_id: str) -> Held:
+        """Lets a held request go."""
+        index = self._index.pop(request_id)
+        held, last = self._entries[index], self._entries.pop()
+        if last is not held:
+            self._entries[index] = last
+            self._index[last.request.request_id] = index
+            self._columns[:, index] = self._columns[:, len(self._entries)]
+        self.predicted_tokens -= held.prediction.quantiles.p50
+        return held
+
+    def first(self, orderer: Orderer, now_us: int) -> Held:
+        """The request that is next; there must be one."""
+        if len(self._entries) == 1:
+            return self._entries[0]
+        keys = orderer.rank(self._view(now_us))
+        ties = np.flatnonzero(keys == keys.min())
+        return self._entries[int(ties[self._columns[SEQUENCE, ties].argmin()])]
+
+    def ranked(self, orderer: Orderer, now_us: int) -> list[Held]:
+        """All held requests, the next one first."""
+        keys = orderer.rank(self._view(now_us))
+        order = np.lexsort((self._columns[SEQUENCE, : len(self)], keys))
+        return [self._entries[index] for index in order]
+
+    def _view(self, now_us: int) -> OrderView:
+        columns = self._columns[:, : len(self)]
+        columns.flags.writeable = False
+        return OrderView(now_us, columns[0], columns[1], columns[2], columns[3], columns[4])
+
+
+class HeldBook:
+    """The queues of the models that have something held, with the time until which each request may wait."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, HeldQueue] = {}
+        self._none = HeldQueue()
+        self._model_of: dict[str, str] = {}
+        self._deadlines = Deadlines()
+
+    def __len__(self) -> int:
+        return len(self._model_of)
+
+    def __contains__(self, request_id: object) -> bool:
+        return request_id in self._model_of
+
+    def of_model(self, model: str) -> HeldQueue:
+        """The model's queue, which may be empty; only to be read."""
+        return self.queues.get(model, self._none)
+
+    def push(self, held: Held) -> None:
+        """Holds a request that is not held."""
+        request = held.request
+        self._model_of[request.request_id] = request.model
+        self._deadlines.set(request.request_id, held.deadline_us)
+        self.queues.setdefault(request.model, HeldQueue()).push(held)
+
+    def remove(self, request_id: str) -> Held:
+        """Lets a held request go."""
+        self._deadlines.drop(request_id)
+        model = self._model_of.pop(request_id)
+        held = self.queues[model].remove(request_id)
+        if not len(self.queues[model]):
+            del self.queues[model]
+        return held
+
+    def due(self, now_us: int) -> list[Held]:
+        """Takes out the requests that have waited long enough."""
+        return [self.remove(request_id) for request_id in self._deadlines.due(now_us)]
+
+    def next_us(self) -> int | None:
+        """When the next request has waited long enough."""
+        return self._deadlines.next_us()

@@ -1,0 +1,211 @@
+"""Translation between the scheduler's messages and our values."""
+
+from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2, status_pb2
+
+from forebay.core.scheduling import (
+    Answer,
+    Decision,
+    Flip,
+    LeaseStatus,
+    OpenLease,
+    Placement,
+    QueueStatus,
+    Rejected,
+    Retry,
+    ScheduledInstance,
+    Verdict,
+)
+from forebay.core.values import Candidate
+from forebay.wire.convert import (
+    candidate_to_proto,
+    duration,
+    instance_from_proto,
+    instance_to_proto,
+    quantiles_from_proto,
+    quantiles_to_proto,
+    request_from_proto,
+    request_to_proto,
+    timestamp,
+)
+
+
+def placement_to_proto(value: Placement) -> request_pb2.Placement:
+    """A placement as a message; its request_id travels beside it."""
+    return request_pb2.Placement(
+        lease_id=value.lease_id,
+        decision_id=value.decision_id,
+        instance_id=value.instance_id,
+        grpc_address=value.grpc_address,
+        predicted_length=quantiles_to_proto(value.predicted),
+        lease_ttl=duration(value.lease_ttl_us),
+        held=duration(value.held_us),
+        triton_priority=value.triton_priority,
+        predicted_by=value.predicted_by,
+    )
+
+
+def placement_from_proto(request_id: str, message: request_pb2.Placement) -> Placement:
+    """A placement from a message."""
+    return Placement(
+        request_id=request_id,
+        lease_id=message.lease_id,
+        decision_id=message.decision_id,
+        instance_id=message.instance_id,
+        grpc_address=message.grpc_address,
+        predicted=quantiles_from_proto(message.predicted_length),
+        predicted_by=message.predicted_by,
+        lease_ttl_us=message.lease_ttl.ToMicroseconds(),
+        held_us=message.held.ToMicroseconds(),
+        triton_priority=message.triton_priority,
+    )
+
+
+def answer_to_proto(value: Answer) -> scheduler_service_pb2.ScheduleResponse:
+    """The answer to one arrival as a message."""
+    answer = scheduler_service_pb2.ScheduleResponse(request_id=value.request_id)
+    if isinstance(value, Placement):
+        answer.placed.CopyFrom(placement_to_proto(value))
+    elif isinstance(value, Rejected):
+        answer.rejected.reason = value.reason
+        answer.rejected.message = value.message
+        answer.rejected.decision_id = value.decision_id
+    else:
+        answer.retry.reason = value.reason
+        answer.retry.message = value.message
+        answer.retry.retry_delay.FromMicroseconds(value.retry_delay_us)
+        answer.retry.decision_id = value.decision_id
+    return answer
+
+
+def answer_from_proto(message: scheduler_service_pb2.ScheduleResponse) -> Answer:
+    """The answer to one arrival from a message; one without an answer is a Retry at once."""
+    match message.WhichOneof("action"):
+        case "placed":
+            return placement_from_proto(message.request_id, message.placed)
+        case "rejected":
+            no = message.rejected
+            return Rejected(message.request_id, no.reason, no.message, no.decision_id)
+        case _:
+            later = message.retry
+            delay_us = later.retry_delay.ToMicroseconds()
+            return Retry(message.request_id, later.reason, later.message, delay_us, later.decision_id)
+
+
+def open_lease_to_proto(value: OpenLease) -> request_pb2.OpenLease:
+    """An open lease as a message."""
+    return request_pb2.OpenLease(
+        request=request_to_proto(value.request),
+        lease_id=value.lease_id,
+        instance_id=value.instance_id,
+        generated_tokens=value.generated_tokens,
+        predicted_length=quantiles_to_proto(value.predicted) if value.predicted else None,
+    )
+
+
+def open_lease_from_proto(message: request_pb2.OpenLease) -> OpenLease:
+    """An open lease from a message."""
+    return OpenLease(
+        request=request_from_proto(message.request),
+        lease_id=message.lease_id,
+        instance_id=message.instance_id,
+        generated_tokens=message.generated_tokens,
+        predicted=quantiles_from_proto(message.predicted_length) if message.HasField("predicted_length") else None,
+    )
+
+
+def scheduled_instance_to_proto(value: ScheduledInstance) -> status_pb2.ScheduledInstance:
+    """An instance with its load as a message."""
+    return status_pb2.ScheduledInstance(
+        instance=instance_to_proto(value.instance),
+        lease_count=value.lease_count,
+        predicted_tokens=value.predicted_tokens,
+        concurrency_cap=value.concurrency_cap,
+        draining=value.draining,
+    )
+
+
+def scheduled_instance_from_proto(message: status_pb2.ScheduledInstance) -> ScheduledInstance:
+    """An instance with its load from a message."""
+    return ScheduledInstance(
+        instance=instance_from_proto(message.instance),
+        lease_count=message.lease_count,
+        predicted_tokens=message.predicted_tokens,
+        concurrency_cap=message.concurrency_cap,
+        draining=message.draining,
+    )
+
+
+def queue_to_proto(value: QueueStatus) -> status_pb2.Queue:
+    """A queue as a message."""
+    return status_pb2.Queue(
+        model=value.model,
+        held_count=value.held_count,
+        oldest_held=duration(value.oldest_held_us),
+        lease_count=value.lease_count,
+    )
+
+
+def lease_to_proto(value: LeaseStatus) -> status_pb2.Lease:
+    """A lease as a message."""
+    return status_pb2.Lease(
+        lease_id=value.lease_id,
+        request_id=value.request_id,
+        instance_id=value.instance_id,
+        model=value.model,
+        expire_time=timestamp(value.expire_us),
+        generated_tokens=value.generated_tokens,
+        predicted_length=quantiles_to_proto(value.predicted),
+    )
+
+
+def decision_to_proto(value: Decision) -> decision_pb2.Decision:
+    """A decision as a message."""
+    message = decision_pb2.Decision(
+        decision_id=value.decision_id,
+        request_id=value.request_id,
+        decision_time=timestamp(value.decided_us),
+        verdict=f"VERDICT_{value.verdict.name}",
+        instance_id=value.instance_id,
+        policies=dict(value.policies),
+        inputs=dict(value.inputs),
+        predicted_length=quantiles_to_proto(value.predicted),
+        predicted_by=value.predicted_by,
+        candidates=[candidate_to_proto(one) for one in value.candidates],
+        reason=value.reason,
+    )
+    if value.flip is not None:
+        message.flip.CopyFrom(_flip_to_proto(value.flip))
+    return message
+
+
+def decision_from_proto(message: decision_pb2.Decision) -> Decision:
+    """A decision from a message."""
+    return Decision(
+        decision_id=message.decision_id,
+        request_id=message.request_id,
+        decided_us=message.decision_time.ToMicroseconds(),
+        verdict=Verdict(message.verdict),
+        instance_id=message.instance_id,
+        policies=dict(message.policies),
+        inputs=dict(message.inputs),
+        predicted=quantiles_from_proto(message.predicted_length),
+        predicted_by=message.predicted_by,
+        candidates=tuple(_candidate_from_proto(one) for one in message.candidates),
+        flip=_flip_from_proto(message.flip) if message.HasField("flip") else None,
+        reason=message.reason,
+    )
+
+
+def _candidate_from_proto(message: decision_pb2.Candidate) -> Candidate:
+    return Candidate(message.instance_id, message.score, message.eligible, message.reason, dict(message.inputs))
+
+
+def _flip_to_proto(value: Flip) -> decision_pb2.Flip:
+    # "from" is a keyword of Python, so the field is set by name.
+    message = decision_pb2.Flip(instance_id=value.instance_id, input=value.input, to=value.to_value)
+    setattr(message, "from", value.from_value)
+    return message
+
+
+def _flip_from_proto(message: decision_pb2.Flip) -> Flip:
+    return Flip(message.instance_id, message.input, getattr(message, "from"), message.to)
