@@ -6,18 +6,18 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from forebay.core.errors import ForebayError, InvalidArgument, ModelUnknown, ResourceExhausted
+from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
 from forebay.gateway.config import Config
 from forebay.gateway.fleet import RETRY_AFTER_US, Fleet
 from forebay.gateway.values import (
+    NO_PREDICTION,
     Action,
     Ask,
     Attempt,
     End,
     Fail,
-    OpenLease,
-    Placement,
     Renew,
     Report,
     RequestRecord,
@@ -71,7 +71,7 @@ class Engine:
         self._fleet = Fleet(config.fallback_queue_factor, int(config.suspect_s * US_PER_S))
         self._flights: dict[str, _Flight] = {}
         self._waiting: dict[str, _Flight] = {}
-        self._undelivered: deque[End] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
+        self._undelivered: deque[tuple[OpenLease, End]] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
         self._is_linked = False
 
     @property
@@ -178,16 +178,17 @@ class Engine:
         for flight in running:
             flight.is_known = True
             flight.told_us = now_us
-        actions: list[Action] = [Resume(tuple(_open_lease(one) for one in running)), *self._undelivered]
+        # What ended meanwhile is named too, so that the scheduler has a lease to end and learns from its outcome.
+        opened = [*(_open_lease(one) for one in running), *(lease for lease, _ in self._undelivered)]
+        actions: list[Action] = [Resume(tuple(opened)), *(ended for _, ended in self._undelivered)]
         self._undelivered.clear()
         for flight in list(self._waiting.values()):
             actions += self._seek(flight, now_us)
         return actions
 
-    def on_link_down(self, unsent: Sequence[End], now_us: int) -> list[Action]:
-        """The scheduler's stream broke: place by ourselves what it has not answered; keep what it has not heard."""
+    def on_link_down(self, now_us: int) -> list[Action]:
+        """The scheduler's stream broke: place by ourselves what it has not answered."""
         self._is_linked = False
-        self._undelivered.extend(unsent)
         actions: list[Action] = []
         for flight in list(self._flights.values()):
             if flight.phase is Phase.ASKED:
@@ -215,9 +216,8 @@ class Engine:
         model, excluded = flight.request.model, flight.excluded
         instance = self._fleet.choose(model, excluded, now_us)
         if instance is not None:
-            lease_id = f"own-{flight.request.request_id[:100]}-{flight.attempt_count + 1}"
             flight.is_known = False
-            return self._start(flight, Placement(lease_id, instance.instance_id, instance.grpc_address), now_us)
+            return self._start(flight, _own_placement(flight, instance), now_us)
         absence = self._fleet.absence(model, excluded)
         if absence is not None:
             return self._refuse(flight, absence, now_us)
@@ -261,7 +261,7 @@ class Engine:
         ended = End(flight.placement.lease_id, outcome, flight.generated_tokens, flight.prompt_tokens)
         if self._is_linked:
             return [ended]
-        self._undelivered.append(ended)
+        self._undelivered.append((_open_lease(flight), ended))
         return []
 
     def _refuse(self, flight: _Flight, error: ForebayError, now_us: int) -> list[Action]:
@@ -300,10 +300,26 @@ class Engine:
         return actions
 
 
+def _own_placement(flight: _Flight, instance: Instance) -> Placement:
+    request_id = flight.request.request_id
+    return Placement(
+        request_id=request_id,
+        lease_id=f"own-{request_id[:100]}-{flight.attempt_count + 1}",
+        decision_id="",
+        instance_id=instance.instance_id,
+        grpc_address=instance.grpc_address,
+        predicted=NO_PREDICTION,
+        predicted_by="",
+        lease_ttl_us=0,
+    )
+
+
 def _open_lease(flight: _Flight) -> OpenLease:
-    assert flight.placement is not None
+    placed = flight.placement
+    assert placed is not None
     # The prompt helped to predict; the prediction is made.
-    return OpenLease(replace(flight.request, prompt_head=""), flight.placement, flight.generated_tokens)
+    request, predicted = replace(flight.request, prompt_head=""), placed.predicted if placed.predicted_by else None
+    return OpenLease(request, placed.lease_id, placed.instance_id, flight.generated_tokens, predicted)
 
 
 def _report(

@@ -35,6 +35,10 @@ class Fleet:
         """Models that the fleet has had, by name."""
         return sorted(self._models)
 
+    def knows(self, model: str) -> bool:
+        """Whether the fleet has had the model."""
+        return model in self._models
+
     def ready(self, model: str) -> list[Instance]:
         """Instances of the model that take requests, by id."""
         found = (one for one in self._instances.values() if one.model == model and one.state is InstanceState.READY)

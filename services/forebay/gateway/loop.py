@@ -12,13 +12,14 @@ from lmaas.scheduler.v1 import scheduler_service_pb2
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
 from forebay.core.errors import ForebayError
+from forebay.core.scheduling import Placement
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, Outcome, WakeAt
 from forebay.gateway import messages
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.meters import Meters
-from forebay.gateway.values import Action, Attempt, End, Fail, Placement, Report, ToScheduler
+from forebay.gateway.values import Action, Attempt, Fail, Report, ToScheduler
 from forebay.wire.clock import Clock
 from forebay.wire.reporter import Reporter
 
@@ -131,8 +132,7 @@ class Loop:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-            unsent = [one for one in _drained(outbox) if isinstance(one, End)]
-            self._apply(self._engine.on_link_down(unsent, self._clock()))
+            self._apply(self._engine.on_link_down(self._clock()))
 
     async def _check(self) -> None:
         await self._health.Check(health_pb2.HealthCheckRequest(), timeout=self._config.scheduler_timeout_s)
@@ -157,7 +157,9 @@ class Loop:
     def _answer(self, response: scheduler_service_pb2.ScheduleResponse) -> list[Action]:
         now_us, kind = self._clock(), response.WhichOneof("action")
         if kind == "placed":
-            return self._engine.on_placed(response.request_id, messages.placement(response.placed), now_us)
+            return self._engine.on_placed(
+                response.request_id, messages.placement(response.request_id, response.placed), now_us
+            )
         refusal = messages.rejection(response.rejected) if kind == "rejected" else messages.retry(response.retry)
         return self._engine.on_refused(response.request_id, refusal, now_us)
 
@@ -177,7 +179,7 @@ class Loop:
                     self._resolve(request_id, error)
                 case Report(record):
                     self._reporter.report(messages.event(record))
-                    self._meters.ended(record, record.request.model in self._engine.fleet.models())
+                    self._meters.ended(record, self._engine.fleet.knows(record.request.model))
                 case WakeAt(at_us):
                     self._wake_at_us = at_us
                 case _:
@@ -204,12 +206,14 @@ async def _for_ever(session: Callable[[], Awaitable[None]], what: str) -> None:
             if pause_s == _BACKOFF_FIRST_S:
                 fields = {"code": error.code().name, "error": error.details()}
                 log.warning("lost the %s; trying again", what, extra={"fields": fields})
+        except asyncio.CancelledError:
+            # grpc raises the same error when the other side ends a stream with status CANCELLED.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+        except Exception:
+            # The data plane outlives a peer that sends nonsense.
+            log.exception("the session with the %s failed", what)
         if asyncio.get_running_loop().time() - began_s > _BACKOFF_MAX_S:
             pause_s = _BACKOFF_FIRST_S
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _BACKOFF_MAX_S)
-
-
-def _drained(outbox: asyncio.Queue[ToScheduler]) -> Iterable[ToScheduler]:
-    while not outbox.empty():
-        yield outbox.get_nowait()

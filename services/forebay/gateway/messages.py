@@ -15,8 +15,9 @@ from forebay.core.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import Instance, InstanceState
-from forebay.gateway.values import Ask, End, OpenLease, Placement, Renew, RequestRecord, Resume, ToScheduler, Withdraw
+from forebay.gateway.values import Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
 from forebay.wire import convert
 
 _REJECTIONS: dict[str, type[ForebayError]] = {
@@ -45,16 +46,18 @@ def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.S
     assert_never(action)
 
 
-def placement(message: request_pb2.Placement) -> Placement:
+def placement(request_id: str, message: request_pb2.Placement) -> Placement:
     """A placement from the scheduler."""
-    predicted = message.predicted_length if message.HasField("predicted_length") else None
     return Placement(
+        request_id=request_id,
         lease_id=message.lease_id,
         instance_id=message.instance_id,
         grpc_address=message.grpc_address,
         decision_id=message.decision_id,
-        predicted=convert.quantiles_from_proto(predicted) if predicted is not None else None,
+        predicted=convert.quantiles_from_proto(message.predicted_length),
+        predicted_by=message.predicted_by,
         lease_ttl_us=message.lease_ttl.ToMicroseconds(),
+        held_us=message.held.ToMicroseconds(),
         triton_priority=message.triton_priority,
     )
 
@@ -80,6 +83,7 @@ def instances(message: scheduler_service_pb2.WatchInstancesResponse) -> tuple[In
 def event(record: RequestRecord) -> event_pb2.Event:
     """A request's record as an event; its id is the request's."""
     request, placed = record.request, record.placement
+    is_predicted = placed is not None and bool(placed.predicted_by)
     message = event_pb2.RequestRecord(
         request_id=request.request_id,
         model=request.model,
@@ -93,7 +97,8 @@ def event(record: RequestRecord) -> event_pb2.Event:
         decision_id=placed.decision_id if placed else "",
         prompt_tokens=record.prompt_tokens,
         response_tokens=record.response_tokens,
-        predicted_length=convert.quantiles_to_proto(placed.predicted) if placed and placed.predicted else None,
+        predicted_length=convert.quantiles_to_proto(placed.predicted) if placed and is_predicted else None,
+        predicted_by=placed.predicted_by if placed else "",
         held=convert.duration(record.placed_us - record.arrival_us) if record.placed_us else None,
         time_to_first_token=(
             convert.duration(record.first_token_us - record.arrival_us) if record.first_token_us else None
@@ -116,11 +121,11 @@ def _finish(action: End) -> request_pb2.Finish:
 
 
 def _open_lease(lease: OpenLease) -> request_pb2.OpenLease:
-    predicted = lease.placement.predicted
+    predicted = lease.predicted
     return request_pb2.OpenLease(
         request=convert.request_to_proto(lease.request),
-        lease_id=lease.placement.lease_id,
-        instance_id=lease.placement.instance_id,
+        lease_id=lease.lease_id,
+        instance_id=lease.instance_id,
         generated_tokens=lease.generated_tokens,
         predicted_length=convert.quantiles_to_proto(predicted) if predicted else None,
     )

@@ -5,12 +5,12 @@ from contextlib import aclosing
 from typing import Any
 
 from forebay.core.errors import ForebayError
+from forebay.core.scheduling import Placement
 from forebay.core.tokens import TokenEstimator
 from forebay.core.values import InferenceRequest, Outcome
 from forebay.gateway.loop import Loop
 from forebay.gateway.triton import Chunk
 from forebay.gateway.upstream import Upstream
-from forebay.gateway.values import Placement
 
 _LENGTH = "length"
 
@@ -47,11 +47,14 @@ class Relay:
         Raises the ForebayError that the client gets; after the first chunk it means that the answer is broken off.
         """
         request_id = answer.request.request_id
+        has_priority = "priority" in message.parameters
+        message.id = request_id
         placed = self._loop.arrive(answer.request)
         try:
             while True:
                 answer.placement = await placed
-                message.ClearField("id")
+                if answer.placement.triton_priority and not has_priority:
+                    message.parameters["priority"].uint64_param = answer.placement.triton_priority
                 try:
                     async with aclosing(self._attempt(answer, message)) as attempt:
                         async for chunk in attempt:
@@ -65,11 +68,10 @@ class Relay:
     async def _attempt(self, answer: Answer, message: Any) -> AsyncGenerator[Chunk, None]:
         assert answer.placement is not None
         request_id = answer.request.request_id
-        message.id = request_id
-        if answer.placement.triton_priority and "priority" not in message.parameters:
-            message.parameters["priority"].uint64_param = answer.placement.triton_priority
         async with aclosing(self._upstream.stream(answer.placement, message)) as chunks:
             async for chunk in chunks:
+                if not (chunk.text or chunk.output_tokens or chunk.finish_reason or chunk.is_final):
+                    continue
                 answer.take(chunk)
                 self._loop.tokens(request_id, answer.response_tokens, answer.prompt_tokens)
                 if chunk.is_final or chunk.finish_reason:

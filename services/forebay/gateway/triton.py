@@ -65,7 +65,7 @@ def set_tensor(request: Any, name: str, value: bytes | bool) -> None:
 
 
 def make_raw(request: Any) -> None:
-    """Moves inputs that came as typed contents into raw ones. Raises InvalidArgument for a type that no text model has."""
+    """Moves inputs that came as typed contents into raw ones. Raises InvalidArgument for types that no text has."""
     if request.raw_input_contents or not request.inputs:
         return
     for tensor in request.inputs:
@@ -104,9 +104,8 @@ def as_flag(raw: bytes | None, default: bool) -> bool:
 
 def read(response: Any) -> Chunk:
     """What a response brought. An output that is not there counts as nothing."""
-    chunk = Chunk(
-        "", 0, 0, "", response.parameters[FINAL].bool_param if FINAL in response.parameters else False, response
-    )
+    is_final = FINAL in response.parameters and response.parameters[FINAL].bool_param
+    chunk = Chunk("", 0, 0, "", is_final, response)
     for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=False):
         name = tensor.name
         if name == "text_output":

@@ -1,7 +1,7 @@
 """Sends one request to one Triton and reads its answer as it comes; a client that reads slowly slows only itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -9,10 +9,10 @@ import grpc
 from tritonclient.grpc import service_pb2_grpc
 
 from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument, Unavailable
+from forebay.core.scheduling import Placement
 from forebay.gateway import triton
 from forebay.gateway.config import Config
 from forebay.gateway.triton import Chunk
-from forebay.gateway.values import Placement
 from forebay.wire.channel import MESSAGE_BYTES_MAX
 
 # No keep-alive pings: a Triton with default settings closes connections that ping while no token flows.
@@ -38,11 +38,11 @@ class Upstream:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._stubs: dict[str, Any] = {}
 
-    async def stream(self, placement: Placement, request: Any) -> AsyncIterator[Chunk]:
+    async def stream(self, placement: Placement, request: Any) -> AsyncGenerator[Chunk, None]:
         """Sends the request and yields what comes back; the last chunk has a finish_reason or is_final.
 
         Closing the iterator early cancels the request on the instance. Raises InvalidArgument for what the model
-        refuses, DeadlineExceeded for an instance that is silent for too long, Unavailable or Aborted for one that fails.
+        refuses, DeadlineExceeded for an instance that is silent for too long, Aborted for one that fails.
         """
         call = self._stub(placement.grpc_address).ModelStreamInfer(
             timeout=self._config.answer_timeout_s, metadata=_METADATA
@@ -72,7 +72,7 @@ class Upstream:
         for channel in self._channels.values():
             await channel.close()
 
-    async def _read(self, call: Any, request: Any, where: str) -> AsyncIterator[Chunk]:
+    async def _read(self, call: Any, request: Any, where: str) -> AsyncGenerator[Chunk, None]:
         try:
             async with asyncio.timeout(self._config.first_token_timeout_s):
                 await call.write(request)

@@ -5,7 +5,11 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from forebay.core.errors import ForebayError
+from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import InferenceRequest, LengthQuantiles, Outcome, WakeAt
+
+NO_PREDICTION = LengthQuantiles(0, 0, 0, 0)
+"""Stands in placements that the gateway gives by itself."""
 
 
 class RequestStatus(IntEnum):
@@ -15,28 +19,6 @@ class RequestStatus(IntEnum):
     FAILED = 2
     REJECTED = 3
     CANCELLED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Permission to send a request to an instance; without a decision the gateway gave it itself."""
-
-    lease_id: str
-    instance_id: str
-    grpc_address: str
-    decision_id: str = ""
-    predicted: LengthQuantiles | None = None
-    lease_ttl_us: int = 0
-    triton_priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLease:
-    """A request that runs while the scheduler was away."""
-
-    request: InferenceRequest
-    placement: Placement
-    generated_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
