@@ -28,6 +28,7 @@ from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server
+from forebay.wire.validate import check
 
 NAME = "lmaas.scheduler.v1.SchedulerService"
 
@@ -61,6 +62,7 @@ class Metrics(MetricsServiceServicer):
 
     async def ReportEvents(self, request_iterator: Any, context: Any) -> Any:  # type: ignore[override]
         async for request in request_iterator:
+            check(request)
             self.seen.extend(event.event_id for event in request.events)
         return metrics_service_pb2.ReportEventsResponse(accepted_count=len(self.seen))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,21 +130,23 @@ async def follow_fleet(autoscaler: AutoscalerServiceStub, prober: Prober, retry_
     told = True
     while True:
         try:
-            await _follow(autoscaler, prober)
-            told = True
+            async for instances in _fleets(autoscaler):
+                told = True
+                await prober.follow(instances)
         except (grpc.RpcError, TimeoutError) as error:
+            # Said once, not at every attempt.
             level = logging.WARNING if told else logging.DEBUG
             log.log(level, "the autoscaler does not tell its fleet", extra={"fields": {"error": repr(error)[:200]}})
             told = False
         await asyncio.sleep(retry_s)
 
 
-async def _follow(autoscaler: AutoscalerServiceStub, prober: Prober) -> None:
+async def _fleets(autoscaler: AutoscalerServiceStub) -> AsyncIterator[list[Instance]]:
     call: Any = autoscaler.WatchFleet(WatchFleetRequest())
-    fleets = aiter(call)
+    messages = aiter(call)
     try:
-        while (message := await asyncio.wait_for(anext(fleets, None), FLEET_SILENCE_S)) is not None:
-            await prober.follow([convert.instance_from_proto(one) for one in message.instances])
+        while (message := await asyncio.wait_for(anext(messages, None), FLEET_SILENCE_S)) is not None:
+            yield [convert.instance_from_proto(one) for one in message.instances]
     finally:
         call.cancel()
 

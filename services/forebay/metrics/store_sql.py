@@ -34,13 +34,13 @@ VERSION_TABLE = "metrics_version"
 PRUNE_COUNT_MAX = 10_000
 """Rows that one transaction deletes: a long one would hold up those who write."""
 
-_metadata = MetaData()
+METADATA = MetaData()
 
 
 def _table(name: str, *columns: Column[Any] | Index) -> Table:
     key = Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     event_id = Column("event_id", String(128), nullable=False, unique=True)
-    return Table(name, _metadata, key, event_id, *columns)
+    return Table(name, METADATA, key, event_id, *columns)
 
 
 def _text(name: str, length: int) -> Column[str]:
@@ -129,7 +129,7 @@ class SqlStore:
 
     def _append(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
         statement = self._insert(table).on_conflict_do_nothing(index_elements=["event_id"])
-        return int(connection.execute(statement, rows).rowcount)
+        return int(connection.execute(statement, rows, execution_options={"preserve_rowcount": True}).rowcount)
 
     def first_arrival_us(self, series: Series) -> int | None:
         """See `Store`."""
