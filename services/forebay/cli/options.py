@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from forebay.cli.state import STATE_DIR
+from forebay.cli.state import PORT_BASE, STATE_DIR
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,6 +16,13 @@ state_dir_option = click.option(
     default=STATE_DIR,
     show_default=True,
     help="Folder of the running stack: run.json, logs, database.",
+)
+port_base_option = click.option(
+    "--port-base",
+    type=click.IntRange(1024, 60_000),
+    default=PORT_BASE,
+    show_default=True,
+    help="First port of the stack; the gateway's HTTP is 80 above.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 

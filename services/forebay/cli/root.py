@@ -5,6 +5,8 @@ from typing import Any
 import click
 import grpc
 
+from forebay.cli.demo import demo
+from forebay.cli.doctor import doctor
 from forebay.cli.explain import explain
 from forebay.cli.load import load
 from forebay.cli.status import status
@@ -53,5 +55,5 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, status, explain):
+for command in (up, down, load, status, explain, doctor, demo):
     main.add_command(command)

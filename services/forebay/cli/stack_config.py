@@ -66,7 +66,7 @@ def stack_toml(options: FleetOptions, state_dir: Path, instance_port: int) -> st
 def _lines(options: FleetOptions, state_dir: Path, instance_port: int) -> Iterator[str]:
     yield "# Written by forebay up at every start. To change settings, copy this file and pass it with --config."
     yield "[autoscaler]"
-    yield f"state_dir = {_quoted(state_dir / 'instances')}"
+    yield f"state_dir = {_quoted(state_dir.resolve() / 'instances')}"
     yield f"port_base = {instance_port}"
     yield f"triton_start = {_quoted(ROOT / 'compose' / 'triton' / 'start.sh')}"
     if options.real:

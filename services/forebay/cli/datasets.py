@@ -1,0 +1,75 @@
+"""Finds traffic for a demonstration: public traces and prompts where they are at hand, otherwise the samples."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from forebay.cli.loaders import SAMPLES, Arrival, Prompt, can_read_parquet, read_prompts, read_trace
+from forebay.cli.stack_config import ROOT
+
+TRACE = "open/traces/AzureLLMInferenceTrace_conv.csv.gz"
+PROMPT_SETS = ("translation_gpt_mt", "gpteacher_gpt4", "bbh_cot_code-davinci-002")
+"""Sets with answers of models; those whose answers are references by people stay out."""
+PROMPTS_EACH = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Arrivals and prompts with a sentence each that says where they come from and what they are not."""
+
+    arrivals: Sequence[Arrival]
+    prompts: Sequence[Prompt]
+    notes: Sequence[str]
+
+
+def data_dir() -> Path | None:
+    """The folder with the public data (FOREBAY_DATA, or shared/data beside the repository); None where it is not."""
+    named = os.environ.get("FOREBAY_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    return folder if (folder / "open").is_dir() else None
+
+
+def find_traffic(seed: int = 1) -> Traffic:
+    """Azure's conversation trace with measured prompts where both are at hand, otherwise the samples."""
+    folder = data_dir()
+    if folder is None or not can_read_parquet():
+        why = "no public data is at hand" if folder is None else "pyarrow is not installed"
+        return _samples(why)
+    prompts = [
+        prompt
+        for name in PROMPT_SETS
+        for prompt in _some(read_prompts(folder / "open" / "prompts" / f"{name}.prompts.parquet"), seed)
+    ]
+    notes = (
+        "arrivals: Azure LLM inference trace, conversation, 2023 (Splitwise, ISCA'24; CC-BY-4.0)",
+        f"prompts:  {len(prompts)} of gpt-MT, GPTeacher and BIG-Bench-Hard; answers are as long as measured there",
+        "no public data set has production arrivals and text together: times and prompts are paired at random",
+    )
+    return Traffic(read_trace(folder / TRACE), prompts, notes)
+
+
+def _samples(why: str) -> Traffic:
+    notes = (
+        f"arrivals and prompts: the samples that ship, since {why}",
+        "their times and answer lengths are drawn by a seeded rule, not measured",
+    )
+    return Traffic(read_trace(SAMPLES / "trace.csv"), read_prompts(SAMPLES / "prompts.jsonl"), notes)
+
+
+def _some(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
+    chosen = np.random.default_rng(seed).permutation(len(prompts))[:PROMPTS_EACH]
+    return [prompts[int(index)] for index in sorted(chosen)]
+
+
+def write_answers(path: Path, prompts: Iterable[Prompt]) -> None:
+    """Writes the known answer lengths for the emulators: one object a line, the prompt by its SHA-1."""
+    with path.open("w") as lines:
+        for prompt in prompts:
+            if prompt.output_tokens is not None:
+                name = hashlib.sha1(prompt.text.encode(), usedforsecurity=False).hexdigest()
+                lines.write(json.dumps({"prompt_sha1": name, "output_tokens": prompt.output_tokens}) + "\n")

@@ -1,0 +1,141 @@
+"""`forebay demo`: the main job from start to end, in under three minutes on two cores."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import uvloop
+from rich.console import Console
+from rich.text import Text
+
+from forebay.cli.console import make_console
+from forebay.cli.datasets import SAMPLES, Traffic, find_traffic, write_answers
+from forebay.cli.explain import find, print_decision
+from forebay.cli.load import LoadOutcome, LoadPlan, run_load
+from forebay.cli.loaders import read_prompts
+from forebay.cli.report import print_report
+from forebay.cli.stack import Stack, check_not_running
+from forebay.cli.stack_config import REAL_MODEL
+from forebay.cli.state import PORT_BASE, STATE_DIR, addresses_from
+from forebay.cli.stats import Summary
+from forebay.cli.up import announce, fleet_options, write_config
+from forebay.core.errors import ForebayError
+
+DURATION_S = 60.0
+RATE_PER_S = 3.0
+"""Mean rate of the demonstration: what two cores carry with everything on them."""
+REAL_RATE_PER_S = 0.5
+REAL_LIMIT = 20
+REAL_TOKENS_MAX = 48
+TOKENS_MAX = 1_024
+SLO_CLASSES = ("interactive-fast", "interactive-normal")
+
+
+@click.command()
+@click.option("--real", is_flag=True, help="One real Triton with SmolLM2 on the CPU (needs: make triton).")
+@click.option(
+    "--duration", type=click.FloatRange(1, 600), default=DURATION_S, show_default=True, help="Seconds of load."
+)
+@click.option(
+    "--port-base", type=click.IntRange(1024, 60_000), default=PORT_BASE, show_default=True, help="First port."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds deal equal requests.")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=f"{STATE_DIR}/demo",
+    show_default=True,
+    help="Folder for logs and a fresh database.",
+)
+def demo(real: bool, duration: float, port_base: int, seed: int, state_dir: Path) -> None:
+    """Start everything, replay a trace of real prompts, show what came of it, explain one decision, stop everything.
+
+    \b
+    Examples:
+      forebay demo
+      forebay demo --real
+
+    Ends with status 1 when a request failed.
+    """
+    console = make_console()
+    traffic = real_traffic() if real else find_traffic(seed)
+    plan = make_plan(traffic, real, duration, seed)
+    outcome = uvloop.run(_run(console, fresh_folder(state_dir), traffic, plan, real, port_base))
+    if outcome.summary.failed_count or not outcome.summary.ok_count:
+        raise SystemExit(1)
+
+
+def fresh_folder(state_dir: Path) -> Path:
+    """The state folder without what an earlier demonstration learnt."""
+    check_not_running(state_dir)
+    state_dir.mkdir(parents=True, exist_ok=True)
+    for old in state_dir.glob("forebay.db*"):
+        old.unlink()
+    return state_dir
+
+
+def make_plan(traffic: Traffic, real: bool, duration_s: float, seed: int) -> LoadPlan:
+    """The load of the demonstration: the trace at a rate that two cores carry."""
+    span_s = traffic.arrivals[-1].at_s
+    rate = len(traffic.arrivals) / span_s
+    plan = LoadPlan(
+        prompts=traffic.prompts,
+        arrivals=traffic.arrivals,
+        rate_scale=RATE_PER_S / rate,
+        duration_s=duration_s,
+        tokens_max=TOKENS_MAX,
+        slo_classes=SLO_CLASSES,
+        seed=seed,
+    )
+    if not real:
+        return plan
+    return replace(plan, rate_scale=REAL_RATE_PER_S / rate, limit=REAL_LIMIT, tokens_max=REAL_TOKENS_MAX)
+
+
+def real_traffic() -> Traffic:
+    """Traffic for a small real model: short prompts at any time; its answers are as long as it makes them."""
+    traffic = find_traffic()
+    prompts = [
+        one for one in read_prompts(SAMPLES / "prompts.jsonl") if one.application in ("chat", "translation", "code")
+    ]
+    notes = (
+        *traffic.notes[:1],
+        f"prompts:  {len(prompts)} samples that ship; the model decides how long its answers are",
+    )
+    return Traffic(traffic.arrivals, prompts, notes)
+
+
+async def _run(
+    console: Console, folder: Path, traffic: Traffic, plan: LoadPlan, real: bool, port_base: int
+) -> LoadOutcome:
+    answers = folder / "answers.jsonl"
+    write_answers(answers, traffic.prompts)
+    options = fleet_options(None, None, (), real, None if real else answers, None)
+    addresses = addresses_from(port_base)
+    _print_notes(console, traffic.notes, real)
+    async with Stack(folder, addresses, write_config(options, folder, port_base), say=console.print) as stack:
+        announce(console, stack.run, await stack.wait_fleet())
+        console.print("sending …", style="bold")
+        outcome = await run_load(console, addresses, plan)
+        print_report(console, outcome.summary, outcome.samples, ())
+        await _explain_one(console, stack, outcome.summary)
+        console.print("stopping everything …")
+    return outcome
+
+
+def _print_notes(console: Console, notes: Sequence[str], real: bool) -> None:
+    fleet = f"one real Triton with {REAL_MODEL}" if real else "emulated instances with the timing of an A100"
+    for note in (*notes, f"fleet:    {fleet}"):
+        console.print(Text(note, style="dim"))
+
+
+async def _explain_one(console: Console, stack: Stack, summary: Summary) -> None:
+    """Explains the slowest request, the one that a reader asks about first."""
+    if not summary.slowest:
+        return
+    console.print("\nWhy did the slowest request go where it went?", style="bold")
+    try:
+        print_decision(console, await find(stack.run.addresses, summary.slowest[0].decision_id))
+    except ForebayError as error:
+        console.print(error.message)
