@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from forebay.cli.console import make_console
-from forebay.cli.datasets import SAMPLES, Traffic, find_traffic, write_answers
+from forebay.cli.datasets import Traffic, find_traffic, write_answers
 from forebay.cli.explain import find, print_decision
 from forebay.cli.load import LoadOutcome, LoadPlan, run_load
-from forebay.cli.loaders import read_prompts
+from forebay.cli.loaders import SAMPLES, read_prompts
+from forebay.cli.options import port_base_option
 from forebay.cli.report import print_report
 from forebay.cli.stack import Stack, check_not_running
 from forebay.cli.stack_config import REAL_MODEL
-from forebay.cli.state import PORT_BASE, STATE_DIR, addresses_from
+from forebay.cli.state import STATE_DIR, addresses_from
 from forebay.cli.stats import Summary
 from forebay.cli.up import announce, fleet_options, write_config
 from forebay.core.errors import ForebayError
@@ -37,9 +38,7 @@ SLO_CLASSES = ("interactive-fast", "interactive-normal")
 @click.option(
     "--duration", type=click.FloatRange(1, 600), default=DURATION_S, show_default=True, help="Seconds of load."
 )
-@click.option(
-    "--port-base", type=click.IntRange(1024, 60_000), default=PORT_BASE, show_default=True, help="First port."
-)
+@port_base_option
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds deal equal requests.")
 @click.option(
     "--state-dir",

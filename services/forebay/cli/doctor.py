@@ -1,4 +1,4 @@
-"""`forebay doctor`: looks at everything that Forebay needs on this machine and says what to do about what is missing."""
+"""`forebay doctor`: looks at everything that Forebay needs on this machine and says what to do about the rest."""
 
 import importlib.metadata
 import os

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from forebay.cli.console import make_console, make_table
 from forebay.cli.fleet import ModelCount
-from forebay.cli.options import state_dir_option
+from forebay.cli.options import port_base_option, state_dir_option
 from forebay.cli.processes import end, is_stack, marked, send
 from forebay.cli.stack import Stack, check_not_running
 from forebay.cli.stack_config import ROOT, FleetOptions, parse_models, stack_toml
-from forebay.cli.state import INSTANCE_PORT, PORT_BASE, SERVICES, Addresses, Run, addresses_from, read_run, run_file
+from forebay.cli.state import INSTANCE_PORT, SERVICES, Addresses, Run, addresses_from, read_run, run_file
 from forebay.cli.supervisor import log_tail
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
 
@@ -36,9 +36,7 @@ POLL_S = 0.2
 @click.option("--real", is_flag=True, help="Start one real Triton with a small language model (needs: make triton).")
 @click.option("--answers", type=click.Path(path_type=Path, exists=True), help="Answer lengths of the emulators.")
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="Your own settings.")
-@click.option(
-    "--port-base", type=click.IntRange(1024, 60_000), default=PORT_BASE, show_default=True, help="First port."
-)
+@port_base_option
 @click.option("--detach", is_flag=True, help="Return once it runs; end it with: forebay down.")
 @state_dir_option
 def up(
