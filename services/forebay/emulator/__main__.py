@@ -16,6 +16,7 @@ from forebay.core.errors import ForebayError
 from forebay.emulator.answers import Answers
 from forebay.emulator.config import Config, Lengths
 from forebay.emulator.emulator import Emulator
+from forebay.emulator.faults import ScheduledFault, parse_fault_option
 from forebay.emulator.options import parse_cold_start, parse_model, parse_pairs
 from forebay.wire import logs
 
@@ -73,12 +74,12 @@ def main(
             lengths=Lengths(median_tokens),
         )
         lines = Path(answers).read_text().splitlines() if answers else ()
-        uvloop.run(serve(config, Answers(config.lengths, lines), faults))
+        uvloop.run(serve(config, Answers(config.lengths, lines), [parse_fault_option(text) for text in faults]))
     except (ForebayError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def serve(config: Config, answers: Answers, faults: tuple[str, ...]) -> None:
+async def serve(config: Config, answers: Answers, faults: list[ScheduledFault]) -> None:
     """Serve until SIGTERM or SIGINT; the ports go to standard output as one line of JSON."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,11 +1,11 @@
 """All of one emulated Triton, from sockets to models, started and stopped as one thing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from forebay.emulator.answers import Answers
 from forebay.emulator.config import Config
-from forebay.emulator.faults import Faults, parse_fault_option
+from forebay.emulator.faults import Faults, ScheduledFault
 from forebay.emulator.http import HttpApi, HttpServer, bind
 from forebay.emulator.repository import Repository
 from forebay.emulator.server import TritonServer
@@ -15,7 +15,9 @@ STREAM_FLUSH_S = 1.0
 
 
 class Emulator:
-    """One emulated server. Listens as soon as it is made; raises ConfigError when a port is taken.
+    """One emulated server. Listens as soon as it is made.
+
+    Raises ConfigError when a port is taken or a model cannot be.
 
     `ports` holds what was bound under "grpc", "http" and "metrics".
     """
@@ -34,12 +36,11 @@ class Emulator:
             "metrics": int(self._sockets[1].getsockname()[1]),
         }
 
-    async def start(self, fault_options: tuple[str, ...] = ()) -> None:
-        """Answer at once, and pass through the cold start. Raises InvalidArgument for models that cannot be."""
+    async def start(self, faults: Sequence[ScheduledFault] = ()) -> None:
+        """Answer at once, pass through the cold start, and inject `faults` when their times come."""
         await self._grpc.start()
-        self._tasks += [asyncio.ensure_future(self._grpc.follow())]
         self._tasks += [asyncio.ensure_future(self._http.serve(sockets=self._sockets))]
-        self._tasks += [asyncio.ensure_future(self._inject(option)) for option in fault_options]
+        self._tasks += [asyncio.ensure_future(self._inject(fault)) for fault in faults]
         await self.repository.start()
 
     async def stop(self) -> bool:
@@ -47,13 +48,12 @@ class Emulator:
         drained = await self.repository.drain(self._config.exit_timeout_s)
         await self._grpc.stop(STREAM_FLUSH_S)
         self._http.should_exit = True
-        await self._tasks[1]
+        await self._tasks[0]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         return drained
 
-    async def _inject(self, option: str) -> None:
-        after_s, fault = parse_fault_option(option)
-        await asyncio.sleep(after_s)
-        self.faults.change(fault)
+    async def _inject(self, fault: ScheduledFault) -> None:
+        await asyncio.sleep(fault.after_s)
+        self.faults.change(fault.values)

@@ -80,14 +80,22 @@ def parse_faults(values: Mapping[str, object], state: FaultState | None = None) 
         raise InvalidArgument(f"fault: {error}") from error
 
 
-def parse_fault_option(text: str) -> tuple[float, dict[str, object]]:
-    """`NAME[=VALUE][@SECONDS]` as the seconds after the start and the fault. Raises InvalidArgument."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScheduledFault:
+    """Faults to set `after_s` seconds after the start."""
+
+    after_s: float
+    values: Mapping[str, object]
+
+
+def parse_fault_option(text: str) -> ScheduledFault:
+    """`NAME[=VALUE][@SECONDS]` of a command line. Raises InvalidArgument."""
     fault, _, after = text.partition("@")
     name, _, value = fault.partition("=")
     values: dict[str, object] = {name: value or "1"}
     parse_faults(values)
     try:
-        return float(after or 0), values
+        return ScheduledFault(float(after or 0), values)
     except ValueError as error:
         raise InvalidArgument(f"fault {text!r} is not NAME[=VALUE][@SECONDS], such as slow=2@30") from error
 

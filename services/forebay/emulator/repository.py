@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 
-from forebay.core.errors import InvalidArgument, NotFound, Unavailable
+from forebay.core.errors import ConfigError, InvalidArgument, NotFound, Unavailable
 from forebay.emulator.answers import Answers
 from forebay.emulator.config import Config, ModelSpec
 from forebay.emulator.faults import Faults, FaultState
@@ -30,7 +30,8 @@ class Repository:
     """Loads and unloads models as Triton does in explicit mode, and takes emulated time for it.
 
     A load returns when the model is ready; while a model is loaded again its old version serves on. An unload returns
-    at once: new requests are turned away, those in flight end in peace.
+    at once: new requests are turned away, those in flight end in peace. Raises ConfigError for a configured model that
+    cannot be.
     """
 
     def __init__(self, config: Config, answers: Answers, faults: Faults, clock: Clock) -> None:
@@ -38,7 +39,7 @@ class Repository:
         self._answers = answers
         self._faults = faults
         self._clock = clock
-        self._entries = {spec.name: Entry(spec) for spec in (*config.models, *config.available)}
+        self._entries = {spec.name: Entry(_possible(spec)) for spec in (*config.models, *config.available)}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self.live = False
@@ -46,7 +47,7 @@ class Repository:
         faults.subscribe(self._on_fault)
 
     async def start(self) -> None:
-        """Pass the cold-start phases and load the configured models side by side. Raises InvalidArgument."""
+        """Pass the cold-start phases and load the configured models side by side."""
         cold = self._config.cold_start
         for spec in self._config.models:
             self._entries[spec.name].state = "LOADING"
@@ -55,10 +56,8 @@ class Repository:
         await self._pass("runtime", cold.runtime_s)
         self.live = True
         self.phase = "weights"
-        failures = await asyncio.gather(*(self.load(spec.name) for spec in self._config.models))
+        await asyncio.gather(*(self.load(spec.name) for spec in self._config.models))
         self.phase = "ready"
-        for failure in filter(None, failures):
-            raise InvalidArgument(failure)
 
     @property
     def ready(self) -> bool:
@@ -165,6 +164,14 @@ class Repository:
     def _on_fault(self, state: FaultState) -> None:
         for host in self._hosts():
             _inject(host, state)
+
+
+def _possible(spec: ModelSpec) -> ModelSpec:
+    try:
+        compute(spec)
+    except ValueError as error:
+        raise ConfigError(f"model {spec.name!r}: {error}") from error
+    return spec
 
 
 def _inject(host: ModelHost, state: FaultState) -> None:

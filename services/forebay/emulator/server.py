@@ -1,7 +1,7 @@
 """The gRPC server of an emulated Triton: health that follows readiness, reflection, errors as plain statuses."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tritonclient.grpc import service_pb2_grpc
 
-from forebay.core.errors import ConfigError, ForebayError
+from forebay.core.errors import ConfigError, ForebayError, NotFound
 from forebay.emulator.faults import Faults
 from forebay.emulator.repository import Repository
 from forebay.emulator.servicer import InferenceServicer
@@ -18,7 +18,7 @@ from forebay.wire.errors import CODES
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 SERVICE = "inference.GRPCInferenceService"
 _STATUSES = {code.value[0]: code for code in grpc.StatusCode}
-_FOLLOW_S = 0.1
+_WATCH_S = 0.1
 _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", -1),
@@ -74,41 +74,54 @@ class Gate(grpc.aio.ServerInterceptor):
         return gated
 
 
+class Health(health_pb2_grpc.HealthServicer):
+    """grpc.health.v1 of the whole server: SERVING exactly while the repository is ready."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> health_pb2.HealthCheckResponse:
+        """The state now. Raises NotFound for a service that is not here."""
+        if request.service not in ("", SERVICE):
+            raise NotFound(f"no service {request.service!r} here")
+        return self._response()
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """The state now and after each change."""
+        told = None
+        while True:
+            response = self._response()
+            if response != told:
+                told = response
+                yield response
+            await asyncio.sleep(_WATCH_S)
+
+    def _response(self) -> health_pb2.HealthCheckResponse:
+        kinds = health_pb2.HealthCheckResponse
+        return kinds(status=kinds.SERVING if self._repository.ready else kinds.NOT_SERVING)
+
+
 class TritonServer:
     """The listening server. Raises ConfigError when the address cannot be bound."""
 
     def __init__(self, address: str, repository: Repository, faults: Faults) -> None:
-        self._repository = repository
-        self._health = health.aio.HealthServicer()
         self._grpc = grpc.aio.server(interceptors=[Gate(faults)], options=_OPTIONS)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(repository, faults), self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(Health(repository), self._grpc)
         reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._grpc)
         self.port = _bind(self._grpc, address)
 
     async def start(self) -> None:
-        """Answer calls; health says NOT_SERVING until `follow` finds the repository ready."""
-        await self._report(False)
+        """Answer calls."""
         await self._grpc.start()
-
-    async def follow(self) -> None:
-        """Keep health in step with the repository's readiness, for ever."""
-        reported = False
-        while True:
-            if reported != self._repository.ready:
-                reported = self._repository.ready
-                await self._report(reported)
-            await asyncio.sleep(_FOLLOW_S)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls and give those in flight `grace_s` to end."""
-        await self._report(False)
         await self._grpc.stop(grace_s)
-
-    async def _report(self, ready: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> int:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from forebay.core.errors import InvalidArgument, Unavailable
-from forebay.emulator.faults import Faults, FaultState, parse_fault_option, parse_faults
+from forebay.emulator.faults import Faults, FaultState, ScheduledFault, parse_fault_option, parse_faults
 
 
 class Crash(Exception):
@@ -17,7 +17,8 @@ def crash() -> None:
 
 
 async def test_a_change_leaves_other_faults_as_they_are_and_is_told() -> None:
-    faults, heard = Faults(crash), []
+    faults = Faults(crash)
+    heard: list[FaultState] = []
     faults.subscribe(heard.append)
     faults.change({"slow": 2})
     faults.change({"refuse": True})
@@ -71,8 +72,8 @@ def test_a_fault_that_cannot_be_is_refused(values: dict[str, object], complaint:
 
 
 def test_an_option_names_a_fault_a_value_and_a_time() -> None:
-    assert parse_fault_option("hang") == (0, {"hang": "1"})
-    assert parse_fault_option("slow=2.5@30") == (30, {"slow": "2.5"})
+    assert parse_fault_option("hang") == ScheduledFault(0, {"hang": "1"})
+    assert parse_fault_option("slow=2.5@30") == ScheduledFault(30, {"slow": "2.5"})
     with pytest.raises(InvalidArgument, match="unknown fault"):
         parse_fault_option("boom@3")
     with pytest.raises(InvalidArgument, match="such as slow=2@30"):
