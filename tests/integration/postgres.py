@@ -39,7 +39,7 @@ class Postgres:
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        settings = f"-k {self._directory} -c listen_addresses= -c max_connections=50"
+        settings = f"-k {self._directory} -c listen_addresses= -c max_connections=50 -c fsync=off"
         self._run("pg_ctl", "start", "-w", "-t", str(WAIT_S), "-o", settings, "-l", str(self._directory / "log"))
 
     def stop(self) -> None:
