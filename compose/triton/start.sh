@@ -4,9 +4,12 @@
 #   compose/triton/start.sh [--model-repository DIR] --http-port N --grpc-port N --metrics-port N
 #                           [--load-model NAME]... [further tritonserver flags]
 #
-# Models are loaded explicitly: by --load-model here, or later through the model repository API. SIGTERM ends the server
-# after the requests in flight, at most 10 s later. FOREBAY_TRITON_DIR names the installation (default: .triton in the
-# repository root, made by install.sh). A flag given twice counts the last time, so any default below can be overridden.
+# Models are loaded explicitly: by --load-model here, or later through the model repository API. A flag given twice counts
+# the last time, so any default below can be overridden. FOREBAY_TRITON_DIR names the installation (default: .triton in
+# the repository root, made by install.sh).
+#
+# SIGTERM ends the server after the requests in flight. One that still answers 30 s later breaks off and may hang in its
+# own exit: whoever stops a server drains it first and sends SIGKILL in the end; its models then end by themselves.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -42,7 +45,7 @@ export PYTHONPATH=$site
 # The metrics configuration turns on latency quantiles, which are off by default.
 exec "$server/bin/tritonserver" "${repository[@]}" \
     --backend-directory "$root/backends" --cache-directory "$server/caches" \
-    --model-control-mode=explicit --exit-on-error=false --exit-timeout-secs 10 \
+    --model-control-mode=explicit --exit-on-error=false --exit-timeout-secs 30 \
     --http-address 127.0.0.1 --grpc-address 127.0.0.1 --metrics-address 127.0.0.1 \
     --backend-config=python,shm-default-byte-size=16777216 --backend-config=python,shm-region-prefix-name=$prefix$$_ \
     --metrics-interval-ms 500 --metrics-config summary_latencies=true --metrics-config histogram_latencies=true \

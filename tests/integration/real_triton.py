@@ -19,7 +19,7 @@ INSTALLED = Path(os.getenv("FOREBAY_TRITON_DIR", str(ROOT / ".triton")))
 # Generous: the machine that runs the tests may be busy with other work.
 READY_ATTEMPTS = 480
 READY_INTERVAL_S = 0.25
-STOP_S = 30
+STOP_S = 45
 
 
 @dataclass(frozen=True, slots=True)

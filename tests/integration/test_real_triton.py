@@ -1,8 +1,6 @@
 """The real language model on the real Triton: what the fleet's managers rely on, seen from a client."""
 
 import json
-import os
-import signal
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +10,10 @@ from threading import Event
 
 import grpc
 import pytest
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from tests.integration.real_triton import RealTriton, real_triton, start_server, stop_server
+from tests.integration.real_triton import ROOT, RealTriton, real_triton, start_server, stop_server
 
 __all__ = ["real_triton"]
 
@@ -99,14 +98,13 @@ def text_of(responses: list[Response]) -> str:
     return "".join(str(response.outputs["text_output"]) for response in responses)
 
 
-def read_metrics(server: RealTriton) -> dict[str, float]:
+def read_metric(server: RealTriton, name: str) -> float:
+    """The metric of model smollm2, summed over the processes that report it."""
     with urllib.request.urlopen(server.metrics_url, timeout=30) as reply:
-        lines = [line for line in reply.read().decode().splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
-
-
-def gauge(server: RealTriton, name: str) -> float:
-    return read_metrics(server)[f'{name}{{model="smollm2",version="1"}}']
+        lines = reply.read().decode().splitlines()
+    values = [line.rsplit(" ", 1)[1] for line in lines if line.startswith(name + "{") and 'model="smollm2"' in line]
+    assert values, name
+    return sum(map(float, values))
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
@@ -233,14 +231,14 @@ def test_cancelled_requests_free_their_slots_and_leave_the_queue(
         )
         for _ in range(7)
     ]
-    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_waiting") == 3)
-    assert gauge(real_triton, "vllm:num_requests_running") == 4
-    produced = gauge(real_triton, "vllm:generation_tokens_total")
+    assert wait_until(lambda: read_metric(real_triton, "vllm:num_requests_waiting") == 3)
+    assert read_metric(real_triton, "vllm:num_requests_running") == 4
+    produced = read_metric(real_triton, "vllm:generation_tokens_total")
     for call in calls:
         call.cancel()
-    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_running") == 0)
-    assert gauge(real_triton, "vllm:num_requests_waiting") == 0
-    assert gauge(real_triton, "vllm:generation_tokens_total") - produced < 7 * 1500
+    assert wait_until(lambda: read_metric(real_triton, "vllm:num_requests_running") == 0)
+    assert read_metric(real_triton, "vllm:num_requests_waiting") == 0
+    assert read_metric(real_triton, "vllm:generation_tokens_total") - produced < 7 * 1500
     assert ask_with_counts(ask, "Hello.", max_tokens=5)[-1].is_final
 
 
@@ -250,9 +248,9 @@ def test_a_request_cancelled_while_its_prompt_is_read_frees_its_slot(
 ) -> None:
     request = make_request("smollm2", "word " * 1900, {"max_tokens": 50}, stream=True)
     call = stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)
-    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_running") == 1)
+    assert wait_until(lambda: read_metric(real_triton, "vllm:num_requests_running") == 1)
     call.cancel()
-    assert wait_until(lambda: gauge(real_triton, "vllm:num_requests_running") == 0)
+    assert wait_until(lambda: read_metric(real_triton, "vllm:num_requests_running") == 0)
 
 
 @pytest.mark.parametrize(
@@ -280,6 +278,13 @@ def test_a_bad_request_gets_one_clear_error_and_the_server_lives(
     assert expected in response.error
     assert response.is_final
     assert ask("Hello.", {"max_tokens": 3})[0].error == ""
+
+
+def test_a_request_without_a_prompt_gets_an_error_too(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+    request = make_request("smollm2", "Hello.", stream=True)
+    del request.inputs[0], request.raw_input_contents[0]
+    (response,) = [decode(message) for message in stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)]
+    assert (response.error, response.is_final) == ("text_input is missing", True)
 
 
 def test_a_unary_call_is_refused_as_unimplemented(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
@@ -313,41 +318,82 @@ def test_http_generate_takes_sampling_from_its_parameters(real_triton: RealTrito
 
 
 def test_metrics_count_inferences_and_tokens(real_triton: RealTriton, ask: Ask) -> None:
-    names = [
-        f'{name}{{model="smollm2",version="1"}}'
-        for name in ("nv_inference_count", "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
-    ]
-    before = read_metrics(real_triton)
+    names = ("nv_inference_count", "vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+    before = [read_metric(real_triton, name) for name in names]
     responses = ask_with_counts(ask, "Count to three.", max_tokens=9, ignore_eos=True)
     prompt_count = int(responses[-1].outputs["num_input_tokens"])
-    assert wait_until(
-        lambda: [read_metrics(real_triton)[name] - before[name] for name in names] == [1, 9, prompt_count]
-    )
-    assert gauge(real_triton, "vllm:kv_cache_usage_perc") == 0
+    expected = [before[0] + 1, before[1] + 9, before[2] + prompt_count]
+    assert wait_until(lambda: [read_metric(real_triton, name) for name in names] == expected)
+    assert read_metric(real_triton, "vllm:kv_cache_usage_perc") == 0
 
 
-def test_a_terminated_server_finishes_its_answer_and_a_killed_one_leaves_no_process(
+def test_an_answer_survives_a_reload_and_a_termination_of_the_server(
     real_triton: RealTriton,
     tmp_path: Path,
 ) -> None:
     del real_triton
     server, process = start_server("smollm2", tmp_path / "terminated.log")
-    with grpc.insecure_channel(server.grpc_address) as channel:
-        stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(
-            iter([make_request("smollm2", "Tell me a story.", {"max_tokens": 100, "ignore_eos": True}, stream=True)]),
-            timeout=ANSWER_S,
-        )
-        next(stream)
-        os.kill(server.pid, signal.SIGTERM)
-        assert [decode(message).is_final for message in stream][-1]
-    stop_server(process)
+    try:
+        with grpc.insecure_channel(server.grpc_address) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            request = make_request("smollm2", "Tell me a story.", {"max_tokens": 150, "ignore_eos": True}, stream=True)
+            before_reload = stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)
+            next(before_reload)
+            assert reload_with_slots(stub, 2) == 2
+            before_end = stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)
+            next(before_end)
+            process.terminate()
+            for stream in (before_reload, before_end):
+                last = [decode(message) for message in stream][-1]
+                assert (last.is_final, last.error) == (True, "")
+        assert process.wait(ANSWER_S) == 0
+    finally:
+        stop_server(process)
 
+
+def reload_with_slots(stub: service_pb2_grpc.GRPCInferenceServiceStub, count: int) -> int:
+    """Load the running model once more with another slot count; returns the count it then has."""
+    config = stub.ModelConfig(service_pb2.ModelConfigRequest(name="smollm2")).config
+    config.parameters["slots"].string_value = str(count)
+    load = service_pb2.RepositoryModelLoadRequest(model_name="smollm2")
+    load.parameters["config"].string_param = json_format.MessageToJson(config, preserving_proto_field_name=True)
+    stub.RepositoryModelLoad(load, timeout=ANSWER_S)
+    loaded = stub.ModelConfig(service_pb2.ModelConfigRequest(name="smollm2")).config
+    return int(loaded.parameters["slots"].string_value)
+
+
+def test_a_killed_server_leaves_no_process_behind(real_triton: RealTriton, tmp_path: Path) -> None:
+    del real_triton
     server, process = start_server("smollm2", tmp_path / "killed.log")
     children = pids_whose_parent_is(server.pid)
-    assert children
     process.kill()
     process.wait()
+    assert children
     assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def read_config(path: str) -> model_config_pb2.ModelConfig:
+    text = (ROOT / "compose" / "triton" / path / "config.pbtxt").read_text()
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+def test_all_models_for_vllm_and_for_the_cpu_have_the_same_tensors() -> None:
+    reference = read_config("models/smollm2")
+    for path in ("models/smollm2_short", "models_vllm/llm"):
+        config = read_config(path)
+        assert config.name == path.rsplit("/", 1)[1]
+        assert (list(config.input), list(config.output)) == (list(reference.input), list(reference.output))
+        assert config.model_transaction_policy.decoupled
+    json.loads((ROOT / "compose/triton/models_vllm/llm/1/model.json").read_text())
+
+
+def test_the_tensorrtllm_ensemble_connects_every_tensor() -> None:
+    config = read_config("models_tensorrtllm/ensemble")
+    known = {tensor.name for tensor in config.input}
+    for step in config.ensemble_scheduling.step:
+        assert set(step.input_map.values()) <= known, step.model_name
+        known |= set(step.output_map.values())
+    assert {tensor.name for tensor in config.output} <= known
 
 
 def pids_whose_parent_is(parent: int) -> list[str]:

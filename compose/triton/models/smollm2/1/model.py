@@ -84,7 +84,10 @@ class TritonPythonModel:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
-        self._meters = Meters({"model": args["model_name"], "version": args["model_version"]})
+        # Triton shares one metric between equal labels and frees it with the first owner. While a model is reloaded two
+        # processes own it, so each has a label of its own.
+        labels = {"model": args["model_name"], "version": args["model_version"], "process": str(os.getpid())}
+        self._meters = Meters(labels)
         self._server_pid = os.getppid()
         self._loop = threading.Thread(target=self._run, name="engine-loop")
         self._loop.start()
@@ -112,7 +115,7 @@ class TritonPythonModel:
         parameters.cache_prompt = settings.get("prompt_cache", "true") == "true"
         # Prefixes are reused inside the slots only; the side cache would grow to gigabytes.
         parameters.cache_ram_mib = 0
-        threads = int(settings.get("threads", "2"))
+        threads = int(settings.get("threads", "1"))
         for pool in (parameters.cpuparams, parameters.cpuparams_batch):
             pool.n_threads = threads
             # No spinning while idle: several servers share the cores of a laptop.
@@ -146,8 +149,11 @@ class TritonPythonModel:
         sender = request.get_response_sender()
         try:
             job = read_request(request, sender)
-        except Refused as refusal:
-            self._refuse(sender, str(refusal), pb_utils.TritonError.INVALID_ARG)
+        except Exception as error:
+            # Whatever is wrong with it, a request without an answer would keep the model from ever unloading.
+            is_refusal = isinstance(error, Refused)
+            code = pb_utils.TritonError.INVALID_ARG if is_refusal else pb_utils.TritonError.INTERNAL
+            self._refuse(sender, str(error) if is_refusal else repr(error), code)
             return
         self._waiting.append(job)
         self._fill_slots()

@@ -109,14 +109,24 @@ def read_flag(request: Any, name: str, default: bool) -> bool:
     return default if tensor is None else bool(tensor.as_numpy().reshape(-1)[0])
 
 
-def read_request(request: Any, sender: Any) -> Job:
+def read_text(request: Any) -> str:
     """Raises Refused."""
+    # Triton lets a request through that has as many inputs as are required, whatever their names.
+    tensor = pb_utils.get_input_tensor_by_name(request, "text_input")
+    if tensor is None:
+        raise Refused("text_input is missing")
     try:
-        text = pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy().reshape(-1)[0].decode()
+        text: str = tensor.as_numpy().reshape(-1)[0].decode()
     except UnicodeDecodeError:
         raise Refused("text_input is not valid UTF-8") from None
     if not text.strip():
         raise Refused("text_input is empty")
+    return text
+
+
+def read_request(request: Any, sender: Any) -> Job:
+    """Raises Refused."""
+    text = read_text(request)
     is_stream = read_flag(request, "stream", False)
     prepends_input = not read_flag(request, "exclude_input_in_output", is_stream)
     if is_stream and prepends_input:
