@@ -106,9 +106,9 @@ class Engine:
         self._flights[request.request_id] = flight
         return self._seek(flight, now_us)
 
-    def on_placed(self, request_id: str, placement: Placement, now_us: int) -> list[Action]:
+    def on_placed(self, placement: Placement, now_us: int) -> list[Action]:
         """The scheduler chose an instance. A request that went away was withdrawn, so that the lease ends there too."""
-        flight = self._flights.get(request_id)
+        flight = self._flights.get(placement.request_id)
         if flight is None or flight.phase is not Phase.ASKED:
             return []
         flight.is_known = True
@@ -318,7 +318,8 @@ def _open_lease(flight: _Flight) -> OpenLease:
     placed = flight.placement
     assert placed is not None
     # The prompt helped to predict; the prediction is made.
-    request, predicted = replace(flight.request, prompt_head=""), placed.predicted if placed.predicted_by else None
+    request = replace(flight.request, prompt_head="")
+    predicted = None if placed.predicted == NO_PREDICTION else placed.predicted
     return OpenLease(request, placed.lease_id, placed.instance_id, flight.generated_tokens, predicted)
 
 

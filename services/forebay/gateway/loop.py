@@ -157,9 +157,7 @@ class Loop:
     def _answer(self, response: scheduler_service_pb2.ScheduleResponse) -> list[Action]:
         now_us, kind = self._clock(), response.WhichOneof("action")
         if kind == "placed":
-            return self._engine.on_placed(
-                response.request_id, messages.placement(response.request_id, response.placed), now_us
-            )
+            return self._engine.on_placed(messages.placement(response.request_id, response.placed), now_us)
         refusal = messages.rejection(response.rejected) if kind == "rejected" else messages.retry(response.retry)
         return self._engine.on_refused(response.request_id, refusal, now_us)
 

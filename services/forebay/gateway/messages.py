@@ -17,7 +17,7 @@ from forebay.core.errors import (
 )
 from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import Instance, InstanceState
-from forebay.gateway.values import Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
+from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
 from forebay.wire import convert
 
 _REJECTIONS: dict[str, type[ForebayError]] = {
@@ -83,7 +83,7 @@ def instances(message: scheduler_service_pb2.WatchInstancesResponse) -> tuple[In
 def event(record: RequestRecord) -> event_pb2.Event:
     """A request's record as an event; its id is the request's."""
     request, placed = record.request, record.placement
-    is_predicted = placed is not None and bool(placed.predicted_by)
+    is_predicted = placed is not None and placed.predicted != NO_PREDICTION
     message = event_pb2.RequestRecord(
         request_id=request.request_id,
         model=request.model,

@@ -34,6 +34,8 @@ _STATUS: tuple[tuple[type[ForebayError], int, str], ...] = (
     (Aborted, 502, "upstream_error"),
     (DeadlineExceeded, 504, "timeout_error"),
 )
+# What only HTTP has a status for, by our reasons.
+_STATUS_BY_REASON = {"BODY_TOO_LARGE": 413, "BODY_TOO_SLOW": 408}
 # Codes that OpenAI's clients know, by our reasons.
 _CODES = {"MODEL_UNKNOWN": "model_not_found", "PROMPT_TOO_LONG": "context_length_exceeded"}
 
@@ -96,6 +98,7 @@ def usage(prompt_tokens: int, response_tokens: int) -> dict[str, int]:
 def failure(error: ForebayError) -> tuple[int, dict[str, str], bytes]:
     """HTTP status, headers and body of an error."""
     status, kind = next((status, kind) for known, status, kind in _STATUS if isinstance(error, known))
+    status = _STATUS_BY_REASON.get(error.code, status)
     headers = {}
     if status in (429, 503):
         after_us = error.retry_after_us or _RETRY_AFTER_S * US_PER_S

@@ -1,0 +1,62 @@
+"""Starts the gateway: `python -m forebay.gateway`."""
+
+import logging
+import socket
+
+import click
+from prometheus_client import CollectorRegistry
+from tritonclient.grpc import service_pb2_grpc
+
+from forebay.core.tokens import TokenEstimator
+from forebay.gateway.config import Config
+from forebay.gateway.engine import Engine
+from forebay.gateway.intake import Intake
+from forebay.gateway.kserve import KServe
+from forebay.gateway.loop import Loop
+from forebay.gateway.meters import Meters
+from forebay.gateway.openai import OpenAi
+from forebay.gateway.relay import Relay
+from forebay.gateway.server import Fronts
+from forebay.gateway.upstream import Upstream
+from forebay.wire.channel import connect
+from forebay.wire.clock import now_us
+from forebay.wire.main import Environment, environment, run, section
+from forebay.wire.reporter import Reporter
+from forebay.wire.server import run_until_stopped, serve_prometheus
+
+
+@click.command()
+@click.option("--config", type=click.Path(), help="TOML file with a [gateway] section.")
+def main(config: str | None) -> None:
+    """Speaks OpenAI's HTTP and KServe's gRPC, asks the scheduler where to go, and moves tokens."""
+    env = environment("127.0.0.1:7081", "127.0.0.1:7205")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    run(lambda: serve(config, env), env)
+
+
+async def serve(path: str | None, env: Environment) -> None:
+    """Runs the gateway until it is told to stop."""
+    config = section(path, "gateway", Config)
+    registry, estimator = CollectorRegistry(), TokenEstimator()
+    engine, upstream = Engine(config), Upstream(config)
+    async with connect(env.scheduler) as scheduler, connect(env.metrics) as metrics:
+        reporter = Reporter(metrics)
+        # The same name after a restart, so that the scheduler frees what the dead process had in flight.
+        name = f"{socket.gethostname()}/{env.listen}"
+        loop = Loop(engine, scheduler, reporter, Meters(registry), config, name, now_us)
+        relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
+        fronts = Fronts(env.listen, env.http, OpenAi(loop, relay, intake, config, now_us), registry)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServe(loop, relay, upstream, intake), fronts.grpc)
+        serve_prometheus(env.prometheus, registry)
+
+        async def close() -> None:
+            await loop.flush()
+            await reporter.flush()
+
+        loops = [loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run()]
+        await run_until_stopped(fronts, loops, config.grace_s, closing=close)
+    await upstream.close()
+
+
+if __name__ == "__main__":
+    main()

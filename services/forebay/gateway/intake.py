@@ -1,0 +1,72 @@
+"""What every protocol's request becomes: the scheduler's view of it, with an id and the labels of its sender."""
+
+import re
+import uuid
+from collections.abc import Mapping
+
+from forebay.core.errors import InvalidArgument
+from forebay.core.tokens import TokenEstimator
+from forebay.core.values import InferenceRequest, SloClass
+from forebay.gateway.config import SLO_CLASSES, Config
+
+REQUEST_ID = "x-request-id"
+_SLO_CLASS, _TENANT, _APPLICATION = "x-forebay-slo-class", "x-forebay-tenant", "x-forebay-application"
+_LABEL_BYTES_MAX = 128
+_PROMPT_TOKENS_MAX = 1_048_576
+_TEMPERATURE_MAX = 2.0
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID_KEPT = 90
+
+
+def client_id(headers: Mapping[str, str]) -> str:
+    """The client's name for its request, or one of ours where it gives none that can be repeated in a header."""
+    given = headers.get(REQUEST_ID, "")
+    return given if _ID.fullmatch(given) else uuid.uuid4().hex
+
+
+class Intake:
+    """Makes requests; counts their prompt tokens by estimate, since the models keep their tokenizers to themselves."""
+
+    def __init__(self, config: Config, estimator: TokenEstimator) -> None:
+        self._config = config
+        self._estimator = estimator
+
+    def request(
+        self, client_id: str, model: str, text: str, tokens_max: int, temperature: float, headers: Mapping[str, str]
+    ) -> InferenceRequest:
+        """The request as the scheduler sees it. Raises InvalidArgument for a bad header.
+
+        Its id begins with the client's and is unique even where clients repeat theirs.
+        """
+        return InferenceRequest(
+            request_id=f"{client_id[:_ID_KEPT]}-{uuid.uuid4().hex[:12]}",
+            model=model,
+            prompt_tokens=min(max(1, self._estimator.estimate(model, text)), _PROMPT_TOKENS_MAX),
+            slo_class=_slo_class(headers.get(_SLO_CLASS, "") or self._config.slo_class_default),
+            tokens_max=tokens_max,
+            tenant=_label(headers, _TENANT) or "default",
+            application=_label(headers, _APPLICATION),
+            prompt_head=_head(text, self._config.prompt_head_bytes),
+            temperature=min(max(0.0, temperature), _TEMPERATURE_MAX),
+            region=self._config.region,
+        )
+
+
+def _slo_class(name: str) -> SloClass:
+    if name not in SLO_CLASSES:
+        text = f"must be one of {', '.join(SLO_CLASSES)}"
+        raise InvalidArgument(f"header {_SLO_CLASS} {text}", violations={_SLO_CLASS: text})
+    return SloClass(SLO_CLASSES.index(name) + 1)
+
+
+def _label(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "")
+    if len(value.encode()) > _LABEL_BYTES_MAX:
+        text = f"has more than {_LABEL_BYTES_MAX} bytes"
+        raise InvalidArgument(f"header {name} {text}", violations={name: text})
+    return value
+
+
+def _head(text: str, bytes_max: int) -> str:
+    """The first bytes of the text, cut between two characters."""
+    return text[:bytes_max].encode()[:bytes_max].decode(errors="ignore")

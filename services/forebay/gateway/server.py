@@ -1,0 +1,92 @@
+"""Both fronts of the gateway as one server: HTTP and gRPC start together and stop together."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from forebay.core.errors import ConfigError
+from forebay.gateway.kserve import NAME
+from forebay.gateway.openai import OpenAi
+from forebay.wire.server import Server
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+
+
+class Fronts(Server):
+    """A gRPC server with an HTTP server beside it. Raises ConfigError when an address cannot be bound."""
+
+    def __init__(self, grpc_address: str, http_address: str, openai: OpenAi, registry: CollectorRegistry) -> None:
+        super().__init__(grpc_address, [NAME], registry)
+        self._openai = openai
+        self._socket = _bind(http_address)
+        self._http: _Http | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def http_port(self) -> int:
+        """Where HTTP listens."""
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Starts to answer on both."""
+        # The grace is known when stopping begins; uvicorn wants it in its configuration.
+        config = uvicorn.Config(
+            self._openai.app(),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=75,
+        )
+        self._http = _Http(config)
+        self._running = asyncio.create_task(self._http.serve(sockets=[self._socket]))
+        await self._http.is_listening.wait()
+        await super().start()
+        log.info("serving HTTP", extra={"fields": {"port": self.http_port}})
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new requests on either and gives those in flight `grace_s` to end."""
+        self._openai.is_stopping = True
+        if self._http is not None and self._running is not None:
+            self._http.config.timeout_graceful_shutdown = math.ceil(grace_s)
+            self._http.should_exit = True
+            await asyncio.gather(super().stop(grace_s), self._running)
+
+
+class _Http(uvicorn.Server):
+    """uvicorn without its own signal handling: the composition root decides when to stop."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts to listen."""
+        await super().startup(sockets)
+        self.is_listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+def _bind(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
+    except (OSError, ValueError) as error:
+        text = f"cannot listen on {address}: {error}; choose another address or stop the owner of the port"
+        raise ConfigError(text) from error
