@@ -20,12 +20,13 @@ CONNECTIONS_MAX = 1_000
 class GatewayClient:
     """Talks to one gateway; `start_s` of the results is the client's creation. Close it with `async with`."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
             trust_env=False,
+            transport=transport,
         )
         self._url = url
         self._start_s = time.perf_counter()

@@ -51,20 +51,20 @@ def _rows(summary: Summary) -> Iterator[tuple[str, str]]:
             f"SLO {one.slo_class}",
             (f"{rate} with TTFT ≤ {seconds(one.ttft_limit_s)} ({one.met_count} of {one.total_count})"),
         )
-    yield "predicted length", _length(summary.length)
+    yield from _length_rows(summary.length)
 
 
 def _spread(value: Spread) -> str:
     return f"p50 {seconds(value.p50)}   p90 {seconds(value.p90)}   p99 {seconds(value.p99)}"
 
 
-def _length(value: LengthAccuracy) -> str:
-    if not value.count:
-        return "no answer came with a prediction"
-    return (
-        f"{value.count} predictions: median error {value.median_abs_error:.0f} tokens; answers ≤ p50: "
-        f"{share(value.within_p50)}, ≤ p90: {share(value.within_p90)}, ≤ p97: {share(value.within_p97)}"
-    )
+def _length_rows(value: LengthAccuracy) -> Iterator[tuple[str, str]]:
+    if value.median_abs_error is None:
+        yield "predicted length", "no answer came with a prediction"
+        return
+    yield "predicted length", f"median error {value.median_abs_error:.0f} tokens over {value.count} predictions"
+    quantiles = (("p50", value.within_p50), ("p90", value.within_p90), ("p97", value.within_p97))
+    yield "answers within", ", ".join(f"predicted {name}: {share(part)}" for name, part in quantiles)
 
 
 def _failures(summary: Summary) -> Table:
