@@ -114,9 +114,14 @@ def test_parts_share_a_database_without_sharing_versions(url: str, scripts: Path
 def test_an_error_undoes_the_transaction(url: str, scripts: Path) -> None:
     engine = sql.open_engine(url)
     sql.migrate(engine, scripts, "things_version")
-    with pytest.raises(KeyError), sql.writing(engine) as connection:
-        connection.exec_driver_sql("INSERT INTO things VALUES (2)")
-        raise KeyError("mine")
+
+    def fail_after_writing() -> None:
+        with sql.writing(engine) as connection:
+            connection.exec_driver_sql("INSERT INTO things VALUES (2)")
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        fail_after_writing()
     assert count(engine, "things") == 1
     engine.dispose()
 

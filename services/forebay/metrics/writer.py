@@ -25,6 +25,7 @@ class Writer:
         self._events: deque[Event] = deque()
         self._work = asyncio.Event()
         self._tried = asyncio.Condition()
+        self._turn = asyncio.Lock()
         self._taken_count = 0
         self._written_count = 0
         self.failing = False
@@ -61,14 +62,17 @@ class Writer:
 
     async def flush(self) -> None:
         """Writes what is there, until it is done or the store is down."""
-        while self._events:
-            batch = [self._events[i] for i in range(min(self._batch_count_max, len(self._events)))]
-            done = await self._write(batch)
-            async with self._tried:
-                self._note(done, len(batch))
-                self._tried.notify_all()
-            if not done:
-                return
+        async with self._turn:
+            while self._events and await self._flush_batch():
+                pass
+
+    async def _flush_batch(self) -> bool:
+        batch = [self._events[i] for i in range(min(self._batch_count_max, len(self._events)))]
+        done = await self._write(batch)
+        async with self._tried:
+            self._note(done, len(batch))
+            self._tried.notify_all()
+        return done
 
     def _note(self, done: bool, count: int) -> None:
         if done:
