@@ -93,9 +93,7 @@ def test_a_bad_prompt_is_an_error_with_its_line(tmp_path: Path, line: str) -> No
 
 
 def test_a_parquet_pair_gives_each_prompt_the_answer_of_its_first_model(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     prompts = {"prompt_id": ["1", "2", "3"], "prompt": ["eins", "zwei", "drei"]}
     answers = {
         "prompt_id": ["2", "1", "1"],
@@ -103,8 +101,8 @@ def test_a_parquet_pair_gives_each_prompt_the_answer_of_its_first_model(tmp_path
         "task": ["t2", "t1", "t1"],
         "response_tokens_llama2": [20, 11, 10],
     }
-    pyarrow.parquet.write_table(pyarrow.table(prompts), tmp_path / "x.prompts.parquet")
-    pyarrow.parquet.write_table(pyarrow.table(answers), tmp_path / "x.answers.parquet")
+    parquet.write_table(pyarrow.table(prompts), tmp_path / "x.prompts.parquet")
+    parquet.write_table(pyarrow.table(answers), tmp_path / "x.answers.parquet")
     assert read_prompts(tmp_path / "x.prompts.parquet") == [Prompt("eins", "t1", 10), Prompt("zwei", "t2", 20)]
 
 

@@ -27,10 +27,6 @@ from forebay.core.values import LengthQuantiles
 WIDTH = 100
 
 
-def recorder() -> Console:
-    return Console(record=True, width=WIDTH, file=open("/dev/null", "w"), highlight=False)
-
-
 def shown(value: RenderableType) -> str:
     console = Console(width=WIDTH, highlight=False)
     with console.capture() as capture:
@@ -85,7 +81,7 @@ def test_the_report_of_a_load_says_all_and_fits() -> None:
         "p50 600 ms",
         "83.3 % with TTFT ≤ 1 s (10 of 12)",
         "median error 2 tokens",
-        "≤ p90: 100.0 %",
+        "predicted p90: 100.0 %",
         "HELD_TOO_LONG",
         "d-11",
         "look there",
