@@ -146,6 +146,10 @@ class Engine:
         """Requests in flight on the instance."""
         return self._fleet.load_of(instance_id)[0]
 
+    def knows_request(self, request_id: str) -> bool:
+        """Whether the request is held or runs."""
+        return request_id in self._held or self._leases.of_request(request_id) is not None
+
     def has_lease(self, lease_id: str) -> bool:
         """Whether the lease is open."""
         return self._leases.get(lease_id) is not None

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeAlias
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.scheduler.config import Config
 from forebay.scheduler.policy.admission import ADMISSIONS
 from forebay.scheduler.policy.admission.base import Admission
 from forebay.scheduler.policy.orderer import ORDERERS
@@ -15,15 +16,8 @@ from forebay.scheduler.policy.puller.base import Puller
 from forebay.scheduler.policy.router import ROUTERS
 from forebay.scheduler.policy.router.base import Router
 
-P = TypeVar("P")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A policy's name and parameters, as the configuration gives them."""
-
-    name: str
-    parameters: Mapping[str, object]
+Kinds: TypeAlias = Mapping[str, Mapping[str, type[Any]]]
+KINDS: Kinds = {"admission": ADMISSIONS, "orderer": ORDERERS, "router": ROUTERS, "puller": PULLERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +31,19 @@ class Policies:
     names: Mapping[str, str]
 
 
-def build(admission: Choice, orderer: Choice, router: Choice, puller: Choice) -> Policies:
-    """The policies of these names; raises ConfigError for an unknown name or a bad parameter."""
-    chosen = {"admission": admission, "orderer": orderer, "router": router, "puller": puller}
+def build(config: Config, kinds: Kinds = KINDS) -> Policies:
+    """The policies that the configuration names; raises ConfigError for an unknown name or a bad parameter."""
     return Policies(
-        admission=_policy(ADMISSIONS, "admission", admission),
-        orderer=_policy(ORDERERS, "orderer", orderer),
-        router=_policy(ROUTERS, "router", router),
-        puller=_policy(PULLERS, "puller", puller),
-        names={kind: choice.name for kind, choice in chosen.items()},
+        admission=_policy(kinds, "admission", config.admission, config.admission_parameters),
+        orderer=_policy(kinds, "orderer", config.orderer, config.orderer_parameters),
+        router=_policy(kinds, "router", config.router, config.router_parameters),
+        puller=_policy(kinds, "puller", config.puller, config.puller_parameters),
+        names={kind: getattr(config, kind) for kind in KINDS},
     )
 
 
-def _policy(known: Mapping[str, type[P]], kind: str, choice: Choice) -> P:
-    if choice.name not in known:
-        raise ConfigError(f"unknown {kind} {choice.name!r} in [scheduler]; known: {', '.join(sorted(known))}")
-    return from_mapping(known[choice.name], choice.parameters, f"scheduler.{kind}_parameters")
+def _policy(kinds: Kinds, kind: str, name: str, parameters: Mapping[str, object]) -> Any:
+    known = kinds[kind]
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r} in [scheduler]; known: {', '.join(sorted(known))}")
+    return from_mapping(known[name], parameters, f"scheduler.{kind}_parameters")

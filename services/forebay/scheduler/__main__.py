@@ -1,0 +1,62 @@
+"""Starts the scheduler: `python -m forebay.scheduler`."""
+
+import click
+from lmaas.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
+from prometheus_client import CollectorRegistry
+
+from forebay.plugins import with_plugins
+from forebay.scheduler.config import Config
+from forebay.scheduler.engine import Engine
+from forebay.scheduler.lengths import Outcomes, Predictions, PredictorLengths
+from forebay.scheduler.loop import Timer, follow_fleet, follow_loads, sample_queues
+from forebay.scheduler.meters import Meters
+from forebay.scheduler.policy import KINDS, build
+from forebay.scheduler.servicer import SERVICE, SchedulerServicer
+from forebay.scheduler.shell import Shell
+from forebay.wire.channel import connect
+from forebay.wire.clock import now_us
+from forebay.wire.main import Environment, environment, run, section
+from forebay.wire.reporter import Reporter
+from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+
+
+@click.command()
+@click.option("--config", type=click.Path(), help="TOML file with a [scheduler] section.")
+def main(config: str | None) -> None:
+    """Decides for each request whether, when and where it runs."""
+    env = environment("127.0.0.1:7101", "127.0.0.1:7201")
+    run(lambda: serve(config, env), env)
+
+
+async def serve(path: str | None, env: Environment) -> None:
+    """Runs the service until it is told to stop."""
+    config = section(path, "scheduler", Config)
+    policies = build(config, {kind: with_plugins(kind, known) for kind, known in KINDS.items()})
+    # Leases outlive a restart, so their names must differ from those of the run before.
+    name = f"s{now_us():x}"
+    registry = CollectorRegistry()
+    server = Server(env.listen, [SERVICE], registry)
+    serve_prometheus(env.prometheus, registry)
+    async with (
+        connect(env.predictor) as predictor,
+        connect(env.autoscaler) as autoscaler,
+        connect(env.metrics) as metrics,
+    ):
+        outcomes, timer, meters = Outcomes(predictor, name, config.outcome_interval_s), Timer(now_us), Meters(registry)
+        lengths = PredictorLengths(Predictions(predictor, config, now_us), outcomes)
+        shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters)
+        timer.callback = shell.wake
+        add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
+        reporter = Reporter(metrics)
+        loops = [
+            follow_fleet(autoscaler, shell, config),
+            follow_loads(metrics, shell, config),
+            sample_queues(shell, reporter, meters, name, config.queue_sample_interval_s),
+            reporter.run(),
+            outcomes.run(),
+        ]
+        await run_until_stopped(server, loops, config.shutdown_grace_s)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What runs beside the calls: follows the fleet and its load, samples the queues, wakes the engine in time."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from lmaas.autoscaler.v1.autoscaler_service_pb2 import WatchFleetRequest, WatchFleetResponse
+from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
+from lmaas.metrics.v1 import event_pb2
+from lmaas.metrics.v1.metrics_service_pb2 import WatchSnapshotsRequest, WatchSnapshotsResponse
+from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+
+from forebay.core.units import US_PER_S
+from forebay.scheduler.config import Config
+from forebay.scheduler.meters import Meters
+from forebay.scheduler.shell import Shell
+from forebay.wire import convert
+from forebay.wire.clock import Clock
+from forebay.wire.reporter import Reporter
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M")
+
+SILENCE_S = 20.0
+"""The watched services send a sign of life each few seconds; a stream that is silent for longer is broken."""
+STREAM_TIMEOUT_S = 3_600.0
+RECONNECT_DELAY_MIN_S = 0.1
+SLEEP_MAX_S = 1.0
+
+
+class Timer:
+    """Calls back at a time of the clock; it looks at least each second, so a clock that is set does not fool it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.callback: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._at_us = 0
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at_us: int) -> None:
+        """Calls back at this time instead of the one before."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._at_us = at_us
+        delay_s = min(max((at_us - self._clock()) / US_PER_S, 0.0), SLEEP_MAX_S)
+        self._handle = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        if self._clock() < self._at_us:
+            self.set(self._at_us)
+        else:
+            self.callback()
+
+
+async def follow_fleet(channel: grpc.aio.Channel, shell: Shell, config: Config) -> None:
+    """Tells the shell the fleet whenever it changes; while the autoscaler is down the last one stays."""
+    stub = AutoscalerServiceStub(channel)
+
+    def take(message: WatchFleetResponse) -> None:
+        shell.fleet([convert.instance_from_proto(one) for one in message.instances])
+
+    await _follow("autoscaler", lambda: stub.WatchFleet(WatchFleetRequest(), timeout=STREAM_TIMEOUT_S), take, config)
+
+
+async def follow_loads(channel: grpc.aio.Channel, shell: Shell, config: Config) -> None:
+    """Tells the shell what metrics sees; while metrics is down the scheduler goes on by its own accounting."""
+    stub = MetricsServiceStub(channel)
+    request = WatchSnapshotsRequest(interval=convert.duration(round(config.watch_interval_s * US_PER_S)))
+
+    def take(message: WatchSnapshotsResponse) -> None:
+        shell.loads([convert.instance_load_from_proto(one) for one in message.snapshot.instances])
+
+    await _follow("metrics", lambda: stub.WatchSnapshots(request, timeout=STREAM_TIMEOUT_S), take, config)
+
+
+async def sample_queues(shell: Shell, reporter: Reporter, meters: Meters, name: str, interval_s: float) -> None:
+    """Reports each model's queue to metrics, and again once after it is empty of everything."""
+    number = 0
+    while True:
+        for queue in shell.engine.queues(shell.clock()):
+            number += 1
+            meters.sampled(queue)
+            sample = event_pb2.QueueSample(
+                model=queue.model,
+                sample_time=convert.timestamp(shell.clock()),
+                held_count=queue.held_count,
+                in_flight_count=queue.lease_count,
+                scheduler_id=name,
+            )
+            reporter.report(event_pb2.Event(event_id=f"{name}-q{number}", queue=sample))
+        await asyncio.sleep(interval_s)
+
+
+async def _follow(name: str, call: Callable[[], Any], take: Callable[[M], None], config: Config) -> None:
+    """Takes a stream's messages for ever; after an error, an end or silence opens it again, each time a bit later."""
+    delay_s = RECONNECT_DELAY_MIN_S
+    while True:
+        error = None
+        stream = call()
+        try:
+            while (message := await asyncio.wait_for(stream.read(), SILENCE_S)) is not grpc.aio.EOF:
+                take(message)
+                if delay_s > RECONNECT_DELAY_MIN_S:
+                    log.info("connected", extra={"fields": {"to": name}})
+                delay_s = RECONNECT_DELAY_MIN_S
+        except (grpc.RpcError, TimeoutError) as failure:
+            error = failure
+        stream.cancel()
+        if delay_s == RECONNECT_DELAY_MIN_S:
+            code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "SILENT" if error else "ENDED"
+            log.warning("lost a watched service; trying again", extra={"fields": {"service": name, "code": code}})
+        await asyncio.sleep(delay_s)
+        delay_s = min(2 * delay_s, config.reconnect_delay_max_s)
