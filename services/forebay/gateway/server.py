@@ -59,7 +59,7 @@ class Fronts(Server):
         """Takes no new requests on either and gives those in flight `grace_s` to end."""
         self._openai.is_stopping = True
         if self._http is not None and self._running is not None:
-            self._http.config.timeout_graceful_shutdown = math.ceil(grace_s)
+            self._http.config.timeout_graceful_shutdown = max(1, math.ceil(grace_s))
             self._http.should_exit = True
             await asyncio.gather(super().stop(grace_s), self._running)
 
