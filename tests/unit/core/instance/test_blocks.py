@@ -1,6 +1,7 @@
 """The pool never holds fewer than no blocks or more than all."""
 
 import pytest
+
 from forebay.core.instance.blocks import BlockPool
 
 

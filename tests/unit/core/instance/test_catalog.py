@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from forebay.core.instance import (
     GPUS,
     MODELS,

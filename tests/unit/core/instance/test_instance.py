@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from forebay.core.instance import (
     EngineFlags,
     EngineProfile,

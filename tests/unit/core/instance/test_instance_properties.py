@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from forebay.core.instance import (
     EngineFlags,
     EngineProfile,
@@ -10,8 +13,6 @@ from forebay.core.instance import (
     PrefillChunk,
     TokenEvent,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 PROFILE = EngineProfile(
     name="small",

@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from forebay.core.instance import EngineProfile, PrefillChunk
 from hypothesis import given
 from hypothesis import strategies as st
+
+from forebay.core.instance import EngineProfile, PrefillChunk
 
 PROFILE = EngineProfile(
     name="small",

@@ -1,6 +1,7 @@
 """Requests and flags that cannot be are refused."""
 
 import pytest
+
 from forebay.core.instance import EngineFlags, EngineRequest
 
 

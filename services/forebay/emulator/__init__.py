@@ -1,0 +1,1 @@
+"""A server that speaks Triton's protocol with the timing of the instance model."""
