@@ -68,16 +68,23 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetState:
-    """Everything that a store keeps; decisions oldest first.
+class FleetSettings:
+    """What holds for the whole fleet: bounds and targets by model, the mode in force, and two counters.
 
     `ordinal` numbers launched servers, `revision` the changes of the fleet; an empty `mode` means none was ever set.
     """
 
-    members: tuple[Member, ...] = ()
-    bounds: tuple[Bounds, ...] = ()
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
     wanted: Mapping[str, int] = field(default_factory=dict)
-    decisions: tuple[ScalingDecision, ...] = ()
     mode: str = ""
     ordinal: int = 0
     revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """The settings, members and decisions (oldest first) that a store keeps, or those of them that changed."""
+
+    settings: FleetSettings = field(default_factory=FleetSettings)
+    members: tuple[Member, ...] = ()
+    decisions: tuple[ScalingDecision, ...] = ()

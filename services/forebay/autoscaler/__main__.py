@@ -1,0 +1,89 @@
+"""Starts the autoscaler: `python -m forebay.autoscaler`."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+
+import click
+from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import add_AutoscalerServiceServicer_to_server
+from prometheus_client import CollectorRegistry
+
+from forebay import sql
+from forebay.autoscaler import watchers
+from forebay.autoscaler.actuator import Advisory
+from forebay.autoscaler.config import Config
+from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.launch import make_actuator
+from forebay.autoscaler.loop import Loop
+from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.prometheus import FleetStats
+from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
+from forebay.autoscaler.store_sql import SqlStore
+from forebay.autoscaler.writer import Writer
+from forebay.core.config import from_mapping
+from forebay.core.errors import ConfigError
+from forebay.wire.channel import connect
+from forebay.wire.clock import now_us
+from forebay.wire.main import Environment, environment, run, section
+from forebay.wire.reporter import Reporter
+from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+
+SHUTDOWN_GRACE_S = 2.0
+
+
+@click.command()
+@click.option("--config", type=click.Path(), help="TOML file with an [autoscaler] section.")
+def main(config: str | None) -> None:
+    """Plans how many instances each model has and owns the life of every one."""
+    env = environment("127.0.0.1:7103", "127.0.0.1:7203")
+    run(lambda: serve(config, env), env)
+
+
+def make_policy(config: Config) -> Autoscaler:
+    """The policy that the configuration names. Raises ConfigError for an unknown name or parameter."""
+    policy = AUTOSCALERS.get(config.policy)
+    if policy is None:
+        known = ", ".join(sorted(AUTOSCALERS))
+        raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {known}")
+    return from_mapping(policy, config.parameters, "autoscaler.parameters")
+
+
+async def serve(path: str | None, env: Environment) -> None:
+    """Runs the service until it is told to stop; the instances live on."""
+    config = section(path, "autoscaler", Config)
+    policy, actuator = make_policy(config), make_actuator(config, dict(os.environ))
+    database = await asyncio.to_thread(sql.open_engine, env.database_url)
+    store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
+    registry = CollectorRegistry()
+    engine = Engine(config, policy, await asyncio.to_thread(store.load), now_us())
+    async with AsyncExitStack() as stack:
+        metrics = await stack.enter_async_context(connect(env.metrics))
+        scheduler = await stack.enter_async_context(connect(env.scheduler))
+        predictor = await stack.enter_async_context(connect(env.predictor))
+        writer, reporter = Writer(store, config.decision_count_max), Reporter(metrics)
+        actuators = {"active": actuator, "advisory": Advisory(actuator)}
+        loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), now_us)
+        server = Server(env.listen, [SERVICE], registry)
+        add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
+        serve_prometheus(env.prometheus, registry)
+        await loop.restore()
+        models = [model.name for model in config.models]
+        forecasts = watchers.Forecaster(predictor, models, policy.needs)
+        loops = [
+            loop.tick(config.tick_s, forecasts),
+            loop.survey(),
+            writer.run(),
+            reporter.run(),
+            watchers.Prober(loop, config).run(),
+            watchers.watch_leases(loop, scheduler),
+            watchers.watch_snapshots(loop, metrics),
+            watchers.find_instances(loop, config.servers),
+        ]
+        await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=loop.close)
+        await actuator.close()
+    database.dispose()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The life of one instance: which step follows from what its server and its owner say."""
+
+from dataclasses import dataclass, replace
+
+from forebay.core.fleet import Member, Origin
+from forebay.core.values import Instance, InstanceState
+
+REASON_LENGTH_MAX = 250
+"""Characters; the contract allows 1,024 bytes."""
+STARTING = (InstanceState.PROVISIONING, InstanceState.LOADING)
+
+
+@dataclass(slots=True)
+class Life:
+    """One member of the fleet with what only the engine needs.
+
+    `actuated`: the actuator has done its start. `retiring`: why it is to be taken out, while nobody has agreed to that
+    yet. `stopping`: a stop is under way. `expired`: its heartbeats stopped. `empty_us`: since when the scheduler has
+    reported no lease in an unbroken row; None: it has not. `retry_us`: nothing is asked of the actuator before.
+    """
+
+    member: Member
+    actuated: bool
+    seen_us: int
+    retiring: str = ""
+    stopping: bool = False
+    expired: bool = False
+    probe_failures: int = 0
+    empty_us: int | None = None
+    retry_us: int = 0
+
+    @property
+    def instance(self) -> Instance:
+        """The instance as it stands."""
+        return self.member.instance
+
+    @property
+    def state(self) -> InstanceState:
+        """Where it stands."""
+        return self.member.instance.state
+
+    @property
+    def launched(self) -> bool:
+        """Whether the autoscaler launched it and may stop it."""
+        return self.member.origin is Origin.LAUNCHED
+
+    @property
+    def starting(self) -> bool:
+        """Whether it will be ready, as far as one knows."""
+        return self.state in STARTING and not self.retiring
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes requests and is meant to go on."""
+        return self.state is InstanceState.READY and not self.retiring
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it drains or is about to."""
+        return self.state is InstanceState.DRAINING or bool(self.retiring)
+
+    @property
+    def state_us(self) -> int:
+        """When the state was entered."""
+        return self.member.instance.state_us
+
+    def enter(self, state: InstanceState, reason: str, now_us: int) -> None:
+        """Steps into a state."""
+        short = reason[:REASON_LENGTH_MAX]
+        instance = replace(self.instance, state=state, state_reason=short, state_us=now_us)
+        was_ready = self.member.was_ready or state is InstanceState.READY
+        self.member = replace(self.member, instance=instance, was_ready=was_ready)
+        self.probe_failures = 0
+
+    def probed(self, live: bool, ready: bool, failures_max: int, now_us: int) -> bool:
+        """Takes the answer of the server; True when the state changed."""
+        if self.expired or self.state is InstanceState.DRAINING:
+            return False
+        if live and (ready or self.state is not InstanceState.READY):
+            return self._answered(ready, now_us)
+        return self._failed(live, failures_max, now_us)
+
+    def unanswered(self, live: bool, failures_max: int) -> bool:
+        """Counts failures while it drains; True when the server has been silent for long enough to be gone."""
+        self.probe_failures = 0 if live else self.probe_failures + 1
+        return self.probe_failures >= failures_max
+
+    def _answered(self, ready: bool, now_us: int) -> bool:
+        self.probe_failures = 0
+        state = InstanceState.READY if ready else InstanceState.LOADING
+        if state is self.state:
+            return False
+        self.enter(state, "the model takes requests" if ready else "the server answers and loads the model", now_us)
+        return True
+
+    def _failed(self, live: bool, failures_max: int, now_us: int) -> bool:
+        self.probe_failures += 1
+        if self.state in (InstanceState.PROVISIONING, InstanceState.LOST) or self.probe_failures < failures_max:
+            return False
+        cause = "the server answers, but the model is not ready" if live else "the server does not answer"
+        self.enter(InstanceState.LOST, f"{cause}, {self.probe_failures} probes in a row", now_us)
+        return True

@@ -1,0 +1,176 @@
+"""Hands events to the engine and carries out what it asks for: the one place where both meet the world."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
+from forebay.autoscaler.actuator import Actuator
+from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
+from forebay.autoscaler.prometheus import FleetStats
+from forebay.autoscaler.writer import Writer
+from forebay.core.errors import ForebayError
+from forebay.core.units import US_PER_S
+from forebay.core.values import Instance, WakeAt
+from forebay.wire.clock import Clock
+from forebay.wire.convert_autoscaler import instance_change
+from forebay.wire.reporter import Reporter
+
+log = logging.getLogger(__name__)
+
+ACTUATOR_TIMEOUT_S = 60.0
+SURVEY_S = 1.0
+Forecasts = Callable[[], Awaitable[Mapping[str, tuple[ForecastWindow, ...]]]]
+
+
+class Loop:
+    """Serialises all events of one engine. `actuators` are those that SetMode chooses from, by mode."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        actuators: Mapping[str, Actuator],
+        writer: Writer,
+        reporter: Reporter,
+        stats: FleetStats,
+        clock: Clock,
+    ) -> None:
+        self.engine = engine
+        self._actuators = actuators
+        self._writer = writer
+        self._reporter = reporter
+        self._stats = stats
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alarm_clock: asyncio.TimerHandle | None = None
+        self.changed = asyncio.Event()
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Start: lambda action: self._spawn(self._start(action.instance)),
+            Retire: lambda action: self._spawn(self._retire(self.engine.instance(action.instance_id))),
+            Stop: lambda action: self._spawn(self._stop(self.engine.instance(action.instance_id))),
+            Changed: self._publish,
+            Decided: self._record,
+            SettingsChanged: lambda _: None,
+            Alarm: self._raise_alarm,
+            WakeAt: self._wake_at,
+        }
+
+    def now_us(self) -> int:
+        """The time that events get."""
+        return self._clock()
+
+    def apply(self, actions: Sequence[Action]) -> None:
+        """Carries out actions; what takes long goes on in the background."""
+        for action in actions:
+            self._handlers[type(action)](action)
+        members = [action.member for action in actions if isinstance(action, Changed)]
+        decisions = [action.decision for action in actions if isinstance(action, Decided)]
+        if members or decisions or any(isinstance(action, SettingsChanged) for action in actions):
+            self._writer.keep(self.engine.settings, members, decisions)
+            self._stats.show(self.engine.models())
+            self.changed.set()
+            self.changed = asyncio.Event()
+
+    async def restore(self) -> None:
+        """Brings the engine's memory in line with what lives; to be called once, before anything is served."""
+        survey = await self._actuator().survey(self.engine.launched())
+        for _, instance in sorted(survey.alive.items()):
+            self.apply(self.engine.on_orphan(instance, self._clock()))
+        self.apply(self.engine.on_survey(survey.gone, self._clock()))
+
+    async def tick(self, interval_s: float, forecasts: Forecasts) -> None:
+        """Lets the engine think, for ever; a policy that fails leaves the fleet as it is."""
+        while True:
+            try:
+                self.apply(self.engine.on_tick(await forecasts(), self._clock()))
+            except Exception:
+                log.exception("the policy failed; the last plan holds")
+            await asyncio.sleep(interval_s)
+
+    async def survey(self) -> None:
+        """Looks around for what ended by itself, for ever."""
+        while True:
+            await asyncio.sleep(SURVEY_S)
+            survey = await self._actuator().survey(self.engine.launched())
+            self.apply(self.engine.on_survey(survey.gone, self._clock()))
+
+    async def close(self) -> None:
+        """Stops waking up, lets what was begun end, and keeps everything; instances live on."""
+        if self._alarm_clock is not None:
+            self._alarm_clock.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._writer.flush()
+        await self._reporter.flush()
+
+    def _actuator(self) -> Actuator:
+        return self._actuators[self.engine.mode]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, instance: Instance) -> None:
+        try:
+            async with asyncio.timeout(ACTUATOR_TIMEOUT_S):
+                placed = await self._actuator().start(instance)
+        except Exception as error:
+            text = _text(error)
+            self.apply(self.engine.on_actuator_failed(instance.instance_id, text, self._clock()))
+        else:
+            self.apply(self.engine.on_actuated(instance.instance_id, placed, self._clock()))
+
+    async def _retire(self, instance: Instance) -> None:
+        accepted = await self._asked(self._actuator().retire(instance), instance)
+        self.apply(self.engine.on_retired(instance.instance_id, accepted, self._clock()))
+
+    async def _stop(self, instance: Instance) -> None:
+        done = await self._asked(self._actuator().stop(instance), instance)
+        self.apply(self.engine.on_stopped(instance.instance_id, done, self._clock()))
+
+    async def _asked(self, call: Awaitable[bool], instance: Instance) -> bool:
+        try:
+            return await call
+        except Exception as error:
+            fields = {"instance_id": instance.instance_id, "error": _text(error)}
+            log.error("the actuator failed", extra={"fields": fields})
+            return False
+
+    def _publish(self, action: Changed) -> None:
+        instance = action.member.instance
+        self._reporter.report(instance_change(uuid.uuid4().hex, instance))
+        fields = {"instance_id": instance.instance_id, "state": instance.state.name, "reason": instance.state_reason}
+        log.info("instance changed", extra={"fields": fields})
+
+    def _record(self, action: Decided) -> None:
+        decision = action.decision
+        self._stats.count(decision)
+        change = f"{decision.instances_before}->{decision.instances_after}"
+        fields = {"model": decision.model, "instances": change, "mode": decision.mode, "reason": decision.reason}
+        log.info("decided", extra={"fields": fields})
+
+    def _raise_alarm(self, action: Alarm) -> None:
+        self._stats.alarm()
+        log.error(action.text)
+
+    def _wake_at(self, action: WakeAt) -> None:
+        if self._alarm_clock is not None:
+            self._alarm_clock.cancel()
+        wait_s = max(0, action.at_us - self._clock()) / US_PER_S
+        self._alarm_clock = asyncio.get_running_loop().call_later(wait_s, self._wake)
+
+    def _wake(self) -> None:
+        self.apply(self.engine.on_wake(self._clock()))
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, ForebayError):
+        return error.message
+    if not isinstance(error, TimeoutError):
+        log.error("unexpected error of an actuator", exc_info=error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,71 @@
+"""Translation between the autoscaler's messages and our values."""
+
+from lmaas.autoscaler.v1 import fleet_pb2
+from lmaas.metrics.v1 import event_pb2
+from lmaas.predictor.v1 import workload_pb2
+
+from forebay.core.fleet import Bounds, ModelFleet, ScalingDecision
+from forebay.core.values import Instance
+from forebay.wire.convert import instance_to_proto, timestamp
+
+_PREFIX = "MODE_"
+
+
+def mode_to_proto(mode: str) -> str:
+    """The mode by its name in the contract, which message constructors take."""
+    return f"{_PREFIX}{mode.upper()}"
+
+
+def mode_from_proto(number: int) -> str:
+    """The mode, such as "active"."""
+    return fleet_pb2.Mode.Name(fleet_pb2.Mode.ValueType(number)).removeprefix(_PREFIX).lower()
+
+
+def bounds_to_proto(value: Bounds) -> fleet_pb2.Bounds:
+    """Bounds as a message."""
+    return fleet_pb2.Bounds(model=value.model, instances_min=value.instances_min, instances_max=value.instances_max)
+
+
+def bounds_from_proto(message: fleet_pb2.Bounds) -> Bounds:
+    """Bounds from a message."""
+    return Bounds(message.model, message.instances_min, message.instances_max)
+
+
+def model_fleet_to_proto(value: ModelFleet) -> fleet_pb2.ModelFleet:
+    """A model's fleet as a message."""
+    return fleet_pb2.ModelFleet(
+        model=value.model,
+        bounds=bounds_to_proto(value.bounds),
+        instances_wanted=value.instances_wanted,
+        ready_count=value.ready_count,
+        starting_count=value.starting_count,
+        draining_count=value.draining_count,
+        last_decision_id=value.last_decision_id,
+    )
+
+
+def decision_to_proto(value: ScalingDecision) -> fleet_pb2.ScalingDecision:
+    """A decision as a message."""
+    return fleet_pb2.ScalingDecision(
+        decision_id=value.decision_id,
+        model=value.model,
+        decision_time=timestamp(value.decided_us),
+        instances_before=value.instances_before,
+        instances_wanted=value.instances_wanted,
+        instances_after=value.instances_after,
+        policy=value.policy,
+        inputs=dict(value.inputs),
+        reason=value.reason,
+        mode=mode_to_proto(value.mode),
+    )
+
+
+def instance_change(event_id: str, instance: Instance) -> event_pb2.Event:
+    """One step in an instance's life as an event for metrics."""
+    change = event_pb2.InstanceChange(instance=instance_to_proto(instance))
+    return event_pb2.Event(event_id=event_id, instance=change)
+
+
+def forecast_quantiles(message: workload_pb2.Quantiles) -> tuple[float, float, float, float]:
+    """The quantiles p10, p50, p90 and p97 of one quantity."""
+    return (message.p10, message.p50, message.p90, message.p97)
