@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 from lmaas.metrics.v1 import event_pb2, snapshot_pb2
 
 from forebay.core.metrics import Event, InstanceChange, QueueSample, RequestRecord, RequestStatus, Snapshot
 from forebay.wire import convert, validate
-
-TIME_US_MAX = 253_402_300_799_999_999
-"""End of the year 9999, the last instant of a Timestamp; it fits into 64 bits."""
 
 
 def event_violations(message: event_pb2.Event, prefix: str) -> Iterator[tuple[str, str]]:
@@ -19,17 +16,6 @@ def event_violations(message: event_pb2.Event, prefix: str) -> Iterator[tuple[st
     if message.WhichOneof("kind") is None:
         yield f"{prefix}kind", "must be one of request, queue, instance"
     yield from _unstorable(message, prefix)
-    yield from time_violations(message, prefix)
-
-
-def time_violations(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
-    """Pairs of field path and fault of each time in the message that cannot be stored or looked for."""
-    for field, value in message.ListFields():
-        if isinstance(value, timestamp_pb2.Timestamp):
-            if not 0 <= value.ToMicroseconds() <= TIME_US_MAX:
-                yield prefix + field.name, "must lie between 1970 and 9999"
-        elif isinstance(value, Message):
-            yield from time_violations(value, f"{prefix}{field.name}.")
 
 
 def _unstorable(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
@@ -153,4 +139,4 @@ def _queue_to_proto(value: QueueSample) -> event_pb2.QueueSample:
 
 
 def _span_us(message: duration_pb2.Duration) -> int:
-    return min(max(message.ToMicroseconds(), 0), TIME_US_MAX)
+    return max(message.ToMicroseconds(), 0)

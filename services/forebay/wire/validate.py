@@ -4,12 +4,19 @@ import math
 from collections.abc import Iterator
 from typing import Any, cast
 
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from lmaas.common.v1 import rules_pb2
 
 from forebay.core.errors import InvalidArgument
+
+_SPANS = {timestamp_pb2.Timestamp.DESCRIPTOR.full_name, duration_pb2.Duration.DESCRIPTOR.full_name}
+_TIME_SECONDS_MAX = 253_402_300_799
+"""The last second of the year 9999, where a Timestamp ends."""
+_DURATION_SECONDS_MAX = 315_576_000_000
+"""10,000 years, where a Duration ends."""
+_NANOS = 1_000_000_000
 
 
 def check(message: Message) -> None:
@@ -57,11 +64,15 @@ def _rules(name: str, message: Message) -> list[tuple[FieldDescriptor, rules_pb2
     if known is None:
         extension = cast(Any, rules_pb2.rules)
         options = ((field, field.GetOptions()) for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields))
-        # An enum without rules is checked too: a number that we do not know has no value to become.
-        ruled = ((field, of) for field, of in options if of.HasExtension(extension) or field.enum_type is not None)
+        ruled = ((field, of) for field, of in options if of.HasExtension(extension) or _always_checked(field))
         known = [(field, of.Extensions[extension]) for field, of in ruled]
         _CACHE[name] = known
     return known
+
+
+def _always_checked(field: FieldDescriptor) -> bool:
+    # Enums, times and durations can hold numbers that have no value to become, whatever the rules say.
+    return field.enum_type is not None or (field.message_type is not None and field.message_type.full_name in _SPANS)
 
 
 def _broken(message: Message, field: FieldDescriptor, rules: rules_pb2.Rules) -> str:
@@ -81,9 +92,22 @@ def _broken(message: Message, field: FieldDescriptor, rules: rules_pb2.Rules) ->
 def _broken_message(message: Message, field: FieldDescriptor, value: Any, rules: rules_pb2.Rules) -> str:
     if not message.HasField(field.name):
         return "must be set" if rules.required else ""
+    if isinstance(value, timestamp_pb2.Timestamp):
+        return "" if _is_time(value) else "must lie between 1970 and 9999"
     if isinstance(value, duration_pb2.Duration):
-        return _broken_range(value.seconds + value.nanos / 1e9, rules)
+        return (
+            _broken_range(value.seconds + value.nanos / 1e9, rules) if _is_duration(value) else "is no valid duration"
+        )
     return ""
+
+
+def _is_time(value: timestamp_pb2.Timestamp) -> bool:
+    return 0 <= value.seconds <= _TIME_SECONDS_MAX and 0 <= value.nanos < _NANOS
+
+
+def _is_duration(value: duration_pb2.Duration) -> bool:
+    signs_agree = value.seconds * value.nanos >= 0
+    return abs(value.seconds) <= _DURATION_SECONDS_MAX and abs(value.nanos) < _NANOS and signs_agree
 
 
 def _broken_size(size: int, unit: str, required: bool, most: int) -> str:
@@ -107,7 +131,7 @@ def _broken_range(value: float, rules: rules_pb2.Rules) -> str:
     if isinstance(value, float) and math.isnan(value):
         return "must be a number"
     if rules.HasField("gte") and value < rules.gte:
-        return f"is {value:g}; it must be at least {rules.gte:g}"
+        return f"is {value:.12g}; it must be at least {rules.gte:.12g}"
     if rules.HasField("lte") and value > rules.lte:
-        return f"is {value:g}; it must be at most {rules.lte:g}"
+        return f"is {value:.12g}; it must be at most {rules.lte:.12g}"
     return ""

@@ -3,8 +3,9 @@
 import math
 
 import pytest
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from lmaas.autoscaler.v1 import autoscaler_service_pb2
+from lmaas.metrics.v1 import metrics_service_pb2
 from lmaas.predictor.v1 import length_pb2, predictor_service_pb2
 from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2
 
@@ -65,3 +66,23 @@ def test_the_error_counts_what_it_does_not_say() -> None:
     with pytest.raises(InvalidArgument, match="and 1 more") as caught:
         check(autoscaler_service_pb2.DeregisterInstanceRequest())
     assert len(caught.value.violations) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start_time": timestamp_pb2.Timestamp(seconds=-1)},
+        {"start_time": timestamp_pb2.Timestamp(seconds=2**60)},
+        {"end_time": timestamp_pb2.Timestamp(nanos=-1)},
+        {"window": duration_pb2.Duration(seconds=60, nanos=-1)},
+        {"window": duration_pb2.Duration(seconds=2**60)},
+        {"slo_class": 77},
+    ],
+)
+def test_what_has_no_value_to_become_is_named_though_no_rule_says_so(change: dict[str, object]) -> None:
+    message = metrics_service_pb2.QueryWorkloadHistoryRequest(model="m", **change)  # type: ignore[arg-type]
+    assert set(dict(violations_of(message))) == set(change)
+
+
+def test_a_limit_is_told_to_the_last_digit() -> None:
+    assert broken({"prompt_tokens": 1_048_577})["prompt_tokens"].startswith("is 1048577; it must be at most ")
