@@ -43,7 +43,9 @@ apt_install() {
 
 minor_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-has_shared_library() { "$1" -c "import ctypes; ctypes.CDLL('libpython$(minor_of "$1").so.1.0')" 2>/dev/null; }
+loads() { "$1" -c "import ctypes, sys; ctypes.CDLL(sys.argv[1])" "$2" 2>/dev/null; }
+
+has_shared_library() { loads "$1" "libpython$(minor_of "$1").so.1.0"; }
 
 # Interpreters that a stub and a numpy 1.26 wheel exist for. The distribution's own come first: the stub embeds
 # libpython3.X, and distributions ship that library for their own Python only.
@@ -59,6 +61,7 @@ candidates() {
 
 choose_python() {
     local python
+    [ -n "$(candidates)" ] || apt_install python3 python3-venv >&2 || true
     for python in $(candidates); do
         if has_shared_library "$python"; then printf '%s\n' "$python"; return; fi
     done
@@ -72,6 +75,8 @@ choose_python() {
 
 make_environment() {
     local python=$1 minor=$2
+    # llama.cpp is built with OpenMP.
+    loads "$python" libgomp.so.1 || apt_install libgomp1 || fail "needs libgomp.so.1; as root: apt-get install libgomp1"
     if ! "$python" -c 'import ensurepip' 2>/dev/null; then
         apt_install "python$minor-venv" || fail "cannot create a virtual environment; as root: apt-get install python$minor-venv"
     fi
@@ -86,54 +91,59 @@ place_backend() {
     chmod +x "$server/bin/tritonserver" "$target/backends/python/triton_python_backend_stub"
 }
 
-# Starts the server once with the real model, on free ports, and asks it who it is.
+# Starts the server once with the real model, on free ports, and prints the version it answers with.
 self_check() {
-    local ports log=$target/self-check.log pid version
-    ports=$("$target/bin/python" - <<'PY'
-import socket
+    FOREBAY_TRITON_DIR=$target "$target/bin/python" - "$here" "$target/self-check.log" <<'PY' ||
+import json, socket, subprocess, sys, time, urllib.request
+
+here, log = sys.argv[1:]
 sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-print(*(one.getsockname()[1] for one in sockets))
-PY
-    )
-    read -r http grpc metrics <<<"$ports"
-    FOREBAY_TRITON_DIR=$target "$here/start.sh" --model-repository "$here/models" --load-model smollm2 \
-        --http-port "$http" --grpc-port "$grpc" --metrics-port "$metrics" >"$log" 2>&1 &
-    pid=$!
-    version=$("$target/bin/python" - "$http" "$pid" <<'PY'
-import json, os, sys, time, urllib.request
-base, pid = f"http://127.0.0.1:{sys.argv[1]}/v2", int(sys.argv[2])
-for _ in range(240):
+http, grpc, metrics = (str(one.getsockname()[1]) for one in sockets)
+for one in sockets:
+    one.close()
+command = [f"{here}/start.sh", "--load-model", "smollm2", "--exit-on-error=true"]
+command += ["--http-port", http, "--grpc-port", grpc, "--metrics-port", metrics]
+with open(log, "wb") as output:
+    server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+version, end = "", time.monotonic() + 120
+while not version and server.poll() is None and time.monotonic() < end:
     try:
-        urllib.request.urlopen(f"{base}/models/smollm2/ready", timeout=5)
-        print(json.load(urllib.request.urlopen(base, timeout=5))["version"])
-        break
+        urllib.request.urlopen(f"http://127.0.0.1:{http}/v2/models/smollm2/ready", timeout=5)
+        version = json.load(urllib.request.urlopen(f"http://127.0.0.1:{http}/v2", timeout=5))["version"]
     except OSError:
-        os.kill(pid, 0)
         time.sleep(0.25)
+server.terminate()
+try:
+    server.wait(45)
+except subprocess.TimeoutExpired:
+    server.kill()
+print(f"triton: Triton {version} answers with model smollm2" if version else open(log).read()[-3000:])
+sys.exit(not version)
 PY
-    ) || true
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-    [ -n "$version" ] || { tail -n 30 "$log" >&2; fail "the server does not come up with the model; the log is above and in $log"; }
-    say "Triton $version answers with model smollm2, installed in $target"
+        {
+            rm -f "$stamp"
+            fail "the server does not come up with the model; its log is above and in $target/self-check.log"
+        }
 }
 
 main() {
     check_platform
     mkdir -p "$target"
     target=$(cd "$target" && pwd)
+    # Installing clears the folder: it must be new, empty or an installation.
+    [ -z "$(ls -A "$target")" ] || [ -e "$target/pyvenv.cfg" ] || fail "$target holds something else; name an empty folder"
     local python minor stamp=$target/installed.txt
     if [ "$(cat "$stamp" 2>/dev/null)" = "${packages[*]}" ]; then
-        say "already installed, checking"
+        say "$target is installed, checking"
     else
         python=$(choose_python)
         minor=$(minor_of "$python")
         say "installing into $target with $python ($minor)"
         make_environment "$python" "$minor"
         place_backend "$minor"
-        printf '%s\n' "${packages[*]}" >"$stamp"
     fi
     self_check
+    printf '%s\n' "${packages[*]}" >"$stamp"
     say "start it with: compose/triton/start.sh --load-model smollm2 --http-port 8000 --grpc-port 8001 --metrics-port 8002"
 }
 
