@@ -1,4 +1,4 @@
-"""A gateway on the stage: a scripted scheduler, scripted Tritons and a metrics service that remembers, on free ports."""
+"""A gateway on a stage: scripted scheduler, scripted Tritons, a metrics service that remembers; all on free ports."""
 
 import asyncio
 import json

@@ -51,7 +51,7 @@ class Fleet:
     def choose(self, model: str, excluded: Collection[str], now_us: int) -> Instance | None:
         """The instance to take, or None where each one is full or excluded; one that just failed is the last resort."""
         found = [one for one in self.ready(model) if one.instance_id not in excluded and self._has_room(one)]
-        return min(found, key=lambda one: (self._is_suspect(one, now_us), self._load(one)), default=None)
+        return min(found, key=lambda one: self._rank(one.instance_id, now_us), default=None)
 
     def absence(self, model: str, excluded: Collection[str]) -> ForebayError | None:
         """Why the model can have no instance, or None when there is one to wait for."""
@@ -71,6 +71,10 @@ class Fleet:
         known = ", ".join(self.models()) or "none"
         return ModelUnknown(f"the model {model!r} does not exist; known models: {known}")
 
+    def outstanding(self, instance_id: str) -> int:
+        """Requests of this gateway on the instance."""
+        return self._outstanding.get(instance_id, 0)
+
     def take(self, instance_id: str) -> None:
         """Counts a request on the instance."""
         self._outstanding[instance_id] += 1
@@ -88,10 +92,7 @@ class Fleet:
 
     def _has_room(self, instance: Instance) -> bool:
         concurrency = instance.concurrency_max or _CONCURRENCY_DEFAULT
-        return self._outstanding[instance.instance_id] < concurrency * self._queue_factor
+        return self.outstanding(instance.instance_id) < concurrency * self._queue_factor
 
-    def _is_suspect(self, instance: Instance, now_us: int) -> bool:
-        return self._avoided_until_us.get(instance.instance_id, 0) > now_us
-
-    def _load(self, instance: Instance) -> int:
-        return self._outstanding[instance.instance_id]
+    def _rank(self, instance_id: str, now_us: int) -> tuple[bool, int]:
+        return self._avoided_until_us.get(instance_id, 0) > now_us, self.outstanding(instance_id)
