@@ -79,8 +79,9 @@ class InstanceModel:
         tokens = request.tokens_max if flags.no_evict else request.prompt_tokens + request.output_tokens
         if 0 < flags.model_tokens_max < tokens:
             return f"{tokens} tokens exceed the model's {flags.model_tokens_max}"
-        if profile.blocks(tokens) + flags.watermark_blocks > profile.block_count:
-            return f"{tokens} tokens exceed the KV cache of {profile.kv_tokens}"
+        room = (profile.block_count - flags.watermark_blocks) * profile.block_size
+        if tokens > room:
+            return f"{tokens} tokens exceed the KV cache's {room}"
         if not flags.chunked_prefill and tokens > profile.max_batch_tokens:
             return f"{tokens} tokens exceed the {profile.max_batch_tokens} of one unchunked prefill"
         return None

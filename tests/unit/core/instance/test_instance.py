@@ -160,11 +160,11 @@ def test_a_head_that_does_not_fit_holds_those_behind_it() -> None:
 @pytest.mark.parametrize(
     ("flags", "counts", "reason"),
     [
-        (EngineFlags(), (60, 5), "exceed the KV cache of 64"),
-        (EngineFlags(watermark_blocks=2), (50, 10), "exceed the KV cache of 64"),
+        (EngineFlags(), (60, 5), "exceed the KV cache's 64"),
+        (EngineFlags(watermark_blocks=2), (50, 10), "exceed the KV cache's 56"),
         (EngineFlags(model_tokens_max=20), (18, 3), "exceed the model's 20"),
         (EngineFlags(chunked_prefill=False), (15, 2), "exceed the 16 of one unchunked prefill"),
-        (EngineFlags(no_evict=True), (10, 2, 0, 60), "exceed the KV cache of 64"),
+        (EngineFlags(no_evict=True), (10, 2, 0, 60), "exceed the KV cache's 64"),
     ],
 )
 def test_what_can_never_fit_is_refused_on_arrival(flags: EngineFlags, counts: tuple[int, ...], reason: str) -> None:

@@ -1,0 +1,114 @@
+"""Scripts of the instance model: commands, `----`, and what happens; blocks are parted by an empty line.
+
+    profile KEY=VALUE ...                         an engine of 1,000 + 10 a token + 3 a decode + 2 a context token (ps)
+    arrive NAME prompt=N output=N [hit=N] [max=N] at=T
+    cancel NAME at=T | hang at=T | resume at=T
+    advance T                                     every token that appears until T, then the state
+
+`python tests/scripts/instance/test_scripts.py --rewrite` writes what happens now; review it as a diff.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel
+
+FOLDER = Path(__file__).parent
+SCRIPTS = sorted(FOLDER.glob("*.txt"))
+FLAGS = ("reserve_full_prompt", "watermark_blocks", "no_evict", "chunked_prefill", "model_tokens_max")
+
+
+class Interpreter:
+    """Runs the commands of one script on one instance."""
+
+    def __init__(self) -> None:
+        self.instance = self._make({})
+
+    def run(self, line: str) -> list[str]:
+        """What one command prints."""
+        verb, *words = line.split()
+        values = {key: int(value) for key, _, value in (word.partition("=") for word in words) if value}
+        names = [word for word in words if "=" not in word]
+        return self._verbs(verb, names, values)
+
+    def _verbs(self, verb: str, names: list[str], values: dict[str, int]) -> list[str]:
+        if verb == "profile":
+            self.instance = self._make(values)
+            return []
+        if verb == "arrive":
+            return self._arrive(names[0], values)
+        if verb == "cancel":
+            return [] if self.instance.cancel(names[0], values["at"]) else [f"{names[0]} is not here"]
+        if verb == "advance":
+            return self._advance(int(names[0]))
+        act = {"hang": self.instance.hang, "resume": self.instance.resume}[verb]
+        act(values["at"])
+        return [f"next {self.instance.next_ps}"]
+
+    def _make(self, values: dict[str, int]) -> InstanceModel:
+        limits = {"kv_tokens": 64, "max_seqs": 4, "block_size": 4}
+        limits.update({key: value for key, value in values.items() if key in limits})
+        budget = values.get("max_batch_tokens", 16)
+        flags = {key: value for key, value in values.items() if key in FLAGS}
+        profile = EngineProfile(
+            name="script",
+            status="uncalibrated",
+            iteration_ps=(0, *(1000 + 10 * tokens for tokens in range(1, budget + 1))),
+            decode_ps=3,
+            context_token_ps=2,
+            prefill_ps=50,
+            half_pair_fixed=1024,
+            prefill_token_fixed=0,
+            **limits,
+        )
+        return InstanceModel(profile, EngineFlags(**flags))  # type: ignore[arg-type]
+
+    def _arrive(self, name: str, values: dict[str, int]) -> list[str]:
+        request = EngineRequest(name, values["prompt"], values["output"], values.get("hit", 0), values.get("max", 0))
+        if self.instance.arrive(request, values["at"]):
+            return []
+        return [f"refused: {self.instance.refusal(request)}"]
+
+    def _advance(self, until_ps: int) -> list[str]:
+        told: dict[int, list[str]] = {}
+        for event in self.instance.advance(until_ps):
+            told.setdefault(event.at_ps, []).append(
+                f"{event.request_id}{event.token_count}{'.' if event.finished else ''}"
+            )
+        view = self.instance.view()
+        state = (
+            f"running {view.running_count} (prefill {view.prefill_count}) waiting {view.waiting_count} "
+            f"cached {view.context_tokens} free {view.free_block_count}/{view.block_count} "
+            f"preempted {view.preemption_count} next {view.next_ps}"
+        )
+        return [*(f"{at_ps} {' '.join(tokens)}" for at_ps, tokens in told.items()), state]
+
+
+def played(script: str) -> str:
+    """The script with what happens now in place of what it expects."""
+    interpreter, blocks = Interpreter(), []
+    for block in script.strip().split("\n\n"):
+        commands, _, _ = block.partition("\n----")
+        printed = [line for command in commands.splitlines() for line in _run(interpreter, command)]
+        blocks.append("\n".join([commands, "----", *printed]) if "\n----" in block else commands)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _run(interpreter: Interpreter, command: str) -> list[str]:
+    return [] if command.startswith("#") else interpreter.run(command)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_the_script_happens_as_written(path: Path) -> None:
+    assert played(path.read_text()) == path.read_text()
+
+
+def test_there_are_scripts() -> None:
+    assert len(SCRIPTS) >= 5
+
+
+if __name__ == "__main__" and "--rewrite" in sys.argv:
+    for path in SCRIPTS:
+        path.write_text(played(path.read_text()))
