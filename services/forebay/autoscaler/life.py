@@ -72,6 +72,27 @@ class Life:
         self.member = replace(self.member, instance=instance, was_ready=was_ready)
         self.probe_failures = 0
 
+    def describe(self, instance: Instance) -> None:
+        """Takes over what is known of the instance, but for where it stands in its life."""
+        own = self.instance
+        described = replace(instance, state=own.state, state_us=own.state_us, state_reason=own.state_reason)
+        self.member = replace(self.member, instance=described)
+
+    def renew(self, now_us: int) -> None:
+        """A sign of life of its owner."""
+        self.seen_us, self.expired = now_us, False
+
+    def expiry_us(self, forget_us: int) -> int | None:
+        """When its owner has been silent for too long, or is to be forgotten; None: never."""
+        if not self.member.ttl_us:
+            return None
+        return self.seen_us + self.member.ttl_us + (forget_us if self.expired else 0)
+
+    def is_settled(self, settled_us: int, now_us: int) -> bool:
+        """Whether its start worked out: it has been what it is, after it was ready, for long enough."""
+        stood = self.state in (InstanceState.READY, InstanceState.LOST) and self.member.was_ready
+        return stood and now_us - self.state_us >= settled_us
+
     def probed(self, live: bool, ready: bool, failures_max: int, now_us: int) -> bool:
         """Takes the answer of the server; True when the state changed."""
         if self.expired or self.state is InstanceState.DRAINING:

@@ -95,14 +95,14 @@ def _outside(wanted: int, target: int, bounds: Bounds) -> str:
     return f"at most {bounds.instances_max} by the bounds" if target < wanted else ""
 
 
-def victims(lives: Iterable[Life], loads: Mapping[str, InstanceLoad], count: int, now_us: int) -> list[Life]:
+def victims(lives: Iterable[Life], loads: Mapping[str, InstanceLoad], count: int) -> list[Life]:
     """Who leaves first: those that never took a request, then those that run least, then the youngest."""
 
     def key(life: Life) -> tuple[bool, int, int, str]:
         load = loads.get(life.instance.instance_id)
         return (life.member.was_ready, _running(load), -life.state_us, life.instance.instance_id)
 
-    able = [life for life in lives if life.launched and (life.ready or life.starting) and life.retry_us <= now_us]
+    able = [life for life in lives if life.launched and (life.ready or life.starting)]
     return sorted(able, key=key)[:count]
 
 

@@ -1,0 +1,87 @@
+"""The members of the fleet and the steps of their lives that need more than the member itself."""
+
+from collections.abc import Iterator
+
+from forebay.autoscaler.actions import Action, Changed, Retire, Stop
+from forebay.autoscaler.life import Life
+from forebay.core.errors import NotFound
+from forebay.core.fleet import Member
+from forebay.core.values import Instance, InstanceState
+
+
+class Fleet:
+    """All that is not stopped, by id; `revision` grows by one with every change."""
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+        self._lives: dict[str, Life] = {}
+
+    def __iter__(self) -> Iterator[Life]:
+        """The lives in the order of their ids; the fleet may change meanwhile."""
+        return iter([life for _, life in sorted(self._lives.items())])
+
+    def get(self, instance_id: str) -> Life | None:
+        """One life, if it is there."""
+        return self._lives.get(instance_id)
+
+    def known(self, instance_id: str) -> Life:
+        """One life. Raises NotFound when it is unknown."""
+        life = self._lives.get(instance_id)
+        if life is None:
+            raise NotFound(f"no instance {instance_id!r} in the fleet; register it first")
+        return life
+
+    def of(self, model: str) -> list[Life]:
+        """The lives of one model."""
+        return [life for life in self if life.instance.model == model]
+
+    def published(self, model: str = "") -> tuple[Instance, ...]:
+        """Instances that have an address, of one model or of all."""
+        found = (life.instance for life in self if life.instance.grpc_address)
+        return tuple(instance for instance in found if model in ("", instance.model))
+
+    def launched(self) -> tuple[Instance, ...]:
+        """Instances that the actuator has started and should know of."""
+        return tuple(life.instance for life in self if life.launched and life.actuated and not life.stopping)
+
+    def add(self, member: Member, actuated: bool, now_us: int) -> Life:
+        """Takes a member in."""
+        life = self._lives[member.instance.instance_id] = Life(member, actuated, seen_us=now_us)
+        return life
+
+    def remove(self, life: Life) -> None:
+        """Forgets what never came to be."""
+        del self._lives[life.instance.instance_id]
+
+    def changed(self, life: Life) -> list[Action]:
+        """Tells the others, unless nobody could reach it yet."""
+        if not life.instance.grpc_address:
+            return []
+        self.revision += 1
+        return [Changed(life.member)]
+
+    def gone(self, life: Life, reason: str, now_us: int) -> list[Action]:
+        """The end of a life."""
+        life.enter(InstanceState.STOPPED, reason, now_us)
+        self.remove(life)
+        return self.changed(life)
+
+    def retire(self, life: Life, reason: str) -> list[Action]:
+        """Asks the actuator in force whether it may go; nobody else hears of it before."""
+        life.retiring = reason
+        return [Retire(life.instance.instance_id)]
+
+    def drain(self, life: Life, reason: str, now_us: int) -> list[Action]:
+        """Nothing is placed on it any more; what was never ready has nothing to wait for."""
+        life.enter(InstanceState.DRAINING, reason, now_us)
+        life.empty_us = None
+        return [*self.changed(life), *([] if life.member.was_ready else self.leave(life, now_us))]
+
+    def leave(self, life: Life, now_us: int) -> list[Action]:
+        """It is empty: what we launched is stopped, and others are forgotten."""
+        if not life.launched:
+            return self.gone(life, "drained and forgotten", now_us)
+        if not life.actuated or life.stopping or now_us < life.retry_us:
+            return []
+        life.stopping = True
+        return [Stop(life.instance.instance_id)]

@@ -1,0 +1,205 @@
+"""Lets each model's fleet follow the policy as far as the limits allow, and records what was decided and why."""
+
+from collections.abc import Mapping
+
+from forebay.autoscaler.actions import Action, Alarm, Decided, Start
+from forebay.autoscaler.config import Config, ModelConfig
+from forebay.autoscaler.fleet import Fleet
+from forebay.autoscaler.life import Life
+from forebay.autoscaler.limits import Resize, Room, Spans, free_servers, resize, victims
+from forebay.autoscaler.log import DecisionLog
+from forebay.autoscaler.plan import Counts, Plan
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
+from forebay.core.errors import InvalidArgument, ModelUnknown
+from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision
+from forebay.core.units import US_PER_S
+from forebay.core.values import Instance, InstanceLoad, InstanceState
+
+_UNLIMITED = 1_000_000
+
+
+class Sizing:
+    """Holds a plan for each scaled model. `mode` is the name of the actuator in force, for the records only."""
+
+    def __init__(self, config: Config, policy: Autoscaler, fleet: Fleet, state: FleetState) -> None:
+        self._config = config
+        self._policy = policy
+        self._fleet = fleet
+        self._spans = Spans.of(config)
+        self.mode = state.settings.mode or config.mode
+        self.ordinal = state.settings.ordinal
+        self.bounds = dict(state.settings.bounds)
+        self.plans = {model.name: self._plan(model, state) for model in config.models}
+        self.log = DecisionLog(config.decision_count_max, state.decisions)
+        self.loads: Mapping[str, InstanceLoad] = {}
+        self._sequence = 0
+        for decision in state.decisions:
+            if decision.model in self.plans:
+                self.plans[decision.model].last_decision_id = decision.decision_id
+
+    def _plan(self, model: ModelConfig, state: FleetState) -> Plan:
+        bounds = self.bounds.get(model.name, Bounds(model.name, model.instances_min, model.instances_max))
+        return Plan(model, bounds, state.settings.wanted.get(model.name, model.instances_initial))
+
+    def counts(self, model: str) -> Counts:
+        """One model's instances in numbers."""
+        lives = self._fleet.of(model)
+        return Counts(
+            ready=sum(life.ready for life in lives),
+            starting=sum(life.starting for life in lives),
+            leaving=sum(life.leaving for life in lives),
+            total=len(lives),
+        )
+
+    def models(self, model: str) -> tuple[ModelFleet, ...]:
+        """The fleet in numbers, by model; a model that nobody scales has bounds of what it has."""
+        names = sorted({*self.plans, *(life.instance.model for life in self._fleet)})
+        return tuple(self._numbers(name) for name in names if model in ("", name))
+
+    def _numbers(self, name: str) -> ModelFleet:
+        counts, plan = self.counts(name), self.plans.get(name)
+        return ModelFleet(
+            model=name,
+            bounds=plan.bounds if plan else Bounds(name, counts.total, counts.total),
+            instances_wanted=plan.target if plan else counts.active,
+            ready_count=counts.ready,
+            starting_count=counts.starting,
+            draining_count=counts.leaving,
+            last_decision_id=plan.last_decision_id if plan else "",
+        )
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Puts bounds in force. Raises InvalidArgument when they contradict themselves, ModelUnknown otherwise."""
+        if bounds.instances_min > bounds.instances_max:
+            text = f"is more than instances_max ({bounds.instances_max})"
+            violation = {"bounds.instances_min": text}
+            raise InvalidArgument(f"instances_min ({bounds.instances_min}) {text}", violations=violation)
+        plan = self.plans.get(bounds.model)
+        if plan is None:
+            known = ", ".join(sorted(self.plans)) or "none"
+            raise ModelUnknown(f"model {bounds.model!r} is not scaled; models under [autoscaler]: {known}")
+        plan.bounds = self.bounds[bounds.model] = bounds
+
+    def choose(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> None:
+        """Lets the policy choose for every model."""
+        for name, plan in self.plans.items():
+            plan.choose(self._policy, self.counts(name), forecasts.get(name, ()), self._spans, now_us)
+
+    def resize(self, now_us: int) -> list[Action]:
+        """Starts and retires what the plans want, those below their least first."""
+        actions: list[Action] = []
+
+        def urgency(plan: Plan) -> tuple[bool, str]:
+            name = plan.config.name
+            return (self.counts(name).active >= plan.bounds.instances_min, name)
+
+        for plan in sorted(self.plans.values(), key=urgency):
+            actions += self._follow(plan, now_us)
+        return [*actions, *self._retire_strangers(now_us)]
+
+    def start_failed(self, life: Life, text: str, now_us: int) -> list[Action]:
+        """Notes a start that came to nothing; the record says when the next one is."""
+        plan = self.plans.get(life.instance.model)
+        alarm = Alarm(f"instance {life.instance.instance_id} {text}")
+        if plan is None:
+            return [alarm]
+        plan.failed(self._spans, now_us)
+        wait_s = (plan.retry_us - now_us) / US_PER_S
+        active = self.counts(plan.config.name).active
+        reason = f"{life.instance.instance_id} {text}; failure {plan.failure_count}, the next start waits {wait_s:g} s"
+        return [alarm, self._decided(plan, active, active, reason, now_us)]
+
+    def _follow(self, plan: Plan, now_us: int) -> list[Action]:
+        room = self._room(plan, now_us)
+        step = resize(plan.wish, room)
+        leaving = victims(self._fleet.of(plan.config.name), self.loads, step.drain_count)
+        after = room.active + step.start_count - len(leaving)
+        actions = self._note(plan, room, step, after, now_us)
+        actions += [self._start(plan.config, now_us) for _ in range(step.start_count)]
+        for life in leaving:
+            actions += self._fleet.retire(life, f"the fleet shrinks to {after}")
+        return actions
+
+    def _room(self, plan: Plan, now_us: int) -> Room:
+        model, counts = plan.config, self.counts(plan.config.name)
+        return Room(
+            active=counts.active,
+            total=counts.total,
+            bounds=plan.bounds,
+            budget_left=self._config.instances_max - sum(life.launched for life in self._fleet),
+            slots_left=len(free_servers(model, self._config.servers, self._fleet)) if model.servers else _UNLIMITED,
+            step_max=self._config.step_instances_max,
+            waiting=now_us < plan.retry_us,
+        )
+
+    def _note(self, plan: Plan, room: Room, step: Resize, after: int, now_us: int) -> list[Action]:
+        """A record, unless nothing is wanted or the same was noted last."""
+        changes = after != room.active
+        if not changes and not step.bound_by:
+            # What was asked of the actuator and not answered yet may still come to nothing.
+            asked = any(life.retiring or not life.actuated for life in self._fleet.of(plan.config.name))
+            plan.noted = plan.noted if asked else ()
+            return []
+        key = (room.active, after, step.bound_by, self.mode, plan.wish if changes else 0)
+        if key == plan.noted:
+            return []
+        plan.noted = key
+        reason = f"{plan.reason}: {plan.wish} wanted"
+        reason += f", but {step.bound_by}" if step.bound_by else ""
+        return [self._decided(plan, room.active, after, reason, now_us)]
+
+    def _decided(self, plan: Plan, before: int, after: int, reason: str, now_us: int) -> Decided:
+        self._sequence += 1
+        decision = ScalingDecision(
+            decision_id=f"scale-{now_us}-{self._sequence}",
+            model=plan.config.name,
+            decided_us=now_us,
+            instances_before=before,
+            instances_wanted=plan.wish,
+            instances_after=after,
+            policy=self._config.policy,
+            mode=self.mode,
+            reason=reason,
+            inputs=dict(plan.inputs),
+        )
+        self.log.add(decision)
+        plan.last_decision_id = decision.decision_id
+        return Decided(decision)
+
+    def _start(self, model: ModelConfig, now_us: int) -> Start:
+        if model.servers:
+            server = free_servers(model, self._config.servers, self._fleet)[0]
+            server_id, grpc_address, metrics_url = server.server_id, server.grpc_address, server.metrics_url
+        else:
+            self.ordinal += 1
+            server_id, grpc_address, metrics_url = f"local-{self.ordinal}", "", ""
+        instance = Instance(
+            instance_id=f"{server_id}/{model.name}",
+            model=model.name,
+            grpc_address=grpc_address,
+            server_id=server_id,
+            metrics_url=metrics_url,
+            state=InstanceState.PROVISIONING,
+            region=model.region,
+            profile=model.profile,
+            concurrency_max=model.concurrency_max,
+            kv_tokens_max=model.kv_tokens_max,
+            context_tokens_max=model.context_tokens_max,
+            state_us=now_us,
+            state_reason="being started",
+        )
+        self._fleet.add(Member(instance, Origin.LAUNCHED), False, now_us)
+        return Start(instance)
+
+    def _retire_strangers(self, now_us: int) -> list[Action]:
+        """What the configuration does not name is taken out: launched models, servers to find instances on."""
+        actions: list[Action] = []
+        servers = {server.server_id for server in self._config.servers}
+        for life in self._fleet:
+            if life.leaving or now_us < life.retry_us:
+                continue
+            if life.launched and life.instance.model not in self.plans:
+                actions += self._fleet.retire(life, "its model is not configured")
+            elif life.member.origin is Origin.FOUND and life.instance.server_id not in servers:
+                actions += self._fleet.drain(life, "its server is not configured", now_us)
+        return actions
