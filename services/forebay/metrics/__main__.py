@@ -52,7 +52,7 @@ async def serve(path: str | None, env: Environment) -> None:
             publish(engine, gauges, now_us),
             prune(store, config, now_us),
         ]
-        await run_until_stopped(server, loops, config.shutdown_grace_s, closing=writer.flush)
+        await run_until_stopped(server, loops, config.shutdown_grace_s, closing=writer.close)
         await prober.close()
     database.dispose()
 

@@ -24,7 +24,7 @@ class Config:
     prune_interval_s: float = 3600.0
     buffer_count_max: int = 100_000
     batch_count_max: int = 2_000
-    shutdown_grace_s: float = 2.0
+    shutdown_grace_s: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -66,6 +66,12 @@ class Writer:
             while self._events and await self._flush_batch():
                 pass
 
+    async def close(self) -> None:
+        """Writes what is there for a last time, and says what is lost where the store is down."""
+        await self.flush()
+        if self._events:
+            log.error("%d events are lost: the store does not answer", len(self._events))
+
     async def _flush_batch(self) -> bool:
         batch = [self._events[i] for i in range(min(self._batch_count_max, len(self._events)))]
         done = await self._write(batch)

@@ -97,13 +97,22 @@ async def test_an_event_that_cannot_be_stored_is_lost_alone(
     running.cancel()
 
 
-async def test_a_flush_at_the_end_writes_what_is_left(store: FlakyStore) -> None:
+async def test_what_is_left_at_the_end_is_written(store: FlakyStore) -> None:
     writer = Writer(store, buffer_count_max=5, batch_count_max=2)
     waiting = asyncio.create_task(writer.submit(some("a", "b", "c")))
     await asyncio.sleep(0)
-    await writer.flush()
+    await writer.close()
     await waiting
     assert store.kept == ["a", "b", "c"]
+
+
+async def test_what_is_lost_at_the_end_is_said(
+    store: FlakyStore, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.down = True
+    await writer.submit(some("a", "b"))
+    await writer.close()
+    assert caplog.records[-1].message == "2 events are lost: the store does not answer"
 
 
 async def test_flushes_at_the_same_time_write_each_event_once(store: FlakyStore, writer: Writer) -> None:
