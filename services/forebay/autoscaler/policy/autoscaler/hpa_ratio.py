@@ -34,7 +34,7 @@ class HpaRatio:
         mean = view.concurrency_mean(int(self.window_s * US_PER_S))
         current = view.instances_wanted
         ratio = mean / (view.concurrency_target * max(1, current))
-        near = current > 0 and abs(ratio - 1.0) <= self.tolerance
+        near = current > 0 and 1.0 - self.tolerance <= ratio <= 1.0 + self.tolerance
         recommended = current if near else ceil(mean / view.concurrency_target)
         wanted = self._stabilized(view, recommended)
         inputs = {
