@@ -18,7 +18,7 @@ def from_mapping(cls: type[T], values: Mapping[str, object], section: str) -> T:
     Raises ConfigError for an unknown key (naming the nearest one), a wrong type, or a value that the class refuses.
     """
     hints = typing.get_type_hints(cls)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(cast(Any, cls))}
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
         if key not in fields:
             raise ConfigError(f"unknown key {key!r} in [{section}]{_suggestion(key, fields)}")

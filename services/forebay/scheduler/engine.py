@@ -50,10 +50,14 @@ class Engine:
     ) -> list[Action]:
         """A request wants an instance; without a prediction the histogram answers. Idempotent by request_id."""
         self._advance(now_us)
-        known = self._answer_again(request)
-        if known is not None:
-            return self._with_wake(known)
-        return self._with_wake(self._enter(self._new(request, prediction, gateway_id)))
+        if request.request_id in self._held:
+            return self._with_wake([])
+        lease = self._leases.of_request(request.request_id)
+        again = self._place_again(lease, request) if lease else None
+        if again is not None:
+            return self._with_wake([again])
+        freed = self._end([lease]) if lease else []
+        return self._with_wake([*freed, *self._enter(self._new(request, prediction, gateway_id))])
 
     def on_progress(self, lease_id: str, generated_tokens: int, now_us: int) -> list[Action]:
         """A running request moved on; an unknown lease changes nothing."""
@@ -163,23 +167,14 @@ class Engine:
 
     # Arrivals
 
-    def _answer_again(self, request: InferenceRequest) -> list[Action] | None:
-        """What a request that came before gets: its lease's placement, or nothing more while it is held.
-
-        None for a new request, and for one whose instance is gone or has failed it: that lease ends.
-        """
-        if request.request_id in self._held:
-            return []
-        lease = self._leases.of_request(request.request_id)
-        if lease is None:
-            return None
+    def _place_again(self, lease: Lease, request: InferenceRequest) -> Placement | None:
+        """The placement of a request that runs; None where its instance is gone or has failed it."""
         instance = self._fleet.get(lease.placement.instance_id)
         if instance is None or instance.instance_id in request.excluded_instance_ids:
-            self._placer.end(lease)
             return None
         self._leases.renew(lease, self._now_us)
         lease.placement = replace(lease.placement, grpc_address=instance.grpc_address)
-        return [lease.placement]
+        return lease.placement
 
     def _new(self, request: InferenceRequest, prediction: LengthPrediction | None, gateway_id: str) -> Held:
         prediction = prediction or self._histogram.predict(request.model, request.prompt_tokens)
@@ -207,7 +202,7 @@ class Engine:
         """Refuses, places or holds a new request; behind others it waits its turn."""
         refusal = self._gate.impossible(held, self._now_us) or self._gate.not_admitted(held, self._now_us)
         if refusal is not None:
-            return [refusal, *self._fill([held.request.model])]
+            return [refusal]
         if not len(self._held.of_model(held.request.model)):
             placement = self._placer.place(held, self._now_us)
             if placement is not None:

@@ -1,0 +1,192 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay.core.scheduling import Flip, Verdict
+from forebay.core.values import LengthQuantiles, SloClass
+from forebay.scheduler.decisions import Record, Records, Sight
+from forebay.scheduler.explain import explain, flip
+from forebay.scheduler.policy.router import ROUTERS
+from forebay.scheduler.policy.router.base import Route, Router, RouteView
+from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredictedTokens
+from forebay.scheduler.policy.router.least_requests import LeastRequests
+from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
+
+POLICIES = {"router": "least_requests"}
+
+
+def sight(in_flight: list[int], tokens: list[int] | None = None, cap: int = 100, closed: tuple[int, ...] = ()) -> Sight:
+    count = len(in_flight)
+    counts = np.array(in_flight, dtype=np.int32)
+    caps = np.full(count, cap, dtype=np.int32)
+    blocked = tuple("draining" if index in closed else "" for index in range(count))
+    view = RouteView(
+        instance_ids=tuple(f"i{index}" for index in range(count)),
+        in_flight_count=counts,
+        predicted_tokens=np.array(tokens or [0] * count, dtype=np.int64),
+        concurrency_cap=caps,
+        eligible=(counts < caps) & np.array([not reason for reason in blocked]),
+        turn_index=0,
+        prompt_tokens=10,
+        predicted_length=LengthQuantiles(1, 2, 3, 4),
+        slo_class=SloClass.INTERACTIVE_FAST,
+    )
+    return Sight(view, blocked, np.full(count, 1_000), frozenset(), 11)
+
+
+def record(seen: Sight | None, route: Route | None, name: str = "d1", text: str = "") -> Record:
+    verdict = Verdict.PLACED if route else Verdict.RETRY
+    return Record(
+        name, "r1", "m", 5, verdict, 10, 0, SloClass.INTERACTIVE_FAST, 0, 3, 4,
+        LengthQuantiles(1, 2, 3, 4), "test@1", seen, route, text,
+    )  # fmt: skip
+
+
+def test_candidates_stand_best_first_with_what_the_score_is_made_of() -> None:
+    seen = sight([3, 1, 2, 0], tokens=[5, 6, 7, 8], closed=(3,))
+    decision = explain(record(seen, LeastRequests().route(seen.view)), POLICIES)
+    assert [(one.instance_id, one.score, one.eligible) for one in decision.candidates] == [
+        ("i1", 1.0, True),
+        ("i2", 2.0, True),
+        ("i0", 3.0, True),
+        ("i3", 0.0, False),
+    ]
+    assert decision.candidates[0].inputs == {"in_flight_count": 1.0, "predicted_tokens": 6.0, "concurrency_cap": 100.0}
+    assert decision.instance_id == "i1"
+    assert decision.inputs["held_count"] == 3.0
+
+
+def test_every_instance_that_could_not_win_says_why() -> None:
+    seen = sight([0, 2, 0, 0, 0], cap=2, closed=(0,))
+    contexts = np.array([1_000, 1_000, 1_000, 5, 1_000])
+    eligible = np.array([False, False, False, False, True])
+    seen = replace(seen, contexts=contexts, excluded=frozenset({"i2"}), view=replace(seen.view, eligible=eligible))
+    decision = explain(record(seen, LeastRequests().route(seen.view)), POLICIES)
+    assert {one.instance_id: one.reason for one in decision.candidates} == {
+        "i0": "draining",
+        "i1": "full",
+        "i2": "excluded",
+        "i3": "context too short",
+        "i4": "",
+    }
+    assert decision.flip is None
+
+
+def test_what_was_not_drawn_could_not_win() -> None:
+    seen = sight([5, 4, 3, 2])
+    route = Route(1, seen.view.in_flight_count, "in_flight_count", (0, 1))
+    decision = explain(record(seen, route), POLICIES)
+    assert [(one.instance_id, one.reason) for one in decision.candidates] == [
+        ("i1", ""),
+        ("i0", ""),
+        ("i3", "not drawn"),
+        ("i2", "not drawn"),
+    ]
+    assert decision.flip == Flip("i0", "in_flight_count", 4.0, 5.0)
+
+
+def test_the_sentence_names_the_winner_and_the_runner_up() -> None:
+    seen = sight([3, 1, 2])
+    text = explain(record(seen, LeastRequests().route(seen.view)), POLICIES).reason
+    assert text == (
+        "least_requests chose i1: its score 1 is the lowest of 3 compared among 3 instances of m; next is i2 with 2."
+    )
+
+
+def test_a_refusal_tells_its_reason_and_what_was_seen() -> None:
+    decision = explain(record(sight([2, 2], cap=2), None, text="HELD_TOO_LONG: wait"), POLICIES)
+    assert (decision.verdict, decision.instance_id, decision.reason) == (Verdict.RETRY, "", "HELD_TOO_LONG: wait")
+    assert [one.reason for one in decision.candidates] == ["full", "full"]
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "cap", "expected"),
+    [
+        ([1, 3], 100, Flip("i1", "in_flight_count", 1.0, 4.0)),
+        ([3, 1], 100, Flip("i0", "in_flight_count", 1.0, 3.0)),
+        ([1, 9], 5, None),
+        ([1, 4], 3, None),
+        ([1, 2], 3, Flip("i1", "in_flight_count", 1.0, 3.0)),
+        ([0], 100, None),
+    ],
+)
+def test_the_flip_counts_ties_and_caps(in_flight: list[int], cap: int, expected: Flip | None) -> None:
+    seen = sight(in_flight, cap=cap)
+    assert flip(seen, LeastRequests().route(seen.view)) == expected
+
+
+def test_a_mixture_of_inputs_has_no_flip() -> None:
+    seen = sight([1, 2])
+    assert flip(seen, Route(0, np.array([0.5, 0.7]))) is None
+
+
+def test_real_scores_flip_at_the_very_next_number() -> None:
+    seen = sight([0, 0])
+    found = flip(seen, Route(0, np.array([0.25, 0.5]), "kv_utilization"))
+    assert found == Flip("i1", "kv_utilization", 0.25, float(np.nextafter(0.5, 1)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 300)), min_size=2, max_size=8),
+    st.integers(1, 7),
+    st.sampled_from(["least_requests", "least_predicted_tokens"]),
+)
+def test_inv_flip_the_flip_flips_and_nothing_less_does(loads: list[tuple[int, int]], cap: int, name: str) -> None:
+    seen = sight([load[0] for load in loads], [load[1] for load in loads], cap)
+    if not seen.view.eligible.any():
+        return
+    router: Router = ROUTERS[name]()
+    route = router.route(seen.view)
+    found = flip(seen, route)
+    if found is None:
+        assert seen.view.eligible.sum() == 1
+        return
+    field = found.input
+
+    def winner_at(value: int) -> str:
+        column = getattr(seen.view, field).copy()
+        column[route.index] = value
+        changed = replace(seen.view, **{field: column})
+        counts = changed.in_flight_count
+        return changed.instance_ids[router.route(replace(changed, eligible=counts < changed.concurrency_cap)).index]
+
+    assert winner_at(int(found.to_value)) == found.instance_id
+    for value in range(int(found.from_value), int(found.to_value)):
+        assert winner_at(value) == seen.view.instance_ids[route.index]
+
+
+def test_power_of_two_flips_to_the_other_one_drawn() -> None:
+    seen = sight([0, 0, 0, 0, 0])
+    router = PowerOfTwo(seed=3)
+    for _ in range(20):
+        route = router.route(seen.view)
+        assert route.drawn is not None
+        found = flip(seen, route)
+        assert found is not None
+        assert {f"i{index}" for index in route.drawn} == {seen.view.instance_ids[route.index], found.instance_id}
+
+
+def test_records_are_bounded_in_number() -> None:
+    records = Records(3, 10**9)
+    for number in range(5):
+        records.add(record(None, None, f"d{number}"))
+    assert [records.get(f"d{number}") is not None for number in range(5)] == [False, False, True, True, True]
+
+
+def test_records_are_bounded_in_bytes() -> None:
+    # 100 instances: 4 bytes of requests, 8 of tokens and 1 of eligibility each; the scores are the tokens.
+    records = Records(10**6, 10 * 1_300)
+    for number in range(50):
+        seen = sight([0] * 100)
+        records.add(record(seen, LeastPredictedTokens().route(seen.view), f"d{number}"))
+    assert len(records) == 10
+    assert records.get("d49") is not None
+
+
+def test_the_newest_record_is_kept_however_large() -> None:
+    records = Records(10, 1)
+    records.add(record(sight([0] * 100), None, "d1"))
+    assert records.get("d1") is not None
