@@ -21,7 +21,7 @@ def make_console() -> Console:
 def make_table(title: str, *columns: str, right: str = "") -> Table:
     """A plain table; the columns named in `right` (separated by |) are aligned to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    aligned = right.split("|")
+    aligned = right.split("|") if right else []
     for column in columns:
         table.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
     return table

@@ -13,6 +13,8 @@ from forebay.cli.loaders import SAMPLES, Arrival, Prompt, can_read_parquet, read
 from forebay.cli.stack_config import ROOT
 
 TRACE = "open/traces/AzureLLMInferenceTrace_conv.csv.gz"
+TRACE_START_S = 900.0
+SAMPLE_START_S = 60.0
 PROMPT_SETS = ("translation_gpt_mt", "gpteacher_gpt4", "bbh_cot_code-davinci-002")
 """Sets with answers of models; those whose answers are references by people stay out."""
 PROMPTS_EACH = 400
@@ -23,8 +25,15 @@ class Traffic:
     """Arrivals and prompts with a sentence each that says where they come from and what they are not."""
 
     arrivals: Sequence[Arrival]
+    start_s: float
+    """Second of the trace from which on a minute is a fair piece of it: neither its ramp nor its peak."""
     prompts: Sequence[Prompt]
     notes: Sequence[str]
+
+    def rate_per_s(self, span_s: float) -> float:
+        """Mean rate of the piece that starts at `start_s` and is `span_s` long."""
+        count = sum(self.start_s <= one.at_s < self.start_s + span_s for one in self.arrivals)
+        return count / span_s
 
 
 def data_dir() -> Path | None:
@@ -50,7 +59,7 @@ def find_traffic(seed: int = 1) -> Traffic:
         f"prompts:  {len(prompts)} of gpt-MT, GPTeacher and BIG-Bench-Hard; answers are as long as measured there",
         "no public data set has production arrivals and text together: times and prompts are paired at random",
     )
-    return Traffic(read_trace(folder / TRACE), prompts, notes)
+    return Traffic(read_trace(folder / TRACE), TRACE_START_S, prompts, notes)
 
 
 def _samples(why: str) -> Traffic:
@@ -58,7 +67,8 @@ def _samples(why: str) -> Traffic:
         f"arrivals and prompts: the samples that ship, since {why}",
         "their times and answer lengths are drawn by a seeded rule, not measured",
     )
-    return Traffic(read_trace(SAMPLES / "trace.csv"), read_prompts(SAMPLES / "prompts.jsonl"), notes)
+    prompts = read_prompts(SAMPLES / "prompts.jsonl")
+    return Traffic(read_trace(SAMPLES / "trace.csv"), SAMPLE_START_S, prompts, notes)
 
 
 def _some(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:

@@ -17,28 +17,28 @@ from forebay.cli.loaders import SAMPLES, read_prompts
 from forebay.cli.options import port_base_option
 from forebay.cli.report import print_report
 from forebay.cli.stack import Stack, check_not_running
-from forebay.cli.stack_config import REAL_MODEL
+from forebay.cli.stack_config import REAL_MODEL, FleetOptions
 from forebay.cli.state import STATE_DIR, addresses_from
 from forebay.cli.stats import Summary
-from forebay.cli.up import announce, fleet_options, write_config
+from forebay.cli.up import announce, check_real, write_config
 from forebay.core.errors import ForebayError
 
 DURATION_S = 60.0
-RATE_PER_S = 3.0
-"""Mean rate of the demonstration: what two cores carry with everything on them."""
+RATE_PER_S_MAX = 5.0
+"""Highest mean rate of the demonstration: what two cores carry with everything on them."""
+CONCURRENCY_TARGET = 2.0
+"""Low enough for this load to need more than the instances of the start, so that scaling shows."""
+TOKENS_MAX = 1_024
+SLO_CLASSES = ("interactive-fast", "interactive-normal")
 REAL_RATE_PER_S = 0.5
 REAL_LIMIT = 20
 REAL_TOKENS_MAX = 48
-TOKENS_MAX = 1_024
-SLO_CLASSES = ("interactive-fast", "interactive-normal")
+REAL_APPLICATIONS = ("chat", "translation", "code")
 
 
 @click.command()
 @click.option("--real", is_flag=True, help="One real Triton with SmolLM2 on the CPU (needs: make triton).")
-@click.option(
-    "--duration", type=click.FloatRange(1, 600), default=DURATION_S, show_default=True, help="Seconds of load."
-)
-@port_base_option
+@click.option("--duration", type=click.FloatRange(1, 600), default=DURATION_S, help="Seconds of load; default 60.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds deal equal requests.")
 @click.option(
     "--state-dir",
@@ -47,7 +47,8 @@ SLO_CLASSES = ("interactive-fast", "interactive-normal")
     show_default=True,
     help="Folder for logs and a fresh database.",
 )
-def demo(real: bool, duration: float, port_base: int, seed: int, state_dir: Path) -> None:
+@port_base_option
+def demo(real: bool, duration: float, seed: int, state_dir: Path, port_base: int) -> None:
     """Start everything, replay a trace of real prompts, show what came of it, explain one decision, stop everything.
 
     \b
@@ -75,13 +76,13 @@ def fresh_folder(state_dir: Path) -> Path:
 
 
 def make_plan(traffic: Traffic, real: bool, duration_s: float, seed: int) -> LoadPlan:
-    """The load of the demonstration: the trace at a rate that two cores carry."""
-    span_s = traffic.arrivals[-1].at_s
-    rate = len(traffic.arrivals) / span_s
+    """The load of the demonstration: the trace at its own pace, or slower where two cores could not carry that."""
+    rate_per_s = traffic.rate_per_s(duration_s)
     plan = LoadPlan(
         prompts=traffic.prompts,
         arrivals=traffic.arrivals,
-        rate_scale=RATE_PER_S / rate,
+        start_s=traffic.start_s,
+        rate_scale=min(1.0, RATE_PER_S_MAX / rate_per_s),
         duration_s=duration_s,
         tokens_max=TOKENS_MAX,
         slo_classes=SLO_CLASSES,
@@ -89,20 +90,25 @@ def make_plan(traffic: Traffic, real: bool, duration_s: float, seed: int) -> Loa
     )
     if not real:
         return plan
-    return replace(plan, rate_scale=REAL_RATE_PER_S / rate, limit=REAL_LIMIT, tokens_max=REAL_TOKENS_MAX)
+    return replace(plan, rate_scale=REAL_RATE_PER_S / rate_per_s, limit=REAL_LIMIT, tokens_max=REAL_TOKENS_MAX)
 
 
 def real_traffic() -> Traffic:
     """Traffic for a small real model: short prompts at any time; its answers are as long as it makes them."""
     traffic = find_traffic()
-    prompts = [
-        one for one in read_prompts(SAMPLES / "prompts.jsonl") if one.application in ("chat", "translation", "code")
-    ]
-    notes = (
-        *traffic.notes[:1],
-        f"prompts:  {len(prompts)} samples that ship; the model decides how long its answers are",
+    prompts = [one for one in read_prompts(SAMPLES / "prompts.jsonl") if one.application in REAL_APPLICATIONS]
+    note = f"prompts:  {len(prompts)} samples that ship; the model decides how long its answers are"
+    return replace(traffic, prompts=prompts, notes=(*traffic.notes[:1], note))
+
+
+def fleet_of(real: bool, answers: Path) -> FleetOptions:
+    """One real Triton, or one emulated instance of each model to start with and three at most."""
+    if real:
+        check_real()
+        return FleetOptions(real=True)
+    return FleetOptions(
+        instance_count=1, instance_count_max=3, concurrency_target=CONCURRENCY_TARGET, answers=answers.resolve()
     )
-    return Traffic(traffic.arrivals, prompts, notes)
 
 
 async def _run(
@@ -110,12 +116,12 @@ async def _run(
 ) -> LoadOutcome:
     answers = folder / "answers.jsonl"
     write_answers(answers, traffic.prompts)
-    options = fleet_options(None, None, (), real, None if real else answers, None)
+    config = write_config(fleet_of(real, answers), folder, port_base)
     addresses = addresses_from(port_base)
-    _print_notes(console, traffic.notes, real)
-    async with Stack(folder, addresses, write_config(options, folder, port_base), say=console.print) as stack:
+    _print_notes(console, [*traffic.notes, _pace(plan), _fleet(real)])
+    async with Stack(folder, addresses, config, say=console.print) as stack:
         announce(console, stack.run, await stack.wait_fleet())
-        console.print("sending …", style="bold")
+        console.print(f"sending (logs in {folder / 'logs'}) …", style="bold")
         outcome = await run_load(console, addresses, plan)
         print_report(console, outcome.summary, outcome.samples, ())
         await _explain_one(console, stack, outcome.summary)
@@ -123,9 +129,19 @@ async def _run(
     return outcome
 
 
-def _print_notes(console: Console, notes: Sequence[str], real: bool) -> None:
-    fleet = f"one real Triton with {REAL_MODEL}" if real else "emulated instances with the timing of an A100"
-    for note in (*notes, f"fleet:    {fleet}"):
+def _pace(plan: LoadPlan) -> str:
+    span = f"{plan.duration_s:.0f} s from second {plan.start_s:.0f} of the trace"
+    return f"pace:     {span}, at {plan.rate_scale:.2f} times its own"
+
+
+def _fleet(real: bool) -> str:
+    if real:
+        return f"fleet:    one real Triton with {REAL_MODEL} on the CPU"
+    return f"fleet:    emulated, with the timing of an A100; scaled to {CONCURRENCY_TARGET:.0f} requests an instance"
+
+
+def _print_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
         console.print(Text(note, style="dim"))
 
 

@@ -16,7 +16,7 @@ from forebay.cli.console import make_console, make_table, print_json
 from forebay.cli.datasets import data_dir
 from forebay.cli.options import json_option, state_dir_option
 from forebay.cli.processes import answers, is_free, is_stack
-from forebay.cli.stack_config import ROOT
+from forebay.cli.stack_config import triton_dir
 from forebay.cli.state import PORT_BASE, addresses_from, read_run
 from forebay.core.errors import ForebayError
 
@@ -164,7 +164,7 @@ def check_gpu() -> Iterator[Finding]:
 
 def check_triton() -> Iterator[Finding]:
     """The real Triton that `make triton` installs."""
-    folder = Path(os.environ.get("FOREBAY_TRITON_DIR", str(ROOT / ".triton")))
+    folder = triton_dir()
     stamp = folder / "installed.txt"
     if stamp.exists():
         yield Finding("Triton", OK, f"{folder}: {stamp.read_text().strip()}")

@@ -22,7 +22,7 @@ class Display:
 
     def __init__(self, console: Console, client: GatewayClient, progress: Progress, fleet: FleetWatch) -> None:
         self._console, self._client, self._progress, self._fleet = console, client, progress, fleet
-        self._seen: list[tuple[float, int]] = []
+        self._seen = [(client.elapsed_s(), 0)]
 
     async def run(self) -> None:
         """Shows the progress for ever."""

@@ -4,13 +4,17 @@ import asyncio
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
+from lmaas.common.v1.instance_pb2 import INSTANCE_STATE_READY
+from lmaas.scheduler.v1 import scheduler_service_pb2
+from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
-from forebay.cli.fleet import ModelCount, fleet_counts
+from forebay.cli.fleet import CALL_TIMEOUT_S, ModelCount, fleet_counts
 from forebay.cli.processes import RUN_MARK, end, is_free, is_stack, marked
 from forebay.cli.state import SERVICES, Addresses, Run, read_run, run_file, write_run
 from forebay.cli.supervisor import Say, Service, ServiceSpec
@@ -103,14 +107,13 @@ class Stack:
         """Returns the fleet once every model has an instance ready; raises Unavailable when that takes too long."""
         deadline_s = asyncio.get_running_loop().time() + FLEET_TIMEOUT_S
         counts: dict[str, ModelCount] = {}
-        async with connect(self.run.addresses.grpc["autoscaler"]) as channel:
-            while asyncio.get_running_loop().time() < deadline_s:
-                counts = await _counts(channel)
-                if counts and all(one.ready for one in counts.values()):
-                    self.run = replace(self.run, ready=True)
-                    self._write()
-                    return counts
-                await asyncio.sleep(POLL_S)
+        while asyncio.get_running_loop().time() < deadline_s:
+            counts = await _counts(self.run.addresses)
+            if counts and all(one.ready for one in counts.values()):
+                self.run = replace(self.run, ready=True)
+                self._write()
+                return counts
+            await asyncio.sleep(POLL_S)
         missing = ", ".join(model for model, one in counts.items() if not one.ready) or "any model"
         raise Unavailable(
             f"no instance of {missing} is ready after {FLEET_TIMEOUT_S:.0f} s; see {self.run.log_dir}/autoscaler.log"
@@ -125,11 +128,17 @@ class Stack:
         run_file(self._state_dir).unlink(missing_ok=True)
 
 
-async def _counts(channel: grpc.aio.Channel) -> dict[str, ModelCount]:
-    try:
-        return await fleet_counts(channel)
-    except grpc.RpcError:
-        return {}
+async def _counts(addresses: Addresses) -> dict[str, ModelCount]:
+    """The fleet as far as the scheduler has heard of it too, since requests go where the scheduler sends them."""
+    request = scheduler_service_pb2.ListInstancesRequest()
+    async with connect(addresses.grpc["autoscaler"]) as autoscaler, connect(addresses.grpc["scheduler"]) as scheduler:
+        try:
+            counts = await fleet_counts(autoscaler)
+            heard = await SchedulerServiceStub(scheduler).ListInstances(request, timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError:
+            return {}
+    ready = Counter(one.instance.model for one in heard.instances if one.instance.state == INSTANCE_STATE_READY)
+    return {model: replace(one, ready=min(one.ready, ready[model])) for model, one in counts.items()}
 
 
 def check_ports(addresses: Addresses) -> None:

@@ -1,6 +1,7 @@
 """Writes the configuration of a stack from the options of `forebay up`: which models, how many, how launched."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,13 @@ class FleetOptions:
     instance_count_max: int = 4
     tritons: Sequence[str] = ()
     real: bool = False
+    concurrency_target: float = CONCURRENCY_TARGET
     answers: Path | None = None
+
+
+def triton_dir() -> Path:
+    """Where `make triton` installs."""
+    return Path(os.environ.get("FOREBAY_TRITON_DIR", str(ROOT / ".triton")))
 
 
 def parse_models(text: str | None) -> dict[str, str]:
@@ -87,7 +94,7 @@ def _emulated_model(options: FleetOptions, name: str, profile: str) -> Iterator[
     yield f"instances_min = {options.instance_count}"
     yield f"instances_initial = {options.instance_count}"
     yield f"instances_max = {max(options.instance_count_max, options.instance_count)}"
-    yield f"concurrency_target = {CONCURRENCY_TARGET}"
+    yield f"concurrency_target = {options.concurrency_target}"
     if options.answers is not None:
         yield f'arguments = ["--answers", {_quoted(options.answers)}]'
 

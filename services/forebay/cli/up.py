@@ -18,7 +18,7 @@ from forebay.cli.fleet import ModelCount
 from forebay.cli.options import port_base_option, state_dir_option
 from forebay.cli.processes import end, is_stack, marked, send
 from forebay.cli.stack import Stack, check_not_running
-from forebay.cli.stack_config import ROOT, FleetOptions, parse_models, stack_toml
+from forebay.cli.stack_config import FleetOptions, parse_models, stack_toml, triton_dir
 from forebay.cli.state import INSTANCE_PORT, SERVICES, Addresses, Run, addresses_from, read_run, run_file
 from forebay.cli.supervisor import log_tail
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
@@ -83,8 +83,8 @@ def fleet_options(
     kinds = [bool(emulated or models or answers), bool(tritons), real, config is not None]
     if sum(kinds) > 1:
         raise ConfigError("give one of: --emulated/--models/--answers, --triton, --real, --config")
-    if real and not (ROOT / ".triton" / "installed.txt").exists():
-        raise ConfigError("no real Triton is installed; install it with: make triton")
+    if real:
+        check_real()
     count = emulated or 2
     return FleetOptions(
         emulated=parse_models(models),
@@ -94,6 +94,12 @@ def fleet_options(
         real=real,
         answers=answers.resolve() if answers else None,
     )
+
+
+def check_real() -> None:
+    """Raises ConfigError where no real Triton is installed."""
+    if not (triton_dir() / "installed.txt").exists():
+        raise ConfigError(f"no real Triton is installed in {triton_dir()}; install it with: make triton")
 
 
 def write_config(options: FleetOptions, state_dir: Path, port_base: int) -> Path:
@@ -127,6 +133,7 @@ async def _run(console: Console, state_dir: Path, addresses: Addresses, config: 
         counts = await stack.wait_fleet()
         console.print(f"ready after {time.monotonic() - started_s:.1f} s")
         announce(console, stack.run, counts)
+        suggest(console, addresses, next(iter(counts)))
         console.print("running; Ctrl-C stops everything")
         await asyncio.Event().wait()
 
@@ -140,8 +147,12 @@ def announce(console: Console, run: Run, counts: Mapping[str, ModelCount]) -> No
     console.print(table)
     fleet = ", ".join(f"{model} ({one.ready} ready)" for model, one in counts.items())
     console.print(f"OpenAI API   {addresses.http_url}/v1\nmodels       {fleet}\n")
+
+
+def suggest(console: Console, addresses: Addresses, model: str) -> None:
+    """Prints what to try next."""
     console.print("Try next:", style="bold")
-    body = f'{{"model": "{next(iter(counts))}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
     console.print(
         f"  curl -s {addresses.http_url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n"
         "  forebay load --duration 30\n  forebay status\n",
