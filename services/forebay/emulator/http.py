@@ -22,6 +22,7 @@ from forebay.emulator import metrics
 from forebay.emulator.faults import Faults
 from forebay.emulator.repository import Repository
 
+_CLOSE_S = 1
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -78,7 +79,10 @@ class HttpServer(uvicorn.Server):
     """Serves the API on sockets that are bound already; leaves signals to the composition root."""
 
     def __init__(self, api: HttpApi) -> None:
-        super().__init__(uvicorn.Config(api.app, log_config=None, access_log=False, lifespan="off"))
+        config = uvicorn.Config(
+            api.app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_CLOSE_S
+        )
+        super().__init__(config)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -105,6 +105,31 @@ def test_neither_coalescing_nor_lateness_changes_what_is_told(
     assert sum(action.finished for _, action in told) == len(outputs)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 3_000), st.integers(1, 60), st.integers(1, 30)), min_size=1, max_size=8),
+    st.integers(0, 20_000),
+    st.integers(0, 9_000),
+)
+def test_a_recorded_arrival_list_gives_the_instance_models_own_run(
+    arrivals: list[tuple[int, int, int]], coalesce_us: int, late_us: int
+) -> None:
+    reference, emulated = InstanceModel(PROFILE), engine(1.0, coalesce_us)
+    expected: list[str] = []
+    told: list[str] = []
+    now_us = 0
+    for number, (gap_us, prompt, output) in enumerate(arrivals):
+        now_us += gap_us
+        request = EngineRequest(f"r{number}", prompt, output)
+        expected += [event.request_id for event in reference.advance(now_us * PS_PER_US) if event.finished]
+        reference.arrive(request, now_us * PS_PER_US)
+        told += [one.request_id for one in tokens(emulated.on_request(request, START_US + now_us)) if one.finished]
+    end_us = now_us + 1_000_000 + late_us
+    expected += [event.request_id for event in reference.advance(end_us * PS_PER_US) if event.finished]
+    told += [one.request_id for one in tokens(emulated.on_wake(START_US + end_us)) if one.finished]
+    assert sorted(told) == sorted(expected)
+    assert emulated.view() == reference.view()
+
+
 def test_a_time_scale_of_ten_is_ten_times_as_fast() -> None:
     emulated = engine(time_scale=10)
     told = run(emulated, emulated.on_request(EngineRequest("a", 10, 3), START_US))
