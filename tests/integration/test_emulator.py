@@ -12,6 +12,7 @@ import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
@@ -212,7 +213,13 @@ def check_health(channel: Any, timeout_s: float) -> Any:
 def test_health_and_reflection_answer_on_grpc(emulator: EmulatedTriton) -> None:
     with grpc.insecure_channel(emulator.grpc_address) as channel:
         reply = check_health(channel, ANSWER_S)
-    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        watch: Any = health_pb2_grpc.HealthStub(channel)
+        changes = watch.Watch(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)
+        assert next(changes).status == health_pb2.HealthCheckResponse.SERVING
+        changes.cancel()
+        listed = ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= set(listed)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +314,25 @@ def test_a_cold_start_takes_its_time_in_phases() -> None:
         assert wait_until(server.ready)
         assert live_us >= 1_000_000
         assert now_us() - start_us >= 2_000_000
+    finally:
+        server.terminate()
+
+
+async def test_a_load_takes_the_time_of_the_weights_while_others_serve() -> None:
+    server = start_emulator(f"--model=llm={PROFILE}", f"--available=spare={PROFILE}", "--cold-start=weights=1")
+    try:
+        async with triton_aio.InferenceServerClient(server.grpc_address) as client:
+            start_us = now_us()
+            loading = asyncio.ensure_future(client.load_model("spare"))
+            await asyncio.sleep(0.2)
+            states = {model.name: model.state for model in (await client.get_model_repository_index()).models}
+            assert states == {"llm": "READY", "spare": "LOADING"}
+            assert not await client.is_server_ready()
+            assert sum((await ask(server, "Hello.", {"max_tokens": 3, "ignore_eos": True})).counts) == 3
+            await loading
+            assert now_us() - start_us >= 1_000_000
+            assert await client.is_server_ready()
+            assert await client.is_model_ready("spare")
     finally:
         server.terminate()
 
