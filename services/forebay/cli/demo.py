@@ -32,8 +32,8 @@ TOKENS_MAX = 1_024
 SLO_CLASSES = ("interactive-fast", "interactive-normal")
 REAL_RATE_PER_S = 0.5
 REAL_LIMIT = 20
-REAL_TOKENS_MAX = 48
-REAL_APPLICATIONS = ("chat", "translation", "code")
+REAL_TOKENS_MAX = 64
+REAL_APPLICATIONS = ("chat", "classify", "rewrite", "translation")
 
 
 @click.command()

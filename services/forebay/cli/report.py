@@ -59,10 +59,11 @@ def _spread(value: Spread) -> str:
 
 
 def _length_rows(value: LengthAccuracy) -> Iterator[tuple[str, str]]:
+    cut = f" ({value.cut_count} cut answers left out)" if value.cut_count else ""
     if value.median_abs_error is None:
-        yield "predicted length", "no answer came with a prediction"
+        yield "predicted length", f"no whole answer came with a prediction{cut}"
         return
-    yield "predicted length", f"median error {value.median_abs_error:.0f} tokens over {value.count} predictions"
+    yield "predicted length", f"median error {value.median_abs_error:.0f} tokens over {value.count} predictions{cut}"
     quantiles = (("p50", value.within_p50), ("p90", value.within_p90), ("p97", value.within_p97))
     yield "answers within", ", ".join(f"predicted {name}: {share(part)}" for name, part in quantiles)
 

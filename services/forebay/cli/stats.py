@@ -64,9 +64,13 @@ class Attainment:
 
 @dataclass(frozen=True, slots=True)
 class LengthAccuracy:
-    """Predicted against actual answer length, in tokens; shares of answers at most as long as each quantile."""
+    """Predicted against actual answer length, in tokens; shares of answers at most as long as each quantile.
+
+    Answers that were cut at their limit tell nothing about a prediction, which knew the limit: they are only counted.
+    """
 
     count: int = 0
+    cut_count: int = 0
     median_abs_error: float | None = None
     within_p50: float | None = None
     within_p90: float | None = None
@@ -131,11 +135,14 @@ def attainment(results: Sequence[Result]) -> tuple[Attainment, ...]:
 
 def length_accuracy(results: Sequence[Result]) -> LengthAccuracy:
     """Predicted against actual length of the answers that came with a prediction."""
-    pairs = [(one.predicted, one.output_tokens) for one in results if one.outcome == OK and one.predicted is not None]
+    known = [(one, one.predicted) for one in results if one.outcome == OK and one.predicted is not None]
+    pairs = [(predicted, one.output_tokens) for one, predicted in known if one.finish_reason != "length"]
+    cut_count = len(known) - len(pairs)
     if not pairs:
-        return LengthAccuracy()
+        return LengthAccuracy(cut_count=cut_count)
     return LengthAccuracy(
         count=len(pairs),
+        cut_count=cut_count,
         median_abs_error=float(np.median([abs(actual - predicted.p50) for predicted, actual in pairs])),
         within_p50=float(np.mean([actual <= predicted.p50 for predicted, actual in pairs])),
         within_p90=float(np.mean([actual <= predicted.p90 for predicted, actual in pairs])),

@@ -34,7 +34,7 @@ class Gateway:
         return httpx.Response(200, content=ANSWER)
 
     async def reached(self, condition: Callable[[], bool]) -> None:
-        while not condition():  # noqa: ASYNC110 - the test has no event to wait for
+        while not condition():
             await asyncio.sleep(0)
 
 

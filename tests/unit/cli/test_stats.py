@@ -65,8 +65,9 @@ def test_lengths_are_compared_with_each_quantile() -> None:
     results = [result(output_tokens=tokens, predicted=predicted) for tokens in (10, 14, 25, 40)]
     results.append(result(output_tokens=1_000))
     results.append(result(output_tokens=1_000, predicted=predicted, outcome="STREAM_CUT"))
+    results.append(result(output_tokens=30, predicted=predicted, finish_reason="length"))
     assert length_accuracy(results) == LengthAccuracy(
-        count=4, median_abs_error=9.5, within_p50=0.25, within_p90=0.5, within_p97=0.75
+        count=4, cut_count=1, median_abs_error=9.5, within_p50=0.25, within_p90=0.5, within_p97=0.75
     )
 
 
