@@ -126,7 +126,7 @@ async def talks_for_ever(triton: "FakeTriton", request: Any, context: Any) -> As
     number = 0
     while True:
         yield token_response(request, f"w{number} " + "x" * triton.padding)
-        number += 1
+        number = triton.talked_count = number + 1
         await asyncio.sleep(triton.pause_s)
 
 
@@ -138,6 +138,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.script = script
         self.pause_s = 0.0
         self.padding = 0
+        self.talked_count = 0
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
         self.cancelled_count = 0
@@ -162,7 +163,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
                 self.requests.append(request)
                 async for response in self.script(self, request, context):
                     yield response
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             self.cancelled_count += 1
             raise
 
