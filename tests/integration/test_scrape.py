@@ -36,8 +36,9 @@ from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.convert_metrics import event_to_proto
 from tests.integration.postgres import Postgres, postgres
+from tests.integration.real_triton import RealTriton, real_triton
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "real_triton"]
 
 PAGE = 'nv_inference_request_success{model="m",version="1"} 7\nvllm:num_requests_running{model_name="m"} 3\n'
 FAST = Config(scrape_interval_s=0.05, scrape_timeout_s=0.5, probe_timeout_s=0.5)
@@ -224,6 +225,14 @@ async def test_a_url_that_leads_nowhere_is_no_answer(engine: MetricsEngine, prob
     await prober.follow([instance("a", url), instance("b", url, port=2)])
     await asyncio.sleep(0.2)
     assert not load(engine, "a").reachable
+
+
+async def test_a_real_triton_tells_what_waits(engine: MetricsEngine, prober: Prober, real_triton: RealTriton) -> None:
+    one = Instance("t/m", real_triton.model, real_triton.grpc_address, "t", metrics_url=real_triton.metrics_url)
+    without_page = Instance("g/m", real_triton.model, real_triton.grpc_address, "g")
+    await prober.follow([one, without_page])
+    await until(lambda: load(engine, "t").waiting_count == 0 and load(engine, "g").reachable)
+    assert load(engine, "t").failure_total == 0
 
 
 async def test_a_server_that_left_the_fleet_is_left_alone(prober: Prober, page: MetricsPage) -> None:
