@@ -71,7 +71,7 @@ Script = Callable[["FakeTriton", Any, Any], AsyncIterator[Any]]
 
 async def answers(triton: "FakeTriton", request: Any, context: Any) -> AsyncIterator[Any]:
     """As many words as max_tokens says, but at most 5, then the end, which has the reason that fits."""
-    limit = triton.sampling(request).get("max_tokens", 16)
+    limit = int(triton.sampling(request).get("max_tokens", 16))
     for number in range(min(limit, 5)):
         yield token_response(request, f"w{number} ")
         await asyncio.sleep(triton.pause_s)
