@@ -144,6 +144,7 @@ class Engine:
             self._fleet.remove(life)
             return self._end([], now_us)
         life.actuated = True
+        self._sizing.acted(life)
         life.describe(instance)
         actions = self._fleet.changed(life)
         if life.state is InstanceState.DRAINING:
@@ -155,8 +156,9 @@ class Engine:
         life = self._fleet.get(instance_id)
         if life is None or life.actuated:
             return []
-        actions = self._fleet.gone(life, f"could not be started: {text}", now_us)
-        return self._end([*actions, *self._sizing.start_failed(life, f"could not be started: {text}", now_us)], now_us)
+        was_active, reason = life.starting, f"could not be started: {text}"
+        actions = self._fleet.gone(life, reason, now_us)
+        return self._end([*actions, *self._sizing.start_failed(life, was_active, reason, now_us)], now_us)
 
     def on_retired(self, instance_id: str, accepted: bool, now_us: int) -> list[Action]:
         """The actuator agreed, or not, that an instance may be taken out: it drains, or goes on as it was."""
@@ -165,6 +167,7 @@ class Engine:
             return []
         reason, life.retiring = life.retiring, ""
         if accepted:
+            self._sizing.acted(life)
             return self._end(self._fleet.drain(life, reason, now_us), now_us)
         life.retry_us = now_us + self._spans.tick_us
         return self._end([], now_us)
@@ -262,13 +265,14 @@ class Engine:
         return self._fleet.changed(life) if life.member != before else []
 
     def _died(self, life: Life, reason: str, now_us: int) -> list[Action]:
-        was_leaving, settled = life.leaving, life.is_settled(self._spans.settled_us, now_us)
+        was_leaving, was_active = life.leaving, life.starting or life.ready
+        settled = life.is_settled(self._spans.settled_us, now_us)
         actions = self._fleet.gone(life, reason, now_us)
         if was_leaving:
             return actions
         if settled:
             return [*actions, Alarm(f"instance {life.instance.instance_id} ended: {reason}")]
-        return [*actions, *self._sizing.start_failed(life, f"ended: {reason}", now_us)]
+        return [*actions, *self._sizing.start_failed(life, was_active, f"ended: {reason}", now_us)]
 
     def _expire(self, now_us: int) -> list[Action]:
         actions: list[Action] = []
@@ -306,9 +310,9 @@ class Engine:
         if life.state is InstanceState.LOST:
             return self._fleet.retire(life, f"did not answer for {self._config.lost_timeout_s:g} s")
         text = f"given up: not ready within {self._config.start_timeout_s:g} s"
+        actions = self._fleet.retire(life, text)
         # Where the actuator refuses to take it out, it is asked again, but the failure counts once.
-        failed = [] if life.retry_us else self._sizing.start_failed(life, text, now_us)
-        return [*self._fleet.retire(life, text), *failed]
+        return actions if life.retry_us else [*actions, *self._sizing.start_failed(life, True, text, now_us)]
 
     def _silent(self, life: Life, now_us: int) -> list[Action]:
         if life.expired or life.state is InstanceState.DRAINING:

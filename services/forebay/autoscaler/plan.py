@@ -41,7 +41,8 @@ class Plan:
     failure_count: int = 0
     retry_us: int = 0
     last_decision_id: str = ""
-    noted: tuple[object, ...] = ()
+    noted_change: tuple[object, ...] = ()
+    noted_bound: tuple[object, ...] = ()
     _seen_us: int | None = None
     _concurrency: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
     _recommendations: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
@@ -61,8 +62,12 @@ class Plan:
     def choose(
         self, policy: Autoscaler, counts: Counts, forecast: tuple[ForecastWindow, ...], spans: Spans, now_us: int
     ) -> None:
-        """Lets the policy choose; without a fresh sample the last plan holds."""
-        if self._seen_us is None or now_us - self._seen_us > spans.snapshot_age_us_max:
+        """Lets the policy choose; without a fresh sample the last plan holds, unless the policy needs none."""
+        silent = self._seen_us is None or now_us - self._seen_us > spans.snapshot_age_us_max
+        if silent and policy.needs.history_us:
+            self.reason, self.inputs = "no fresh metrics, so the last plan holds", {}
+            # What the policy remembers is from before the gap: it begins as after a restart.
+            self._memo = {}
             return
         since_us = now_us - policy.needs.history_us
         for series in (self._concurrency, self._recommendations):
@@ -75,7 +80,7 @@ class Plan:
         """One more start came to nothing: the next waits, longer each time."""
         self.failure_count += 1
         self.retry_us = now_us + spans.backoff_us(self.failure_count)
-        self.noted = ()
+        self.noted_change = ()
 
     def _take(self, choice: Choice, now_us: int) -> None:
         self.wish, self.reason, self.inputs = max(0, choice.instances_wanted), choice.reason, choice.inputs

@@ -97,8 +97,14 @@ class Sizing:
             actions += self._follow(plan, now_us)
         return [*actions, *self._retire_strangers(now_us)]
 
-    def start_failed(self, life: Life, text: str, now_us: int) -> list[Action]:
-        """Notes a start that came to nothing; the record says when the next one is."""
+    def acted(self, life: Life) -> None:
+        """The actuator did as it was asked: wanting the same once more is a new decision."""
+        plan = self.plans.get(life.instance.model)
+        if plan is not None:
+            plan.noted_change = ()
+
+    def start_failed(self, life: Life, was_active: bool, text: str, now_us: int) -> list[Action]:
+        """Notes a start that came to nothing, after the fleet has lost it; the record says when the next one is."""
         plan = self.plans.get(life.instance.model)
         alarm = Alarm(f"instance {life.instance.instance_id} {text}")
         if plan is None:
@@ -107,7 +113,7 @@ class Sizing:
         wait_s = (plan.retry_us - now_us) / US_PER_S
         active = self.counts(plan.config.name).active
         reason = f"{life.instance.instance_id} {text}; failure {plan.failure_count}, the next start waits {wait_s:g} s"
-        return [alarm, self._decided(plan, active, active, reason, now_us)]
+        return [alarm, self._decided(plan, active + was_active, active, reason, now_us)]
 
     def _follow(self, plan: Plan, now_us: int) -> list[Action]:
         room = self._room(plan, now_us)
@@ -133,17 +139,13 @@ class Sizing:
         )
 
     def _note(self, plan: Plan, room: Room, step: Resize, after: int, now_us: int) -> list[Action]:
-        """A record, unless nothing is wanted or the same was noted last."""
-        changes = after != room.active
-        if not changes and not step.bound_by:
-            # What was asked of the actuator and not answered yet may still come to nothing.
-            asked = any(life.retiring or not life.actuated for life in self._fleet.of(plan.config.name))
-            plan.noted = plan.noted if asked else ()
+        """A record of what changes, and of what a limit forbids; neither is repeated while it stays the same."""
+        change = (room.active, after, plan.wish, self.mode) if after != room.active else ()
+        bound = (step.bound_by, self.mode) if step.bound_by and not room.waiting else ()
+        new = (change and change != plan.noted_change) or (bound and bound != plan.noted_bound)
+        plan.noted_change, plan.noted_bound = change or plan.noted_change, bound
+        if not new:
             return []
-        key = (room.active, after, step.bound_by, self.mode, plan.wish if changes else 0)
-        if key == plan.noted:
-            return []
-        plan.noted = key
         reason = f"{plan.reason}: {plan.wish} wanted"
         reason += f", but {step.bound_by}" if step.bound_by else ""
         return [self._decided(plan, room.active, after, reason, now_us)]

@@ -34,9 +34,9 @@ class ModelView:
     """One model as the engine knows it.
 
     `instances_wanted` is the target in force. `concurrency` holds requests held and in flight over the last
-    `Needs.history_us`, never empty; `recommendations` what the policy recommended over the same span;
-    `concurrency_target` is in requests an instance. `memo` is what the policy returned last time. `forecast` is empty
-    when the policy asks for none or the predictor does not answer.
+    `Needs.history_us`, never empty where that is positive; `recommendations` what the policy recommended over the same
+    span; `concurrency_target` is in requests an instance. `memo` is what the policy returned last time. `forecast` is
+    empty when the policy asks for none or the predictor does not answer.
     """
 
     model: str

@@ -1,0 +1,275 @@
+"""What holds whatever happens: bounds and budget at every Start, no Stop with leases, and never stuck."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forebay.autoscaler.actions import Action, Changed, Retire, Start, Stop
+from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
+from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.policy.autoscaler.base import Choice, ModelView, Needs
+from forebay.core.errors import AlreadyExists
+from forebay.core.fleet import Bounds, FleetState
+from forebay.core.values import Instance, InstanceState, WakeAt
+
+S = 1_000_000
+BUDGET = 6
+QUIET_S = 3
+MODELS = ("a", "b", "c")
+CONFIG = Config(
+    policy="told",
+    instances_max=BUDGET,
+    step_instances_max=3,
+    start_timeout_s=20,
+    backoff_s_max=8,
+    lost_timeout_s=15,
+    drain_quiet_s=QUIET_S,
+    models=(
+        ModelConfig(name="a", instances_min=1, instances_max=4),
+        ModelConfig(name="b", instances_min=0, instances_max=3, instances_initial=0),
+        ModelConfig(
+            name="c", launcher="repository", servers=("s1", "s2"), instances_min=0, instances_max=2, instances_initial=0
+        ),
+    ),
+    servers=(
+        ServerConfig(server_id="s1", grpc_address="127.0.0.1:1", models_max=1),
+        ServerConfig(server_id="s2", grpc_address="127.0.0.1:2", models_max=1),
+    ),
+)
+
+
+@dataclass(slots=True)
+class Told:
+    """A policy that wants what the test tells it."""
+
+    wishes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MODELS, 1))
+    needs: Needs = field(default_factory=Needs)
+
+    def choose(self, view: ModelView) -> Choice:
+        wish = self.wishes[view.model]
+        return Choice(wish, wish, "told")
+
+
+class World:
+    """Everything around an engine, with its own idea of what must never happen."""
+
+    def __init__(self) -> None:
+        self.policy = Told()
+        self.now_us = 0
+        self.engine = Engine(CONFIG, self.policy, FleetState(), 0)
+        self.bounds = {model.name: (model.instances_min, model.instances_max) for model in CONFIG.models}
+        self.launched: dict[str, str] = {}
+        self.external: dict[str, str] = {}
+        self.was_ready: set[str] = set()
+        self.draining: dict[str, int] = {}
+        self.leases: dict[str, int] = {}
+        self.empty_since: dict[str, int] = {}
+        self.asked: list[Action] = []
+
+    def apply(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                self._started(action.instance)
+            elif isinstance(action, Changed):
+                self._changed(action.member.instance)
+            elif isinstance(action, Stop):
+                self._stopped(action.instance_id)
+            elif isinstance(action, WakeAt):
+                assert action.at_us >= 0
+            if isinstance(action, (Start, Retire, Stop)):
+                self.asked.append(action)
+
+    def _started(self, instance: Instance) -> None:
+        assert instance.instance_id not in self.launched
+        self.launched[instance.instance_id] = instance.model
+        total = sum(model == instance.model for model in (*self.launched.values(), *self.external.values()))
+        assert total <= self.bounds[instance.model][1], f"{instance.model} has {total}"
+        assert len(self.launched) <= BUDGET
+
+    def _changed(self, instance: Instance) -> None:
+        key = instance.instance_id
+        if instance.state is InstanceState.STOPPED:
+            for kept in (self.launched, self.external, self.draining, self.leases, self.empty_since):
+                kept.pop(key, None)  # type: ignore[attr-defined]
+            self.was_ready.discard(key)
+        elif instance.state is InstanceState.DRAINING:
+            self.draining[key] = self.now_us
+        elif instance.state is InstanceState.READY:
+            self.was_ready.add(key)
+
+    def _stopped(self, key: str) -> None:
+        assert key in self.launched
+        if key in self.was_ready:
+            assert self.leases.get(key, 0) == 0
+            assert self.now_us - self.empty_since[key] >= QUIET_S * S
+            assert self.empty_since[key] >= self.draining[key]
+
+    # What can happen.
+
+    def advance(self, number: int) -> None:
+        self.now_us += number * S // 2
+
+    def wish(self, number: int) -> None:
+        self.policy.wishes[MODELS[number % 3]] = number // 3 % 7
+
+    def tick(self, _: int) -> None:
+        self.apply(self.engine.on_tick({}, self.now_us))
+
+    def wake(self, _: int) -> None:
+        self.apply(self.engine.on_wake(self.now_us))
+
+    def set_bounds(self, number: int) -> None:
+        model, low, high = MODELS[number % 3], number // 3 % 3, number // 9 % 5
+        self.bounds[model] = (min(low, high), high)
+        self.apply(self.engine.on_bounds(Bounds(model, *self.bounds[model]), self.now_us))
+
+    def place(self, number: int) -> None:
+        ready = [one.instance_id for one in self.engine.instances() if one.state is InstanceState.READY]
+        if ready:
+            key = ready[number % len(ready)]
+            self.leases[key] = self.leases.get(key, 0) + 1
+
+    def finish(self, number: int) -> None:
+        if self.leases:
+            key = sorted(self.leases)[number % len(self.leases)]
+            self.leases[key] = max(0, self.leases[key] - 1)
+
+    def tell_leases(self, number: int) -> None:
+        for key in sorted(self.draining):
+            count = None if number % 5 == 0 else self.leases.get(key, 0)
+            if count == 0:
+                self.empty_since.setdefault(key, self.now_us)
+            else:
+                self.empty_since.pop(key, None)
+            self.apply(self.engine.on_lease_count(key, count, self.now_us))
+
+    def probe(self, number: int) -> None:
+        instances = self.engine.instances()
+        if instances:
+            key = instances[number % len(instances)].instance_id
+            how = number // 7 % 4
+            self.apply(self.engine.on_probe(key, how > 0, how > 1, self.now_us))
+
+    def die(self, number: int) -> None:
+        living = [one.instance_id for one in self.engine.launched()]
+        if living:
+            self.apply(self.engine.on_survey({living[number % len(living)]: "it died"}, self.now_us))
+
+    def register(self, number: int) -> None:
+        key = f"ext-{number % 3}/a"
+        try:
+            actions = self.engine.on_register(
+                Instance(key, "a", "127.0.0.1:9", f"ext-{number % 3}"), number % 4 * S, self.now_us
+            )
+        except AlreadyExists:
+            return
+        self.external[key] = "a"
+        self.apply(actions)
+
+    def deregister(self, number: int) -> None:
+        instances = self.engine.instances()
+        if instances:
+            self.apply(self.engine.on_deregister(instances[number % len(instances)].instance_id, self.now_us))
+
+    def answer(self, number: int) -> None:
+        if not self.asked:
+            return
+        action = self.asked.pop(number % len(self.asked))
+        self._answer(action, number // 3 % 4)
+
+    def _answer(self, action: Action, how: int) -> None:
+        if isinstance(action, Start):
+            key = action.instance.instance_id
+            if how == 0:
+                self.apply(self.engine.on_actuator_failed(key, "no", self.now_us))
+                self.launched.pop(key, None)
+                return
+            placed = None if how == 1 else replace(action.instance, grpc_address="127.0.0.1:5")
+            if placed is None:
+                self.launched.pop(key, None)
+            self.apply(self.engine.on_actuated(key, placed, self.now_us))
+        elif isinstance(action, Retire):
+            self.apply(self.engine.on_retired(action.instance_id, how > 1, self.now_us))
+        elif isinstance(action, Stop):
+            self.apply(self.engine.on_stopped(action.instance_id, how > 0, self.now_us))
+
+    def heal(self) -> None:
+        """From now on everything works."""
+        for second in range(900):
+            self.now_us += S
+            while self.asked:
+                self._answer(self.asked.pop(0), 3)
+            for key in [*self.leases]:
+                self.leases[key] = 0
+            for instance in self.engine.instances():
+                self.apply(self.engine.on_probe(instance.instance_id, True, True, self.now_us))
+            self.tell_leases(1)
+            if second % 2 == 0:
+                self.tick(0)
+
+
+EVENTS: tuple[Callable[[World, int], None], ...] = (
+    World.advance,
+    World.advance,
+    World.wish,
+    World.tick,
+    World.tick,
+    World.wake,
+    World.set_bounds,
+    World.place,
+    World.finish,
+    World.tell_leases,
+    World.probe,
+    World.probe,
+    World.die,
+    World.register,
+    World.deregister,
+    World.answer,
+    World.answer,
+    World.answer,
+)
+HISTORY = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 60)), max_size=120)
+
+
+def lived(history: list[tuple[Callable[[World, int], None], int]]) -> World:
+    world = World()
+    for event, number in history:
+        event(world, number)
+    return world
+
+
+@settings(max_examples=400, deadline=None)
+@given(HISTORY)
+def test_bounds_hold_and_nothing_is_stopped_that_has_leases(
+    history: list[tuple[Callable[[World, int], None], int]],
+) -> None:
+    lived(history)
+
+
+@settings(max_examples=40, deadline=None)
+@given(HISTORY)
+def test_whatever_happened_the_fleet_becomes_what_is_wanted(
+    history: list[tuple[Callable[[World, int], None], int]],
+) -> None:
+    world = lived(history)
+    for key, model in list(world.external.items()):
+        assert model == "a"
+        if key in {one.instance_id for one in world.engine.instances()}:
+            world.apply(world.engine.on_deregister(key, world.now_us))
+    for model, wish in (("a", 3), ("b", 1), ("c", 2)):
+        world.policy.wishes[model] = wish
+        world.bounds[model] = (0, 4)
+        world.apply(world.engine.on_bounds(Bounds(model, 0, 4), world.now_us))
+    world.heal()
+    found = {one.model: (one.ready_count, one.starting_count, one.draining_count) for one in world.engine.models()}
+    assert found == {"a": (3, 0, 0), "b": (1, 0, 0), "c": (2, 0, 0)}
+
+
+@settings(max_examples=50, deadline=None)
+@given(HISTORY)
+def test_the_same_history_leads_to_the_same_fleet(history: list[tuple[Callable[[World, int], None], int]]) -> None:
+    first, second = lived(history), lived(history)
+    assert first.engine.instances() == second.engine.instances()
+    assert first.engine.decisions.page("", 1_000, "") == second.engine.decisions.page("", 1_000, "")
