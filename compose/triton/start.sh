@@ -9,7 +9,7 @@
 # the repository root, made by install.sh).
 #
 # SIGTERM ends the server after the requests in flight. One that still answers 30 s later breaks off and may hang in its
-# own exit: whoever stops a server drains it first and sends SIGKILL in the end; its models then end by themselves.
+# own exit: whoever stops a server drains it first and sends SIGKILL in the end; its models end within 20 s of that.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -107,8 +107,8 @@ def read_metric(server: RealTriton, name: str) -> float:
     return sum(map(float, values))
 
 
-def wait_until(condition: Callable[[], bool]) -> bool:
-    return any(condition() or Event().wait(STEP_S) for _ in range(PATIENCE_STEPS))
+def wait_until(condition: Callable[[], bool], steps: int = PATIENCE_STEPS) -> bool:
+    return any(condition() or Event().wait(STEP_S) for _ in range(steps))
 
 
 def test_server_and_model_are_live_and_ready(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
@@ -362,14 +362,25 @@ def reload_with_slots(stub: service_pb2_grpc.GRPCInferenceServiceStub, count: in
     return int(loaded.parameters["slots"].string_value)
 
 
-def test_a_killed_server_leaves_no_process_behind(real_triton: RealTriton, tmp_path: Path) -> None:
+def test_a_server_killed_in_the_middle_of_an_answer_leaves_no_process_behind(
+    real_triton: RealTriton, tmp_path: Path
+) -> None:
     del real_triton
     server, process = start_server("smollm2", tmp_path / "killed.log")
     children = pids_whose_parent_is(server.pid)
-    process.kill()
-    process.wait()
     assert children
-    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stream = stub.ModelStreamInfer(
+            iter([make_request("smollm2", "Hello.", ENDLESS, stream=True)]), timeout=ANSWER_S
+        )
+        next(stream)
+        process.kill()
+        with pytest.raises(grpc.RpcError):
+            list(stream)
+    process.wait()
+    # Twenty seconds when the kill falls into a call of the model to the server, as it mostly does.
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), steps=3 * PATIENCE_STEPS)
 
 
 def read_config(path: str) -> model_config_pb2.ModelConfig:

