@@ -141,11 +141,21 @@ def test_the_last_request_is_evicted_and_recomputes_prompt_and_answer() -> None:
 
 def test_a_preempted_request_stands_at_the_front_of_the_queue() -> None:
     instance = InstanceModel(replace(PROFILE, kv_tokens=32))
-    for name in "abc":
-        instance.arrive(EngineRequest(name, 12, 9), 0)
+    for name, prompt, output in (("a", 12, 9), ("b", 12, 9), ("c", 9, 1)):
+        instance.arrive(EngineRequest(name, prompt, output), 0)
     finished = [event.request_id for event in instance.advance(FOREVER) if event.finished]
-    assert instance.view().preemption_count > 0
-    assert finished == ["a", "b", "c"]
+    assert instance.view().preemption_count == 1
+    # The blocks that b lost would hold c, which yet waits behind b until a is done.
+    assert finished == ["a", "c", "b"]
+
+
+def test_a_preempted_request_computes_its_prefix_again() -> None:
+    journal = Journal()
+    instance = InstanceModel(replace(PROFILE, kv_tokens=32), batcher=journal)
+    instance.arrive(EngineRequest("a", 12, 14), 0)
+    instance.arrive(EngineRequest("b", 12, 9, hit_tokens=8), 0)
+    instance.advance(FOREVER)
+    assert [c.tokens for plan in journal.plans for c in plan.chunks if c.request_id == "b"] == [4, 12 + 4]
 
 
 def test_a_head_that_does_not_fit_holds_those_behind_it() -> None:

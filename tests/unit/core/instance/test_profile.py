@@ -38,6 +38,12 @@ def test_a_mixed_iteration_pays_the_prefill_constant_once() -> None:
     assert PROFILE.duration_ps(1, 10, chunks) == 1040 + 3 + 20 + 50 + 2 * 5 * (1 + 3) + 7 * 3
 
 
+@pytest.mark.parametrize(("fixed", "expected_ps"), [(511, 0), (512, 1), (1024 + 511, 1), (1024 + 512, 2)])
+def test_parts_of_a_picosecond_are_rounded_half_up(fixed: int, expected_ps: int) -> None:
+    profile = replace(PROFILE, half_pair_fixed=0, prefill_token_fixed=fixed)
+    assert profile.duration_ps(0, 0, [PrefillChunk(1, 0)]) == 1010 + 50 + expected_ps
+
+
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 10_000)), min_size=2, max_size=3))
 def test_the_order_of_chunks_does_not_matter(chunks: list[tuple[int, int]]) -> None:
     forward = [PrefillChunk(*chunk) for chunk in chunks]
