@@ -14,24 +14,20 @@ FEATURES_VERSION = "1"
 HEAD_BYTES = 1_024
 TAIL_BYTES = 1_024
 HASHED_COUNT = 2_048
-FIRST_WORDS = 4
+FIRST_WORDS = 8
+BYTE_CLASSES = ("upper", "digit", "space", "punctuation", "not_ascii", "character", "line", "question_mark", "colon")
 DENSE = (
     "log_prompt_tokens",
     "has_text",
     "log_bytes",
-    "log_characters",
-    "log_words",
-    "log_lines",
     "log_bytes_a_token",
+    "log_words",
     "bytes_a_word",
-    "share_upper",
-    "share_digit",
-    "share_space",
-    "share_punctuation",
-    "share_not_ascii",
-    "log_question_marks",
-    "log_colons",
+    *(f"log_{name}_count" for name in BYTE_CLASSES),
+    *(f"share_{name}" for name in BYTE_CLASSES),
     "log_last_line_bytes",
+    "log_last_paragraph_bytes",
+    *(f"log_last_paragraph_{name}_count" for name in BYTE_CLASSES),
 )
 FEATURE_COUNT = len(DENSE) + HASHED_COUNT
 
@@ -65,9 +61,9 @@ def _word_table() -> Bytes:
     return table
 
 
-def _class_table() -> npt.NDArray[np.float32]:
-    """One row a byte: upper, digit, space, punctuation, not ASCII, begins a character, line, ?, :."""
-    table = np.zeros((256, 9), dtype=np.float32)
+def _class_table() -> Matrix:
+    """One row a byte, one column a class."""
+    table = np.zeros((256, len(BYTE_CLASSES)), dtype=np.float32)
     for byte in range(256):
         letter = chr(byte)
         kinds = (letter.isupper(), letter.isdigit(), letter.isspace(), not (letter.isalnum() or letter.isspace()))
@@ -96,7 +92,7 @@ class _Text:
 
 def extract(queries: Sequence[InferenceRequest]) -> Matrix:
     """One row of `FEATURE_COUNT` numbers a query; rows do not depend on each other. At most 64 queries."""
-    texts = [_window(query.prompt_head.encode(errors="replace")) for query in queries]
+    texts = [_window(query.prompt_head.rstrip().encode(errors="replace")) for query in queries]
     text = _join(texts)
     words, rows, places = _hash_words(text)
     features = np.empty((len(queries), FEATURE_COUNT), dtype=np.float32)
@@ -153,36 +149,46 @@ def _hashed(words: Hashes, rows: Rows, places: Rows, count: int) -> Matrix:
 
 
 def _dense(queries: Sequence[InferenceRequest], text: _Text, word_counts: Rows) -> Matrix:
-    sizes = (text.ends - text.starts).astype(np.float32)
-    classes = np.add.reduceat(_CLASSES[text.data], text.starts, axis=0)
-    classes[:, 3] -= 1  # the zero byte at the end of each text counts as punctuation and as a character
-    classes[:, 5] -= 1
-    upper, digit, space, punctuation, foreign, characters, lines, questions, colons = classes.T
+    """The columns of `DENSE`; the last paragraph often holds the question itself, so it is counted by itself too."""
     tokens = np.array([query.prompt_tokens for query in queries], dtype=np.float32)
+    lines, paragraphs = _last_starts(text)
+    inside = _class_counts(text, text.starts)
+    last = _class_counts(text, paragraphs)
+    sizes = (text.ends - text.starts).astype(np.float32)
     whole = np.maximum(sizes, 1.0)
     columns = (
         np.log1p(tokens),
         sizes > 0,
         np.log1p(sizes),
-        np.log1p(characters),
-        np.log1p(word_counts),
-        np.log1p(lines),
         np.log(whole / tokens),
+        np.log1p(word_counts),
         sizes / np.maximum(word_counts, 1),
-        upper / whole,
-        digit / whole,
-        space / whole,
-        punctuation / whole,
-        foreign / whole,
-        np.log1p(questions),
-        np.log1p(colons),
-        np.log1p(_last_lines(text)),
+        *np.log1p(inside.T),
+        *(inside.T / whole),
+        np.log1p(text.ends - lines),
+        np.log1p(text.ends - paragraphs),
+        *np.log1p(last.T),
     )
     return np.column_stack(columns).astype(np.float32)
 
 
-def _last_lines(text: _Text) -> Rows:
+def _class_counts(text: _Text, starts: Rows) -> Matrix:
+    """How often each class of bytes occurs from `starts` to the end of each text."""
+    rows = np.repeat(np.arange(len(starts)), text.ends - text.starts + 1)
+    wanted = np.arange(len(text.data)) >= np.repeat(starts, text.ends - text.starts + 1)
+    wanted[text.ends] = False
+    bytes_of_rows = rows[wanted] * 256 + text.data[wanted]
+    return np.bincount(bytes_of_rows, minlength=len(starts) * 256).reshape(-1, 256).astype(np.float32) @ _CLASSES
+
+
+def _last_starts(text: _Text) -> tuple[Rows, Rows]:
+    """Where the last line and the last paragraph of each text begin."""
     breaks = np.flatnonzero(text.data == ord("\n"))
-    before = np.concatenate(([-1], breaks))[np.searchsorted(breaks, text.ends)]
-    sizes: Rows = text.ends - np.maximum(before + 1, text.starts)
-    return sizes
+    doubles = breaks[1:][np.diff(breaks) == 1]
+    return _after(breaks, text), _after(doubles, text)
+
+
+def _after(marks: Rows, text: _Text) -> Rows:
+    before = np.concatenate(([-1], marks))[np.searchsorted(marks, text.ends)]
+    starts: Rows = np.maximum(before + 1, text.starts)
+    return starts

@@ -1,0 +1,76 @@
+"""Writes a fitted model as ONNX: features in, tokens at the quantile levels out."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+
+from forebay.core.prediction import QUANTILE_LEVELS
+from forebay.predictor.features import DENSE, FEATURE_COUNT
+from forebay.train.model import LengthModel
+
+OPSET = 17
+OPSET_ML = 3
+IR_VERSION = 9
+
+
+def to_onnx(model: LengthModel) -> bytes:
+    """The model as ONNX: input "features" [n, FEATURE_COUNT], output "tokens" [n, 4], not sorted."""
+    constants = {
+        "weights": model.linear.weights[:, None],
+        "bias": np.array([model.linear.bias], dtype=np.float32),
+        "components": model.linear.components,
+        "picked": model.linear.picked,
+        "from_start": np.array([0], dtype=np.int64),
+        "to_dense": np.array([len(DENSE)], dtype=np.int64),
+        "to_end": np.array([FEATURE_COUNT], dtype=np.int64),
+        "axis": np.array([1], dtype=np.int64),
+        "shifts": model.shifts.astype(np.float32)[None, :],
+        "one": np.array([1.0], dtype=np.float32),
+    }
+    logs = [f"log_{index}" for index in range(len(QUANTILE_LEVELS))]
+    nodes = [
+        helper.make_node("Slice", ["features", "from_start", "to_dense", "axis"], ["dense"]),
+        helper.make_node("Slice", ["features", "to_dense", "to_end", "axis"], ["words"]),
+        helper.make_node("Gemm", ["features", "weights", "bias"], ["score"]),
+        helper.make_node("MatMul", ["words", "components"], ["topics"]),
+        helper.make_node("Gather", ["features", "picked"], ["single"], axis=1),
+        helper.make_node("Concat", ["dense", "score", "topics", "single"], ["seen"], axis=1),
+        *(_trees(fitted, name) for fitted, name in zip(model.trees, logs, strict=True)),
+        helper.make_node("Concat", logs, ["raw"], axis=1),
+        helper.make_node("Add", ["raw", "shifts"], ["shifted"]),
+        helper.make_node("Exp", ["shifted"], ["plus_one"]),
+        helper.make_node("Sub", ["plus_one", "one"], ["tokens"]),
+    ]
+    return _serialized(nodes, constants)
+
+
+def _trees(fitted: Any, output: str) -> Any:
+    """The trees of one level as one node; what else the converter adds only checks shapes."""
+    kind = [("seen", FloatTensorType([None, fitted.n_features_in_]))]
+    graph = convert_sklearn(fitted, initial_types=kind, target_opset={"": OPSET, "ai.onnx.ml": OPSET_ML}).graph
+    (node,) = (node for node in graph.node if node.op_type == "TreeEnsembleRegressor")
+    del node.input[:], node.output[:]
+    node.input.append("seen")
+    node.output.append(output)
+    node.name = output
+    return node
+
+
+def _serialized(nodes: list[Any], constants: dict[str, Any]) -> bytes:
+    float32 = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "length",
+        [helper.make_tensor_value_info("features", float32, [None, FEATURE_COUNT])],
+        [helper.make_tensor_value_info("tokens", float32, [None, len(QUANTILE_LEVELS)])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", OPSET_ML)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="forebay")
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
