@@ -283,6 +283,10 @@ class FakeMetrics(metrics_service_pb2_grpc.MetricsServiceServicer):
             self.records += [event.request for event in batch.events]
         return metrics_service_pb2.ReportEventsResponse()
 
+    async def WatchSnapshots(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        await asyncio.sleep(3600)
+        yield
+
 
 @dataclass
 class Stage:

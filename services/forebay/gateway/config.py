@@ -36,7 +36,7 @@ class Config:
     """Longest silence of an instance between two tokens; then the answer is broken off."""
     answer_timeout_s: float = 1800.0
     """Longest time that one instance may work on an answer."""
-    placement_timeout_s: float = 120.0
+    placement_timeout_s: float = 600.0
     """Longest wait for the scheduler's answer, its own holding included; then the gateway places by itself."""
     scheduler_timeout_s: float = 2.0
     """A scheduler that does not answer a health check within this time counts as down."""
