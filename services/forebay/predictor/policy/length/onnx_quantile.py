@@ -1,16 +1,17 @@
-"""A trained model reads the prompt; what it gets wrong about each served model is corrected as outcomes come in."""
+"""A trained model reads the prompt; what it gets wrong about each served model is corrected by outcomes."""
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.predictor.correction import Seen, Window
 from forebay.predictor.features import extract
 from forebay.predictor.policy.length.base import PredictionFailed
 
@@ -18,6 +19,8 @@ TOKENS_MAX = 1_048_576
 KEYS_MAX = 1_000
 BATCH_COUNT = 64
 
+Key: TypeAlias = tuple[str, ...]
+ALL: Key = ()
 Floats = npt.NDArray[np.float64]
 
 
@@ -30,56 +33,36 @@ class Session(Protocol):
 
 
 @dataclass(slots=True)
-class Residuals:
-    """The newest ln((actual + 1) / (predicted + 1)) of one key at each level, with their correction once asked for."""
-
-    values: deque[Floats]
-    correction: Floats | None = None
-
-    def read(self) -> Floats:
-        """The shift at each level under which that share of these outcomes lies (split conformal, MAPS)."""
-        if self.correction is None:
-            ordered = np.sort(np.array(self.values), axis=0)
-            count = len(ordered)
-            ranks = [min(count, math.ceil(level * (count + 1))) - 1 for level in QUANTILE_LEVELS]
-            self.correction = ordered[ranks, range(len(QUANTILE_LEVELS))]
-        return self.correction
-
-
-@dataclass(slots=True)
 class OnnxQuantile:
-    """Quantiles of a trained model, shifted in log space by what was seen of the served model and application.
+    """Quantiles of a trained model, corrected by the last `window_count` outcomes of the application or model.
 
-    A key's shift counts by n / (n + `shrink_count`) for the n outcomes in its window of `window_count`: an application
-    leans on its model, a model on the trained quantiles. An answer that was cut below its prediction counts as
-    predicted.
+    The narrowest of application, model and all that has `count_min` outcomes corrects. An answer that was cut counts as
+    long as it would be predicted now, if that is longer than its cut.
     """
 
     session: Session
     window_count: int = 500
-    shrink_count: int = 32
-    _residuals: OrderedDict[tuple[str, ...], Residuals] = field(default_factory=OrderedDict, init=False, repr=False)
+    count_min: int = 32
+    _windows: OrderedDict[Key, Window] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.window_count <= 100_000 or self.shrink_count < 0:
-            raise ValueError("window_count must be 1 to 100000 and shrink_count not negative")
+        if not 1 <= self.count_min <= self.window_count <= 100_000:
+            raise ValueError("1 <= count_min <= window_count <= 100000 must hold")
 
     def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
         """One pass of the model for each 64 queries. Raises PredictionFailed."""
-        logs = self._infer(queries)
-        logs += np.array([self._shift(query) for query in queries]).reshape(logs.shape)
-        tokens = np.clip(np.expm1(np.sort(logs, axis=1)), 0, TOKENS_MAX)
-        return tuple(_prediction(row, query.tokens_max) for row, query in zip(tokens, queries, strict=True))
+        pairs = zip(queries, self._infer(queries), strict=True)
+        return tuple(_prediction(self._corrected(query, logs), query.tokens_max) for query, logs in pairs)
 
     def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
-        """Takes each outcome into the windows of its model and application. Raises PredictionFailed."""
-        logs = self._infer([outcome.query for outcome in outcomes])
-        for outcome, predicted in zip(outcomes, logs, strict=True):
-            residual = math.log1p(outcome.generated_tokens) - predicted
+        """Takes each outcome into the windows of its application, its model and all. Raises PredictionFailed."""
+        for outcome, logs in zip(outcomes, self._infer([outcome.query for outcome in outcomes]), strict=True):
+            answer = math.log1p(outcome.generated_tokens)
             if outcome.censored:
-                residual = np.maximum(residual, 0.0)
+                answer = max(answer, float(self._corrected(outcome.query, logs)[1]))
+            seen = Seen(logs, _prompt(outcome.query), answer)
             for key in _keys(outcome.query):
-                self._add(key, residual)
+                self._window(key).add(seen)
 
     def _infer(self, queries: Sequence[InferenceRequest]) -> Floats:
         parts = [
@@ -89,35 +72,36 @@ class OnnxQuantile:
         tokens = np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(QUANTILE_LEVELS)))
         if not np.isfinite(tokens).all():
             raise PredictionFailed("the model gave a number that is not finite")
-        return np.log1p(np.maximum(tokens, 0.0))
+        return np.log1p(np.maximum(np.sort(tokens, axis=1), 0.0))
 
-    def _shift(self, query: InferenceRequest) -> Floats:
-        shift = np.zeros(len(QUANTILE_LEVELS))
+    def _corrected(self, query: InferenceRequest, logs: Floats) -> Floats:
         for key in _keys(query):
-            residuals = self._residuals.get(key)
-            if residuals is not None:
-                count = len(residuals.values)
-                shift = shift + (residuals.read() - shift) * (count / (count + self.shrink_count))
-        return shift
+            window = self._windows.get(key)
+            if window is not None and (len(window) >= self.count_min or key == ALL):
+                return np.sort(window.correction.apply(logs, _prompt(query)))
+        return logs
 
-    def _add(self, key: tuple[str, ...], residual: Floats) -> None:
-        residuals = self._residuals.get(key)
-        if residuals is None:
-            residuals = self._residuals[key] = Residuals(deque(maxlen=self.window_count))
-            if len(self._residuals) > KEYS_MAX:
-                self._residuals.popitem(last=False)
-        self._residuals.move_to_end(key)
-        residuals.values.append(residual)
-        residuals.correction = None
+    def _window(self, key: Key) -> Window:
+        if key not in self._windows:
+            self._windows[key] = Window(self.window_count, self.count_min)
+            if len(self._windows) > KEYS_MAX:
+                self._windows.popitem(last=False)
+        self._windows.move_to_end(key)
+        return self._windows[key]
 
 
-def _keys(query: InferenceRequest) -> tuple[tuple[str, ...], ...]:
-    return ((query.model,), (query.model, query.application)) if query.application else ((query.model,),)
+def _keys(query: InferenceRequest) -> tuple[Key, ...]:
+    """From narrow to wide."""
+    model = (query.model,)
+    return ((query.model, query.application), model, ALL) if query.application else (model, ALL)
 
 
-def _prediction(tokens: Floats, tokens_max: int) -> LengthPrediction:
-    if tokens_max:
-        tokens = np.minimum(tokens, tokens_max)
+def _prompt(query: InferenceRequest) -> float:
+    return math.log1p(query.prompt_tokens)
+
+
+def _prediction(logs: Floats, tokens_max: int) -> LengthPrediction:
+    tokens = np.expm1(logs).clip(0.0, tokens_max or TOKENS_MAX)
     p10, p50, p90, p97 = (float(value) for value in tokens)
     mean = mean_of((p10, p50, p90, p97))
     return LengthPrediction(
