@@ -160,3 +160,13 @@ def test_every_list_is_paged_or_small() -> None:
     assert lists
     found = [method.name for method in lists if "page_token" not in method.input_type.fields_by_name]
     assert not found
+
+
+def test_every_file_that_the_documents_name_exists() -> None:
+    named = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|toml|sh|proto))`")
+    missing = []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for path in named.findall(page.read_text()):
+            if "my_" not in path and not any((base / path).exists() for base in (ROOT, SERVICES)):
+                missing.append(f"{page.name}: {path}")
+    assert not missing
