@@ -1,5 +1,6 @@
 """The one server interceptor: checks rules and deadlines, repeats known answers, maps errors, logs and counts."""
 
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,6 +40,7 @@ class Answers:
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
+        # Of a request only its digest is kept: requests may be large and may hold prompts.
         self._known: OrderedDict[tuple[str, str], tuple[bytes, Message]] = OrderedDict()
 
     def get(self, method: str, request: Message) -> Message | None:
@@ -47,7 +49,7 @@ class Answers:
         known = self._known.get((method, request_id)) if request_id else None
         if known is None:
             return None
-        if known[0] != request.SerializeToString(deterministic=True):
+        if known[0] != _digest(request):
             raise AlreadyExists(f"request_id {request_id!r} was used for another request; choose a new one")
         return known[1]
 
@@ -55,9 +57,13 @@ class Answers:
         """Remembers the answer if the request has an id."""
         request_id = getattr(request, "request_id", "")
         if request_id:
-            self._known[(method, request_id)] = (request.SerializeToString(deterministic=True), answer)
+            self._known[(method, request_id)] = (_digest(request), answer)
             if len(self._known) > self._capacity:
                 self._known.popitem(last=False)
+
+
+def _digest(request: Message) -> bytes:
+    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
 class Guard(grpc.aio.ServerInterceptor):
