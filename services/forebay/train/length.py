@@ -16,7 +16,7 @@ import onnxruntime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from forebay.core.prediction import QUANTILE_LEVELS
 from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION, extract
