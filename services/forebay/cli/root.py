@@ -10,6 +10,7 @@ from forebay.cli.doctor import doctor
 from forebay.cli.explain import explain
 from forebay.cli.load import load
 from forebay.cli.status import status
+from forebay.cli.train import train
 from forebay.cli.up import down, up
 from forebay.core.errors import ConfigError, ForebayError
 from forebay.wire.errors import from_rpc_error
@@ -55,5 +56,5 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, status, explain, doctor, demo):
+for command in (up, down, load, status, explain, doctor, demo, train):
     main.add_command(command)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forebay.cli.processes import answers
+import httpx
+
 from forebay.core.errors import ConfigError
 from forebay.core.instance.catalog import parse_profile_name
 
 EMULATED_MODELS = {"llama-8b": "A100-80G/Llama-3-8B/tp1", "qwen-7b": "A100-80G/Qwen2.5-7B/tp1"}
 """The models of the default fleet with their engine profiles."""
+METRICS_TIMEOUT_S = 2.0
 REAL_MODEL = "smollm2"
 REAL_SLOTS = 4
 REAL_CONTEXT_TOKENS = 2_048
@@ -109,17 +111,28 @@ def _real_model() -> Iterator[str]:
     yield f"context_tokens_max = {REAL_CONTEXT_TOKENS}"
 
 
-def _server(number: int, address: str) -> Iterator[str]:
+def _server(number: int, text: str) -> Iterator[str]:
+    address, _, metrics_url = text.partition("=")
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ConfigError(f"--triton must be host:port of a Triton's gRPC, not {address!r}")
+        raise ConfigError(
+            f"--triton must be HOST:PORT of a Triton's gRPC, maybe with =URL of its metrics, not {text!r}"
+        )
+    # Triton's own default ports follow each other: gRPC, then metrics.
+    metrics_url = metrics_url or _found(f"http://{host}:{int(port) + 1}/metrics")
     yield "\n[[autoscaler.servers]]"
     yield f"server_id = {_quoted(f'triton-{number}')}"
     yield f"grpc_address = {_quoted(address)}"
-    # Triton's own default ports follow each other: gRPC, then metrics.
-    metrics = f"{host}:{int(port) + 1}"
-    if answers(metrics):
-        yield f"metrics_url = {_quoted(f'http://{metrics}/metrics')}"
+    yield f"metrics_url = {_quoted(metrics_url)}"
+
+
+def _found(url: str) -> str:
+    """The URL if a Triton's metrics are there, otherwise nothing."""
+    try:
+        page = httpx.get(url, timeout=METRICS_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError:
+        return ""
+    return url if page.status_code == httpx.codes.OK and "nv_inference" in page.text else ""
 
 
 def _quoted(value: object) -> str:

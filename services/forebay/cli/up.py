@@ -32,7 +32,13 @@ POLL_S = 0.2
 @click.command()
 @click.option("--emulated", type=click.IntRange(1, 32), metavar="N", help="Emulated instances a model; default 2.")
 @click.option("--models", help="Emulated models: NAME or NAME=GPU/MODEL/tpN, separated by commas.")
-@click.option("--triton", "tritons", multiple=True, metavar="HOST:PORT", help="A Triton that runs already (its gRPC).")
+@click.option(
+    "--triton",
+    "tritons",
+    multiple=True,
+    metavar="HOST:PORT[=URL]",
+    help="gRPC of a Triton that runs already, with its metrics page.",
+)
 @click.option("--real", is_flag=True, help="Start one real Triton with a small language model (needs: make triton).")
 @click.option("--answers", type=click.Path(path_type=Path, exists=True), help="Answer lengths of the emulators.")
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="Your own settings.")
