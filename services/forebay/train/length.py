@@ -72,7 +72,7 @@ def run(folder: Path, output: Path | None, version: str = "1", settings: Setting
     `folder` holds the prompt tables, or has them in open/prompts. Returns the model's path. Raises ConfigError when a
     table is absent.
     """
-    console = Console()
+    console = Console() if Console().is_terminal else Console(width=120)
     inside = folder / "open" / "prompts"
     # With one thread sums have one order: the model is the same each time, and no slower on a machine that is shared.
     with _progress(console, 2 + step_count()) as on_step, threadpool_limits(1):

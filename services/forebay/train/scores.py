@@ -29,15 +29,26 @@ class Score:
 
 
 def score(parts: Split, predicted: Vector) -> tuple[Score, ...]:
-    """One score a set by name, then one for all together; `predicted` are quantiles of the test examples."""
+    """One score a set by name, one for each model where a set has several, and one for all together.
+
+    `predicted` are the quantiles of the test examples.
+    """
     baselines = np.zeros((len(parts.test), 2))
     names = sorted(set(parts.test.sources.tolist()))
     for name in names:
         here = parts.test.sources == name
         baselines[here] = _without_text(parts.train.where(parts.train.sources == name), parts.test.where(here))
-    masks = [(name, parts.test.sources == name) for name in names]
+    masks = [pair for name in names for pair in _masks(parts.test, name)]
     masks.append(("all", np.ones(len(parts.test), dtype=bool)))
     return tuple(_score(name, parts.test.tokens[mask], predicted[mask], baselines[mask]) for name, mask in masks)
+
+
+def _masks(test: Examples, name: str) -> list[tuple[str, npt.NDArray[np.bool_]]]:
+    here = test.sources == name
+    models = np.array([query.model for query in test.queries])
+    several = sorted(set(models[here].tolist()))
+    inside = [(f"{name} {model}", here & (models == model)) for model in several]
+    return [(name, here), *(inside if len(several) > 1 else [])]
 
 
 def _without_text(train: Examples, test: Examples) -> Vector:
