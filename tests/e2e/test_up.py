@@ -133,6 +133,22 @@ def test_without_a_stack_commands_say_how_to_start_one(tmp_path: Path, command: 
     assert "forebay up" in done.stderr
 
 
+def test_the_demonstration_runs_from_start_to_end(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "forebay.cli", "demo", "--duration", "5", "--port-base", str(free_port_base())]
+        + ["--state-dir", str(tmp_path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("0 failed", "Ready instances", "Why did the slowest request go where it went?", "stopping everything"):
+        assert part in done.stdout
+    assert not run_file(tmp_path).exists()
+
+
 def _up(state_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "forebay.cli", "up", *options, "--state-dir", str(state_dir)],

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,18 +66,24 @@ def _print(found: list[Finding]) -> None:
 
 
 def findings(state_dir: Path) -> Iterator[Finding]:
-    """All checks; one that breaks is a finding too, and hides none of the others."""
-    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
-        ("python", check_python),
-        ("packages", check_packages),
-        ("onnxruntime", check_onnxruntime),
-        ("GPU", check_gpu),
-        ("Triton", check_triton),
-        ("ports", lambda: check_ports(state_dir)),
-        ("database", lambda: check_database(state_dir)),
-        ("data", check_data),
+    """What all checks found."""
+    return run_checks(
+        {
+            "python": check_python,
+            "packages": check_packages,
+            "onnxruntime": check_onnxruntime,
+            "GPU": check_gpu,
+            "Triton": check_triton,
+            "ports": lambda: check_ports(state_dir),
+            "database": lambda: check_database(state_dir),
+            "data": check_data,
+        }
     )
-    for name, check in checks:
+
+
+def run_checks(checks: Mapping[str, Callable[[], Iterator[Finding]]]) -> Iterator[Finding]:
+    """Runs the checks in turn; one that breaks is a finding too, and hides none of the others."""
+    for name, check in checks.items():
         try:
             yield from check()
         except Exception as error:
