@@ -62,7 +62,7 @@ class Accuracy:
 
     @property
     def coverage_p90(self) -> float:
-        """Share of answers no longer than their p90; 0 without outcomes."""
+        """Share of answers at most as long as their p90; 0 without outcomes."""
         return sum(covered for _, covered in self._errors) / max(1, self.count)
 
 
