@@ -134,9 +134,9 @@ def test_without_a_stack_commands_say_how_to_start_one(tmp_path: Path, command: 
 
 
 def test_the_demonstration_runs_from_start_to_end(tmp_path: Path) -> None:
+    options = ["--duration", "5", "--port-base", str(free_port_base()), "--state-dir", str(tmp_path)]
     done = subprocess.run(
-        [sys.executable, "-m", "forebay.cli", "demo", "--duration", "5", "--port-base", str(free_port_base())]
-        + ["--state-dir", str(tmp_path)],
+        [sys.executable, "-m", "forebay.cli", "demo", *options],
         env=environment(),
         capture_output=True,
         text=True,

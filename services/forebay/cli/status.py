@@ -1,6 +1,7 @@
 """`forebay status`: the services, the fleet, the queues and the last scaling decisions on one page."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,7 +43,8 @@ def status(watch: bool, as_json: bool, state_dir: Any) -> None:
     """
     addresses = locate(state_dir)
     if watch:
-        uvloop.run(_watch(addresses))
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(_watch(addresses))
         return
     view = uvloop.run(look(addresses))
     if as_json:
@@ -54,7 +56,7 @@ def status(watch: bool, as_json: bool, state_dir: Any) -> None:
 
 
 async def _watch(addresses: Addresses) -> None:
-    with Live(console=make_console(), auto_refresh=False, screen=False) as live:
+    with Live(console=make_console(), auto_refresh=False, screen=True) as live:
         while True:
             live.update(render(await look(addresses), addresses), refresh=True)
             await asyncio.sleep(WATCH_INTERVAL_S)
