@@ -24,6 +24,7 @@ import click
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from lmaas.common.v1 import instance_pb2
 from lmaas.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, scheduler_service_pb2_grpc, status_pb2
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -110,7 +111,7 @@ class Scheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     async def WatchInstances(self, request: Any, context: Any) -> AsyncIterator[Any]:
         one = status_pb2.ScheduledInstance()
         one.instance.instance_id, one.instance.model, one.instance.server_id = f"i/{MODEL}", MODEL, "i"
-        one.instance.grpc_address, one.instance.state = self._address, 3
+        one.instance.grpc_address, one.instance.state = self._address, instance_pb2.INSTANCE_STATE_READY
         yield scheduler_service_pb2.WatchInstancesResponse(instances=[one])
         await asyncio.sleep(3600)
 
@@ -126,8 +127,9 @@ class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
 
 async def serve_scheduler(port: int, instance_port: int) -> None:
     server = grpc.aio.server(options=OPTIONS)
-    scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(Scheduler(f"127.0.0.1:{instance_port}"), server)
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
+    scheduler = Scheduler(f"127.0.0.1:{instance_port}")  # type: ignore[abstract]
+    scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)  # type: ignore[abstract]
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -213,21 +215,41 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-async def one_at_a_time(client: Client, count: int, tokens: int) -> dict[str, float]:
-    """Requests in turn, tokens without a pause: first token and time a token."""
-    for _ in range(5):
-        await client(tokens, 0.0)
-    timings = [await client(tokens, 0.0) for _ in range(count)]
+Ways = dict[str, Client]
+Figures = dict[str, dict[str, float]]
+
+
+async def one_at_a_time(ways: Ways, count: int, tokens: int) -> Figures:
+    """Requests one after another, the ways taking turns, tokens without a pause: first token and time a token."""
+    timings: dict[str, list[Timing]] = {way: [] for way in ways}
+    for number in range(count + 5):
+        for way, client in ways.items():
+            timing = await client(tokens, 0.0)
+            if number >= 5:
+                timings[way].append(timing)
+    return {way: _single(found, tokens) for way, found in timings.items()}
+
+
+def _single(timings: list[Timing], tokens: int) -> dict[str, float]:
+    firsts = [timing.first_s for timing in timings]
     a_token = [(timing.whole_s - timing.first_s) / (tokens - 1) for timing in timings]
     return {
-        "ttft_p50_ms": quantile([timing.first_s for timing in timings], 0.5) * 1e3,
-        "ttft_p99_ms": quantile([timing.first_s for timing in timings], 0.99) * 1e3,
+        "ttft_p50_ms": quantile(firsts, 0.5) * 1e3,
+        "ttft_p99_ms": quantile(firsts, 0.99) * 1e3,
         "token_p50_us": quantile(a_token, 0.5) * 1e6,
     }
 
 
-async def flat_out(client: Client, client_count: int, tokens: int, duration_s: float) -> dict[str, float]:
-    """Many clients, tokens without a pause: tokens and requests a second."""
+async def flat_out(ways: Ways, client_count: int, tokens: int, duration_s: float) -> Figures:
+    """Many clients without a pause, the ways taking turns: tokens and requests a second, the best of three turns."""
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(3):
+        for way, client in ways.items():
+            best[way] = max(best[way], await _rate(client, client_count, tokens, duration_s / 3))
+    return {way: {"tokens_per_s": rate, "requests_per_s": rate / tokens} for way, rate in best.items()}
+
+
+async def _rate(client: Client, client_count: int, tokens: int, duration_s: float) -> float:
     begin_s = time.perf_counter()
 
     async def run() -> int:
@@ -238,23 +260,25 @@ async def flat_out(client: Client, client_count: int, tokens: int, duration_s: f
         return found
 
     found = sum(await asyncio.gather(*(run() for _ in range(client_count))))
-    rate = found / (time.perf_counter() - begin_s)
-    return {"tokens_per_s": rate, "requests_per_s": rate / tokens}
+    return found / (time.perf_counter() - begin_s)
 
 
-async def held(client: Client, count: int, tokens: int, pause_s: float) -> dict[str, float]:
-    """So many streams at once, each with a token a pause: how many end well, and how late tokens are."""
+async def held(ways: Ways, count: int, tokens: int, ramp_s: float) -> Figures:
+    """So many streams at once, each with a token a second: how many end well, and how late they and tokens are."""
+    return {way: await _held(client, count, tokens, ramp_s) for way, client in ways.items()}
 
+
+async def _held(client: Client, count: int, tokens: int, ramp_s: float) -> dict[str, float]:
     async def run(number: int) -> Timing:
-        await asyncio.sleep(pause_s * number / count)
-        timing = await client(tokens, pause_s)
+        await asyncio.sleep(ramp_s * number / count)
+        timing = await client(tokens, 1.0)
         if len(timing.tokens_s) != tokens:
             raise RuntimeError(f"{len(timing.tokens_s)} tokens instead of {tokens}")
         return timing
 
     results = await asyncio.gather(*(run(number) for number in range(count)), return_exceptions=True)
     good = [one for one in results if isinstance(one, Timing)]
-    late = [at - timing.begin_s - pause_s * (n + 1) for timing in good for n, at in enumerate(timing.tokens_s)]
+    late = [at - timing.begin_s - n - 1 for timing in good for n, at in enumerate(timing.tokens_s)]
     return {
         "completed": len(good),
         "errors": len(results) - len(good),
@@ -313,7 +337,7 @@ async def wait_for(client: Client) -> None:
     raise RuntimeError(f"no answer within {START_S:g} s")
 
 
-async def measure(quick: bool, instance: int, gateway: int, http: int) -> dict[str, dict[str, dict[str, float]]]:
+async def measure(quick: bool, instance: int, gateway: int, http: int) -> dict[str, Figures]:
     """All figures by measurement and way."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with (
@@ -323,16 +347,15 @@ async def measure(quick: bool, instance: int, gateway: int, http: int) -> dict[s
         ways = {"direct": grpc_client(direct), "kserve": grpc_client(through), "http": http_client(http)}
         for client in ways.values():
             await wait_for(client)
-        count, duration_s, tokens = (100, 2.0, 8) if quick else (500, 10.0, 30)
-        measurements: dict[str, Callable[[Client], Awaitable[dict[str, float]]]] = {
-            "one at a time, 100 tokens": lambda client: one_at_a_time(client, count, 100),
-            "32 clients flat out, 50 tokens": lambda client: flat_out(client, 32, 50, duration_s),
-            f"{STREAM_COUNT} streams, 1 token/s": lambda client: held(client, STREAM_COUNT, tokens, 1.0),
+        count, duration_s, tokens = (100, 3.0, 5) if quick else (500, 15.0, 30)
+        return {
+            "one at a time, 100 tokens": await one_at_a_time(ways, count, 100),
+            "32 clients flat out, 50 tokens": await flat_out(ways, 32, 50, duration_s),
+            f"{STREAM_COUNT} streams, 1 token/s": await held(ways, STREAM_COUNT, tokens, 4.0),
         }
-        return {name: {way: await run(client) for way, client in ways.items()} for name, run in measurements.items()}
 
 
-def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
+def table(found: dict[str, Figures]) -> str:
     """The figures as text, with ratios to the direct client."""
     lines = [f"{'measurement':32}{'figure':16}{'direct':>11}{'kserve':>11}{'×':>7}{'http':>11}{'×':>7}"]
     for name, ways in found.items():
@@ -343,7 +366,7 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def summary(found: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
+def summary(found: dict[str, Figures]) -> dict[str, float]:
     """The figures that answer the question."""
     single, flat, streams = found.values()
     return {

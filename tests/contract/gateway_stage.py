@@ -298,6 +298,7 @@ class Stage:
     scheduler_server: Server
     registry: CollectorRegistry
     loop: Loop
+    fronts: Fronts
     http_url: str = ""
     grpc_address: str = ""
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -353,12 +354,12 @@ async def staged(config: Config | None = None, instance_count: int = 1) -> Async
         reporter = Reporter(metrics_channel, interval_s=0.02)
         loop = Loop(Engine(config), scheduler_channel, reporter, Meters(registry), config, "gateway-1", now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
-        fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", OpenAi(loop, relay, intake, config, now_us), registry)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServe(loop, relay, upstream, intake), fronts.grpc)
+        openai, kserve = OpenAi(loop, relay, intake, config, now_us), KServe(loop, relay, upstream, intake)
+        fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry)
         await fronts.start()
         runs = (loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run())
         tasks = [asyncio.create_task(one) for one in runs]
-        stage = Stage(scheduler, metrics, tritons, scheduler_server, registry, loop)
+        stage = Stage(scheduler, metrics, tritons, scheduler_server, registry, loop, fronts)
         stage.http_url = f"http://127.0.0.1:{fronts.http_port}"
         stage.grpc_address = f"127.0.0.1:{fronts.port}"
         await until(lambda: loop.engine.is_linked and loop.engine.fleet.seen, "the link to the scheduler")

@@ -5,7 +5,6 @@ import socket
 
 import click
 from prometheus_client import CollectorRegistry
-from tritonclient.grpc import service_pb2_grpc
 
 from forebay.core.tokens import TokenEstimator
 from forebay.gateway.config import Config
@@ -16,7 +15,7 @@ from forebay.gateway.loop import Loop
 from forebay.gateway.meters import Meters
 from forebay.gateway.openai import OpenAi
 from forebay.gateway.relay import Relay
-from forebay.gateway.server import Fronts
+from forebay.gateway.server import Fronts, raise_file_limit
 from forebay.gateway.upstream import Upstream
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
@@ -37,6 +36,7 @@ def main(config: str | None) -> None:
 async def serve(path: str | None, env: Environment) -> None:
     """Runs the gateway until it is told to stop."""
     config = section(path, "gateway", Config)
+    raise_file_limit()
     registry, estimator = CollectorRegistry(), TokenEstimator()
     engine, upstream = Engine(config), Upstream(config)
     async with connect(env.scheduler) as scheduler, connect(env.metrics) as metrics:
@@ -45,8 +45,8 @@ async def serve(path: str | None, env: Environment) -> None:
         name = f"{socket.gethostname()}/{env.listen}"
         loop = Loop(engine, scheduler, reporter, Meters(registry), config, name, now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
-        fronts = Fronts(env.listen, env.http, OpenAi(loop, relay, intake, config, now_us), registry)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(KServe(loop, relay, upstream, intake), fronts.grpc)
+        openai, kserve = OpenAi(loop, relay, intake, config, now_us), KServe(loop, relay, upstream, intake)
+        fronts = Fronts(env.listen, env.http, openai, kserve, registry)
         serve_prometheus(env.prometheus, registry)
 
         async def close() -> None:

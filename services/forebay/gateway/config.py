@@ -48,7 +48,7 @@ class Config:
     """While the scheduler is down: most requests sent to an instance, in units of its concurrency."""
     suspect_s: float = 5.0
     """While the scheduler is down: how long an instance that failed is avoided."""
-    grace_s: float = 30.0
+    grace_s: float = 15.0
     """How long running answers may take to end when the gateway stops."""
 
     def __post_init__(self) -> None:

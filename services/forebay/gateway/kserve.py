@@ -51,6 +51,11 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         self._relay = relay
         self._upstream = upstream
         self._intake = intake
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Takes no new requests from the streams that are open; they end with what runs."""
+        self._stopping.set()
 
     async def ServerLive(self, request: Any, context: Any) -> Any:
         """True: who reads this, lives."""
@@ -91,8 +96,21 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
         # A client that goes away cancels this handler, and the group with it.
         async with asyncio.TaskGroup() as group:
-            async for request in requests:
+            async for request in self._until_stopped(requests):
                 group.create_task(self._stream(request, headers, send))
+
+    async def _until_stopped(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            while True:
+                arriving = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait((arriving, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if not arriving.done() or arriving.result() is None:
+                    arriving.cancel()
+                    return
+                yield arriving.result()
+        finally:
+            stopping.cancel()
 
     async def _describe(self, method: str, request: Any) -> Any:
         fleet = self._loop.engine.fleet
@@ -112,12 +130,13 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         try:
             query = self._read(request, headers)
             if not query.is_stream:
-                await send(_reply(await self._collect(query, request_id)))
+                whole = await self._collect(query, request_id)
+                await send(service_pb2.ModelStreamInferResponse(infer_response=whole))
                 return
             async with aclosing(self._relay.chunks(query.answer, query.message)) as chunks:
                 async for chunk in chunks:
-                    if chunk.response.outputs or query.wants_final:
-                        await send(_reply(_passed_on(chunk, query, request_id)))
+                    if chunk.message.infer_response.outputs or query.wants_final:
+                        await send(_passed_on(chunk, query, request_id))
         except ForebayError as error:
             await send(_error(error.message, request_id, request.model_name))
         except Exception:
@@ -197,7 +216,7 @@ def _wanted(request: Any, tensors: Mapping[str, bytes]) -> frozenset[str]:
 
 def _passed_on(chunk: Chunk, query: _Query, request_id: str) -> Any:
     """The model's response under the client's id, without what only the gateway asked for."""
-    response = chunk.response
+    response = chunk.message.infer_response
     response.id = request_id
     for index in reversed(range(len(response.outputs))):
         name = response.outputs[index].name
@@ -208,7 +227,7 @@ def _passed_on(chunk: Chunk, query: _Query, request_id: str) -> Any:
     response.parameters[triton.FINAL].bool_param = is_last
     if is_last:
         _sign(response, query.answer)
-    return response
+    return chunk.message
 
 
 def _whole(text: str, query: _Query, request_id: str) -> Any:
@@ -242,10 +261,6 @@ def _sign(response: Any, answer: Answer) -> None:
 def _element(text: str) -> bytes:
     raw = text.encode()
     return len(raw).to_bytes(4, "little") + raw
-
-
-def _reply(response: Any) -> Any:
-    return service_pb2.ModelStreamInferResponse(infer_response=response)
 
 
 def _error(message: str, request_id: str, model: str) -> Any:

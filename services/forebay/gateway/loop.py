@@ -118,6 +118,7 @@ class Loop:
 
     async def _link(self) -> None:
         await self._check()
+        # No deadline: the stream lives as long as both sides. Keep-alive and _probe notice when one is gone.
         call = self._stub.Schedule()
         outbox = self._outbox = asyncio.Queue()
         self._apply(self._engine.on_link_up(self._clock()))

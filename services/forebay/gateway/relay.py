@@ -1,5 +1,6 @@
 """The way of one request: placed, sent to its instance, and sent elsewhere while no token has come."""
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -11,6 +12,8 @@ from forebay.core.values import InferenceRequest, Outcome
 from forebay.gateway.loop import Loop
 from forebay.gateway.triton import Chunk
 from forebay.gateway.upstream import Upstream
+
+log = logging.getLogger(__name__)
 
 _LENGTH = "length"
 
@@ -61,6 +64,8 @@ class Relay:
                             yield chunk
                     return
                 except ForebayError as error:
+                    fields = {"instance": answer.placement.instance_id, "reason": error.code, "request": request_id}
+                    log.warning("an attempt failed", extra={"fields": fields})
                     placed = self._loop.failed(request_id, error)
         finally:
             self._loop.gone(request_id)

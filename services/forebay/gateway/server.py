@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import logging
 import math
+import resource
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from tritonclient.grpc import service_pb2_grpc
 
 from forebay.core.errors import ConfigError
-from forebay.gateway.kserve import NAME
+from forebay.gateway.kserve import NAME, KServe
 from forebay.gateway.openai import OpenAi
 from forebay.wire.server import Server
 
@@ -23,9 +25,13 @@ _BACKLOG = 4096
 class Fronts(Server):
     """A gRPC server with an HTTP server beside it. Raises ConfigError when an address cannot be bound."""
 
-    def __init__(self, grpc_address: str, http_address: str, openai: OpenAi, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, grpc_address: str, http_address: str, openai: OpenAi, kserve: KServe, registry: CollectorRegistry
+    ) -> None:
         super().__init__(grpc_address, [NAME], registry)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, self.grpc)
         self._openai = openai
+        self._kserve = kserve
         self._socket = _bind(http_address)
         self._http: _Http | None = None
         self._running: asyncio.Task[None] | None = None
@@ -58,6 +64,7 @@ class Fronts(Server):
     async def stop(self, grace_s: float) -> None:
         """Takes no new requests on either and gives those in flight `grace_s` to end."""
         self._openai.is_stopping = True
+        self._kserve.stop()
         if self._http is not None and self._running is not None:
             self._http.config.timeout_graceful_shutdown = max(1, math.ceil(grace_s))
             self._http.should_exit = True
@@ -80,6 +87,12 @@ class _Http(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Captures none."""
         yield
+
+
+def raise_file_limit() -> None:
+    """Allows as many open connections as the system permits: the usual soft limit ends at about a thousand."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _bind(address: str) -> socket.socket:

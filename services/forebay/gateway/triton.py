@@ -32,8 +32,8 @@ class Chunk:
     output_tokens: int
     finish_reason: str
     is_final: bool
-    response: Any
-    """The response itself, for those who pass it on."""
+    message: Any
+    """The message itself, for those who pass it on."""
 
 
 def text_request(model: str, text: str, sampling: Mapping[str, object]) -> Any:
@@ -102,10 +102,11 @@ def as_flag(raw: bytes | None, default: bool) -> bool:
     return default if raw is None else raw == _TRUE
 
 
-def read(response: Any) -> Chunk:
-    """What a response brought. An output that is not there counts as nothing."""
+def read(message: Any) -> Chunk:
+    """What a message of the stream brought. An output that is not there counts as nothing."""
+    response = message.infer_response
     is_final = FINAL in response.parameters and response.parameters[FINAL].bool_param
-    chunk = Chunk("", 0, 0, "", is_final, response)
+    chunk = Chunk("", 0, 0, "", is_final, message)
     for tensor, raw in zip(response.outputs, response.raw_output_contents, strict=False):
         name = tensor.name
         if name == "text_output":

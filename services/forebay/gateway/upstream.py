@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
-from tritonclient.grpc import service_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument, Unavailable
 from forebay.core.scheduling import Placement
@@ -25,6 +25,7 @@ _OPTIONS = [
 ]
 # Triton ends the stream with a status instead of a bare message, so that a client's fault can be told from its own.
 _METADATA = (("triton_grpc_error", "true"),)
+_PEER_COUNT_MAX = 1_000
 _DRAIN_TIMEOUT_S = 2.0
 _DESCRIBE_TIMEOUT_S = 5.0
 _MESSAGE_LENGTH_MAX = 500
@@ -35,8 +36,8 @@ class Upstream:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._stubs: dict[str, Any] = {}
+        self._peers: dict[str, _Peer] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     async def stream(self, placement: Placement, request: Any) -> AsyncGenerator[Chunk, None]:
         """Sends the request and yields what comes back; the last chunk has a finish_reason or is_final.
@@ -44,12 +45,12 @@ class Upstream:
         Closing the iterator early cancels the request on the instance. Raises InvalidArgument for what the model
         refuses, DeadlineExceeded for an instance that is silent for too long, Aborted for one that fails.
         """
-        call = self._stub(placement.grpc_address).ModelStreamInfer(
-            timeout=self._config.answer_timeout_s, metadata=_METADATA
-        )
+        peer = self._peer(placement.grpc_address)
+        peer.call_count += 1
+        call = peer.stream(request, timeout=self._config.answer_timeout_s, metadata=_METADATA)
         where, is_done = placement.instance_id, False
         try:
-            async with aclosing(self._read(call, request, where)) as responses:
+            async with aclosing(self._read(call, where)) as responses:
                 async for chunk in responses:
                     is_done = chunk.is_final or bool(chunk.finish_reason)
                     yield chunk
@@ -58,30 +59,31 @@ class Upstream:
         except grpc.aio.AioRpcError as error:
             raise _failure(error, where) from error
         finally:
-            await _hang_up(call, is_done)
+            try:
+                await _hang_up(call, is_done)
+            finally:
+                peer.call_count -= 1
 
     async def describe(self, address: str, method: str, request: Any) -> Any:
         """Asks an instance about a model by one of the unary methods of its protocol. Raises Unavailable."""
         try:
-            return await getattr(self._stub(address), method)(request, timeout=_DESCRIBE_TIMEOUT_S)
+            return await getattr(self._peer(address).stub, method)(request, timeout=_DESCRIBE_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise Unavailable(f"the instance does not answer {method}: {error.details()}") from error
 
     async def close(self) -> None:
         """Closes all channels."""
-        for channel in self._channels.values():
-            await channel.close()
+        for peer in self._peers.values():
+            await peer.channel.close()
 
-    async def _read(self, call: Any, request: Any, where: str) -> AsyncGenerator[Chunk, None]:
+    async def _read(self, call: Any, where: str) -> AsyncGenerator[Chunk, None]:
         try:
             async with asyncio.timeout(self._config.first_token_timeout_s):
-                await call.write(request)
-                await call.done_writing()
                 message = await call.read()
             while message is not grpc.aio.EOF:
                 if message.error_message:
                     raise Aborted(f"instance {where} failed: {message.error_message[:_MESSAGE_LENGTH_MAX]}")
-                yield triton.read(message.infer_response)
+                yield triton.read(message)
                 async with asyncio.timeout(self._config.inter_token_timeout_s):
                     message = await call.read()
         except TimeoutError as error:
@@ -92,11 +94,35 @@ class Upstream:
             raise Aborted(f"instance {where} cancelled the request; try again") from error
         raise Aborted(f"instance {where} ended its answer without a last token; try again")
 
-    def _stub(self, address: str) -> Any:
-        if address not in self._stubs:
-            self._channels[address] = grpc.aio.insecure_channel(address, options=_OPTIONS)
-            self._stubs[address] = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[address])
-        return self._stubs[address]
+    def _peer(self, address: str) -> "_Peer":
+        if address not in self._peers:
+            self._forget_idle()
+            self._peers[address] = _Peer(address)
+        return self._peers[address]
+
+    def _forget_idle(self) -> None:
+        """Instances come and go under new addresses; those that nobody talks to are let go when there are many."""
+        if len(self._peers) < _PEER_COUNT_MAX:
+            return
+        for address in [address for address, peer in self._peers.items() if not peer.call_count]:
+            self._closing.add(closing := asyncio.ensure_future(self._peers.pop(address).channel.close()))
+            closing.add_done_callback(self._closing.discard)
+
+
+class _Peer:
+    """One Triton."""
+
+    def __init__(self, address: str) -> None:
+        self.call_count = 0
+        self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+        # One request a call: on the wire a stream of one message is a single message, and sending it with the call and
+        # the end of the stream in one go saves two rounds through grpc.
+        self.stream = self.channel.unary_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=service_pb2.ModelInferRequest.SerializeToString,
+            response_deserializer=service_pb2.ModelStreamInferResponse.FromString,
+        )
 
 
 def _is_cancelled_here() -> bool:

@@ -7,11 +7,11 @@ from forebay.core.errors import InvalidArgument
 from forebay.gateway import triton
 
 
-def response(**outputs: bytes) -> service_pb2.ModelInferResponse:
-    message = service_pb2.ModelInferResponse()
+def response(**outputs: bytes) -> service_pb2.ModelStreamInferResponse:
+    message = service_pb2.ModelStreamInferResponse()
     for name, raw in outputs.items():
-        message.outputs.add(name=name, datatype="BYTES", shape=[1])
-        message.raw_output_contents.append(raw)
+        message.infer_response.outputs.add(name=name, datatype="BYTES", shape=[1])
+        message.infer_response.raw_output_contents.append(raw)
     return message
 
 
@@ -47,7 +47,7 @@ def test_a_response_is_read_by_the_names_of_its_outputs() -> None:
         num_input_tokens=(300).to_bytes(4, "little"),
         finish_reason=element("length"),
     )
-    message.parameters["triton_final_response"].bool_param = True
+    message.infer_response.parameters["triton_final_response"].bool_param = True
     chunk = triton.read(message)
     assert (chunk.text, chunk.input_tokens, chunk.output_tokens) == ("héllo", 300, 3)
     assert (chunk.finish_reason, chunk.is_final) == ("length", True)
@@ -59,7 +59,7 @@ def test_a_running_answer_has_no_finish_reason() -> None:
 
 
 def test_an_empty_response_is_nothing() -> None:
-    chunk = triton.read(service_pb2.ModelInferResponse())
+    chunk = triton.read(response())
     assert (chunk.text, chunk.output_tokens, chunk.is_final) == ("", 0, False)
 
 
