@@ -89,9 +89,12 @@ class Engine:
         """A gateway tells all that it has in flight: that is adopted, and leases of its that it does not name end."""
         self._advance(now_us)
         named = {one.lease_id for one in open_leases}
-        lost = [lease for lease in self._leases.of_gateway(gateway_id) if lease.placement.lease_id not in named]
+        for lease in self._leases.of_gateway(gateway_id):
+            if lease.placement.lease_id not in named:
+                self._placer.end(lease)
         withdrawn = [action for one in open_leases for action in self._adopt(gateway_id, one)]
-        return self._with_wake([*withdrawn, *self._end(lost)])
+        # Only now is it known how much room there really is.
+        return self._with_wake([*withdrawn, *self._fill(sorted(self._held.queues))])
 
     def on_fleet(self, instances: Sequence[Instance], now_us: int) -> list[Action]:
         """The whole fleet as it is now."""

@@ -89,11 +89,11 @@ class Gate:
         return self._ledger.retry(held, self._placer.sight(held), bounded, counts, now_us)
 
     def _turn_us(self, held: Held, now_us: int) -> int:
-        """How long those ahead take to be placed, at the pace at which requests end."""
+        """When the request would be placed behind those that are held, at the pace at which requests end."""
         model = held.request.model
         pace = self._ended.get(model)
         per_s = pace.per_s(now_us) if pace else 0.0
-        return round(len(self._held.of_model(model)) / per_s * US_PER_S) if per_s > 0 else PACE_UNKNOWN_US
+        return round((len(self._held.of_model(model)) + 1) / per_s * US_PER_S) if per_s > 0 else PACE_UNKNOWN_US
 
     def _view(self, held: Held, now_us: int) -> AdmissionView:
         request = held.request
