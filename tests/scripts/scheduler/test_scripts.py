@@ -153,7 +153,8 @@ def _said(action: Action) -> str:
             lengths = f"{quantiles.p10}/{quantiles.p50}/{quantiles.p90}/{quantiles.p97}"
             return (
                 f"place {action.request_id} on {action.instance_id} lease {action.lease_id} "
-                f"decision {action.decision_id} held {_seconds(action.held_us)} predicted {lengths} by {action.predicted_by}"
+                f"decision {action.decision_id} held {_seconds(action.held_us)} "
+                f"predicted {lengths} by {action.predicted_by}"
             )
         case Rejected():
             return f"reject {action.request_id} {action.decision_id} {action.reason}: {action.message}"

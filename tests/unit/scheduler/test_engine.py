@@ -497,6 +497,24 @@ def test_leases_that_their_own_gateway_does_not_name_end() -> None:
     assert on.leases()[0].generated_tokens == 4
 
 
+def test_a_lease_belongs_to_the_gateway_that_named_it_last() -> None:
+    on = engine(instance("a"))
+    lease = OpenLease(request("r1"), "old-1", "a/m")
+    on.on_resume("g", [lease], 0)
+    on.on_resume("h", [lease], 0)
+    on.on_resume("g", [], 0)
+    assert on.has_lease("old-1")
+    on.on_resume("h", [], 0)
+    assert not on.has_lease("old-1")
+
+
+def test_a_gateway_s_own_lease_of_a_request_it_got_here_is_counted_once() -> None:
+    on = engine(instance("a"))
+    on.on_arrive(request("r1"), PREDICTION, 0, "g")
+    on.on_resume("g", [OpenLease(request("r1"), "own-1", "a/m")], 0)
+    assert on.lease_count("a/m") == 1
+
+
 def test_a_request_that_its_gateway_placed_by_itself_is_not_placed_again() -> None:
     on = engine(instance("a", concurrency_max=1))
     placed(on, "r0")
@@ -529,8 +547,8 @@ def test_a_drain_lets_what_runs_finish() -> None:
     lease = placed(on, "r1").lease_id
     on.on_drain("a/m", 0)
     assert on.lease_count("a/m") == 1
-    on.on_finish(lease, Outcome.STOPPED, 50, 0)
-    assert on.lease_count("a/m") == 0
+    on.on_finish(lease, Outcome.STOPPED, 40, 0)
+    assert on.lease_count("a/m") == on.instances()[0].predicted_tokens == on.queues(0)[0].lease_count == 0
 
 
 def test_draining_an_unknown_instance_fails() -> None:

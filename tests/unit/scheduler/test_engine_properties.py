@@ -242,15 +242,13 @@ class World:
 
 
 def run(events: list[tuple[Any, ...]], names: dict[str, str]) -> World:
-    config = Config(**names, held_count_max=HELD_MAX, lease_ttl_s=30.0, admission_parameters=_budget(names), **{})
+    budget: dict[str, object] = {"tokens_max": 300} if names["admission"] == "token_budget" else {}
+    bounded = Config(held_count_max=HELD_MAX, lease_ttl_s=30.0, admission_parameters=budget)
+    config = replace(bounded, **names)  # type: ignore[arg-type]
     world = World(Engine(config, build(config), "s"), config)
     for event in events:
         world.step(("fleet_", *event[1:]) if event[0] == "fleet" else event)
     return world
-
-
-def _budget(names: dict[str, str]) -> dict[str, object]:
-    return {"tokens_max": 300} if names["admission"] == "token_budget" else {}
 
 
 @settings(max_examples=300, deadline=None)

@@ -118,6 +118,13 @@ def test_the_flip_counts_ties_and_caps(in_flight: list[int], cap: int, expected:
     assert flip(seen, LeastRequests().route(seen.view)) == expected
 
 
+def test_a_winner_that_is_full_earlier_flips_earlier() -> None:
+    seen = sight([1, 9])
+    caps = np.array([3, 100], dtype=np.int32)
+    seen = replace(seen, view=replace(seen.view, concurrency_cap=caps))
+    assert flip(seen, LeastRequests().route(seen.view)) == Flip("i1", "in_flight_count", 1.0, 3.0)
+
+
 def test_a_mixture_of_inputs_has_no_flip() -> None:
     seen = sight([1, 2])
     assert flip(seen, Route(0, np.array([0.5, 0.7]))) is None

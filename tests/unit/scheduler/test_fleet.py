@@ -77,6 +77,8 @@ def test_excluded_instances_and_short_contexts_are_passed_over() -> None:
     one.replace([instance("a", context_tokens_max=100), instance("b", context_tokens_max=200), instance("c")])
     assert eligible(one, frozenset({"c/m", "unknown"})) == ["a/m", "b/m"]
     assert eligible(one, tokens=150) == ["b/m", "c/m"]
+    assert eligible(one, tokens=200) == ["b/m", "c/m"]
+    assert eligible(one, tokens=201) == ["c/m"]
 
 
 def test_leases_outlive_their_instance_and_meet_it_again() -> None:
