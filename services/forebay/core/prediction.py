@@ -9,6 +9,9 @@ from forebay.core.values import InferenceRequest, LengthQuantiles
 QUANTILE_LEVELS = (0.10, 0.50, 0.90, 0.97)
 """The levels of every predicted distribution, in the order of its fields."""
 
+TOKENS_MAX = 1_048_576
+"""The longest answer that the contract can tell."""
+
 
 class ModelKind(IntEnum):
     """What a predictor model answers; numbers are those of the contract."""

@@ -29,6 +29,7 @@ DENSE = (
     "log_last_paragraph_bytes",
     *(f"log_last_paragraph_{name}_count" for name in BYTE_CLASSES),
 )
+BATCH_COUNT_MAX = 64
 FEATURE_COUNT = len(DENSE) + HASHED_COUNT
 
 Bytes = npt.NDArray[np.uint8]
@@ -73,7 +74,7 @@ def _class_table() -> Matrix:
 
 
 # What one prompt can bring at most, times the largest batch that is worth one pass.
-_LONGEST = 64 * (HEAD_BYTES + TAIL_BYTES + 1)
+_LONGEST = BATCH_COUNT_MAX * (HEAD_BYTES + TAIL_BYTES + 1)
 _POWERS = _powers(_BASE, _LONGEST)
 _POWERS_INVERSE = _powers(_BASE_INVERSE, _LONGEST)
 _WORDS = _word_table()
@@ -91,7 +92,14 @@ class _Text:
 
 
 def extract(queries: Sequence[InferenceRequest]) -> Matrix:
-    """One row of `FEATURE_COUNT` numbers a query; rows do not depend on each other. At most 64 queries."""
+    """One row of `FEATURE_COUNT` numbers a query; rows do not depend on each other.
+
+    Raises ValueError for more than `BATCH_COUNT_MAX` queries.
+    """
+    if len(queries) > BATCH_COUNT_MAX:
+        raise ValueError(f"{len(queries)} queries; at most {BATCH_COUNT_MAX} at a time")
+    if not queries:
+        return np.empty((0, FEATURE_COUNT), dtype=np.float32)
     texts = [_window(query.prompt_head.rstrip().encode(errors="replace")) for query in queries]
     text = _join(texts)
     words, rows, places = _hash_words(text)

@@ -19,7 +19,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION, extract
+from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
 from forebay.train import data as datasets
 from forebay.train.export import to_onnx
 from forebay.train.model import Settings, calibrated, fit, step_count
@@ -27,7 +27,6 @@ from forebay.train.scores import Score, score
 
 OUTPUT = Path(__file__).parents[1] / "predictor" / "models"
 NAME = "length_fast"
-BATCH_COUNT = 64
 TEXTLESS_SHARE = 10
 """One example in so many is shown once more without its text, so that the model knows what length alone tells."""
 PARITY_SHARE_MAX = 0.001
@@ -98,8 +97,8 @@ def train_length(folder: Path, output: Path | None, version: str, seed: int) -> 
 
 
 def _features(examples: datasets.Examples) -> Matrix:
-    starts = range(0, len(examples), BATCH_COUNT)
-    return np.concatenate([extract(examples.queries[start : start + BATCH_COUNT]) for start in starts])
+    starts = range(0, len(examples), BATCH_COUNT_MAX)
+    return np.concatenate([extract(examples.queries[start : start + BATCH_COUNT_MAX]) for start in starts])
 
 
 def _with_textless(examples: datasets.Examples) -> datasets.Examples:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forebay.core.prediction import LengthOutcome
+from forebay.core.prediction import TOKENS_MAX, LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
 
 
@@ -29,6 +29,6 @@ class InputRatio:
         """Learns nothing: the ratio is fixed."""
 
     def _one(self, query: InferenceRequest) -> LengthPrediction:
-        tokens = math.ceil(self.ratio * query.prompt_tokens)
+        tokens = min(TOKENS_MAX, math.ceil(self.ratio * query.prompt_tokens))
         capped = LengthQuantiles(tokens, tokens, tokens, tokens).capped(query.tokens_max)
         return LengthPrediction(capped, float(capped.p50), float(capped.p50), "input_ratio")

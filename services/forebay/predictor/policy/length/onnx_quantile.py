@@ -9,15 +9,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
+from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
 from forebay.predictor.correction import Seen, Window
-from forebay.predictor.features import extract
+from forebay.predictor.features import BATCH_COUNT_MAX, extract
 from forebay.predictor.policy.length.base import PredictionFailed
 
-TOKENS_MAX = 1_048_576
 KEYS_MAX = 1_000
-BATCH_COUNT = 64
 
 Key: TypeAlias = tuple[str, ...]
 ALL: Key = ()
@@ -66,8 +64,8 @@ class OnnxQuantile:
 
     def _infer(self, queries: Sequence[InferenceRequest]) -> Floats:
         parts = [
-            self.session.run(extract(queries[start : start + BATCH_COUNT]))
-            for start in range(0, len(queries), BATCH_COUNT)
+            self.session.run(extract(queries[start : start + BATCH_COUNT_MAX]))
+            for start in range(0, len(queries), BATCH_COUNT_MAX)
         ]
         tokens = np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(QUANTILE_LEVELS)))
         if not np.isfinite(tokens).all():

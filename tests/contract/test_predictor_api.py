@@ -1,0 +1,397 @@
+"""What every predictor promises over the wire; `start` is all that knows which one is tested."""
+
+import asyncio
+import dataclasses
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import duration_pb2
+from lmaas.metrics.v1 import metrics_service_pb2
+from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceServicer, add_MetricsServiceServicer_to_server
+from lmaas.predictor.v1 import length_pb2
+from lmaas.predictor.v1 import predictor_service_pb2 as messages
+from lmaas.predictor.v1.predictor_service_pb2_grpc import (
+    PredictorServiceStub,
+    add_PredictorServiceServicer_to_server,
+)
+from prometheus_client import CollectorRegistry, generate_latest
+
+from forebay.core.errors import AlreadyExists, FailedPrecondition, ForebayError, InvalidArgument, NotFound, Unavailable
+from forebay.core.units import US_PER_S
+from forebay.core.values import WorkloadPoint
+from forebay.predictor.build import build_engine, build_loader
+from forebay.predictor.config import Config
+from forebay.predictor.loop import MetricsHistory
+from forebay.predictor.servicer import PredictorServicer
+from forebay.predictor.store_files import PACKAGED
+from forebay.wire.channel import connect
+from forebay.wire.convert import workload_point_to_proto
+from forebay.wire.errors import from_rpc_error
+from forebay.wire.server import Server
+
+NAME = "lmaas.predictor.v1.PredictorService"
+NOW_US = 1_700_000_030 * US_PER_S
+MINUTE_US = 60 * US_PER_S
+LAST_US = NOW_US // MINUTE_US * MINUTE_US - MINUTE_US
+TIMEOUT_S = 10.0
+
+
+class Metrics(MetricsServiceServicer):
+    """Has 100 requests in every minute; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[metrics_service_pb2.QueryWorkloadHistoryRequest] = []
+
+    async def QueryWorkloadHistory(  # type: ignore[override]
+        self, request: metrics_service_pb2.QueryWorkloadHistoryRequest, context: Any
+    ) -> metrics_service_pb2.QueryWorkloadHistoryResponse:
+        self.asked.append(request)
+        if request.model == "unseen":
+            return metrics_service_pb2.QueryWorkloadHistoryResponse()
+        window_us = request.window.ToMicroseconds()
+        start = int(request.page_token or request.start_time.ToMicroseconds())
+        starts = [start + index * window_us for index in range(500)]
+        kept = [one for one in starts if one < request.end_time.ToMicroseconds()]
+        return metrics_service_pb2.QueryWorkloadHistoryResponse(
+            points=[workload_point_to_proto(WorkloadPoint(one, 100, 9_000, 4_000)) for one in kept],
+            next_page_token=str(starts[-1] + window_us) if len(kept) == len(starts) else "",
+        )
+
+
+@dataclasses.dataclass
+class Stage:
+    """A predictor and the metrics service that it reads from."""
+
+    stub: PredictorServiceStub
+    metrics: Metrics
+    metrics_server: Server
+    registry: CollectorRegistry
+
+
+Start = Callable[[Config], Coroutine[Any, Any, Stage]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    stops: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    async def begin(config: Config) -> Stage:
+        metrics, registry = Metrics(), CollectorRegistry()
+        metrics_server = Server("127.0.0.1:0", ["lmaas.metrics.v1.MetricsService"], CollectorRegistry())
+        add_MetricsServiceServicer_to_server(metrics, metrics_server.grpc)
+        await metrics_server.start()
+        engine = build_engine(config)
+        inner = connect(f"127.0.0.1:{metrics_server.port}")
+        servicer = PredictorServicer(
+            engine,
+            await build_loader(engine, config),
+            MetricsHistory(inner, 1.0, config.history_points_max),
+            lambda: NOW_US,
+            registry,
+            history_us=config.history_s * US_PER_S,
+            forecast_count_max=2,
+        )
+        server = Server("127.0.0.1:0", [NAME], registry)
+        add_PredictorServiceServicer_to_server(servicer, server.grpc)
+        await server.start()
+        outer = connect(f"127.0.0.1:{server.port}")
+        stops.extend([outer.close, inner.close, lambda: server.stop(0.1), lambda: metrics_server.stop(0.1)])
+        return Stage(PredictorServiceStub(outer), metrics, metrics_server, registry)  # type: ignore[arg-type]
+
+    yield begin
+    for stop in stops:
+        await stop()
+
+
+@pytest.fixture
+async def stage(start: Start) -> Stage:
+    return await start(Config(provider="cpu"))
+
+
+async def refused(call: Any, kind: type[ForebayError]) -> ForebayError:
+    with pytest.raises(grpc.RpcError) as caught:
+        await call
+    error = from_rpc_error(caught.value)
+    assert type(error) is kind, error.message
+    return error
+
+
+def query(number: int = 0, **changes: Any) -> length_pb2.LengthQuery:
+    values = {"query_id": f"q{number}", "model": "m", "prompt_tokens": 40, "prompt_head": f"Write {number} words."}
+    return length_pb2.LengthQuery(**{**values, **changes})
+
+
+async def predict(stage: Stage, *queries: length_pb2.LengthQuery) -> messages.PredictLengthResponse:
+    return await stage.stub.PredictLength(messages.PredictLengthRequest(queries=queries), timeout=TIMEOUT_S)
+
+
+async def activate(stage: Stage, name: str, request_id: str, version: str = "", kind: int = 1) -> Any:
+    request = messages.ActivateModelRequest(kind=kind, name=name, version=version, request_id=request_id)  # type: ignore[arg-type]
+    return await stage.stub.ActivateModel(request, timeout=TIMEOUT_S)
+
+
+async def observe(stage: Stage, tokens: int, request_id: str, count: int = 50) -> None:
+    predicted = {"p10_tokens": 1, "p50_tokens": 2, "p90_tokens": 3, "p97_tokens": 4}
+    outcomes = [
+        length_pb2.LengthOutcome(query=query(number), generated_tokens=tokens, predicted=predicted)  # type: ignore[arg-type]
+        for number in range(count)
+    ]
+    request = messages.ObserveOutcomesRequest(outcomes=outcomes, request_id=request_id)
+    await stage.stub.ObserveOutcomes(request, timeout=TIMEOUT_S)
+
+
+async def models(stage: Stage, **changes: Any) -> messages.ListModelsResponse:
+    return await stage.stub.ListModels(messages.ListModelsRequest(**changes), timeout=TIMEOUT_S)
+
+
+async def test_predictions_come_in_the_order_of_the_queries_with_their_names(stage: Stage) -> None:
+    answer = await predict(stage, *(query(number, tokens_max=64) for number in range(100)))
+    assert [one.query_id for one in answer.predictions] == [f"q{number}" for number in range(100)]
+    assert answer.predicted_by == "onnx_quantile@1"
+    for one in answer.predictions:
+        quantiles = one.quantiles
+        assert 0 <= quantiles.p10_tokens <= quantiles.p50_tokens <= quantiles.p90_tokens <= quantiles.p97_tokens <= 64
+
+
+async def test_the_largest_batch_is_answered_and_a_larger_one_refused(stage: Stage) -> None:
+    many = [query(number) for number in range(1025)]
+    assert len((await predict(stage, *many[:1024])).predictions) == 1024
+    error = await refused(predict(stage, *many), InvalidArgument)
+    assert "queries" in error.violations
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("query_id", ""),
+        ("model", ""),
+        ("model", "m" * 201),
+        ("prompt_tokens", 0),
+        ("prompt_tokens", 1_048_577),
+        ("tokens_max", 1_048_577),
+        ("prompt_head", "x" * 8193),
+        ("temperature", 2.1),
+        ("temperature", float("nan")),
+    ],
+)
+async def test_a_bad_query_is_refused_and_named(stage: Stage, field: str, value: Any) -> None:
+    error = await refused(predict(stage, query(), query(1, **{field: value})), InvalidArgument)
+    assert list(error.violations) == [f"queries[1].{field}"]
+
+
+async def test_no_queries_are_refused(stage: Stage) -> None:
+    await refused(predict(stage), InvalidArgument)
+
+
+async def test_a_query_without_text_is_answered(stage: Stage) -> None:
+    answer = await predict(stage, query(prompt_head=""))
+    assert answer.predictions[0].quantiles.p97_tokens > 0
+
+
+async def test_outcomes_change_predictions_once_however_often_they_are_sent(stage: Stage) -> None:
+    await activate(stage, "histogram", "a1")
+    for _ in range(3):
+        await observe(stage, 333, "o1")
+    answer = await predict(stage, query())
+    assert answer.predictions[0].quantiles.p50_tokens == 333
+    text = generate_latest(stage.registry).decode()
+    assert "forebay_predictor_outcomes_total 50.0" in text
+    assert "forebay_predictor_mae_tokens 331.0" in text
+    assert "forebay_predictor_coverage_p90 0.0" in text
+
+
+async def test_another_batch_under_a_known_request_id_is_refused(stage: Stage) -> None:
+    await observe(stage, 10, "o1")
+    await refused(observe(stage, 11, "o1"), AlreadyExists)
+
+
+async def test_the_trained_model_learns_what_a_new_llm_does(stage: Stage) -> None:
+    await observe(stage, 777, "o1", count=1024)
+    answer = await predict(stage, query(3))
+    assert answer.predicted_by == "onnx_quantile@1"
+    assert answer.predictions[0].quantiles.p50_tokens == pytest.approx(777, rel=0.1)
+
+
+async def test_models_are_listed_with_what_is_known_of_them(stage: Stage) -> None:
+    answer = await models(stage)
+    names = [(model.kind, model.name, model.version, model.active) for model in answer.models]
+    assert names == [
+        (1, "histogram", "", False),
+        (1, "input_ratio", "", False),
+        (1, "onnx_quantile", "1", True),
+        (2, "last_value", "", False),
+        (2, "seasonal", "", True),
+    ]
+    trained = answer.models[2]
+    assert trained.execution_provider == "CPUExecutionProvider"
+    assert len(trained.digest_sha256) == 64
+    assert {"trained_on", "licence", "mae_tokens", "coverage_p90"} <= set(trained.metadata)
+
+
+async def test_models_come_in_pages(stage: Stage) -> None:
+    names, token = [], ""
+    for _ in range(3):
+        page = await models(stage, page_size=2, page_token=token)
+        names.append([model.name for model in page.models])
+        token = page.next_page_token
+    assert names == [["histogram", "input_ratio"], ["onnx_quantile", "last_value"], ["seasonal"]]
+    assert token == ""
+    assert [model.name for model in (await models(stage, kind=2)).models] == ["last_value", "seasonal"]
+    await refused(models(stage, page_token="no"), InvalidArgument)
+
+
+async def test_a_model_is_swapped_under_load_without_dropping_a_call(stage: Stage) -> None:
+    batch = [query(number) for number in range(200)]
+    swaps = 0
+
+    async def swap() -> None:
+        nonlocal swaps
+        for number in range(20):
+            await activate(stage, ("histogram", "onnx_quantile", "input_ratio")[number % 3], f"a{number}")
+            swaps += 1
+
+    async def ask() -> list[messages.PredictLengthResponse]:
+        answers = []
+        while swaps < 20:
+            answers.append(await predict(stage, *batch))
+        return answers
+
+    _, *found = await asyncio.gather(swap(), *(ask() for _ in range(4)))
+    answers = [answer for some in found for answer in some]
+    assert {len(answer.predictions) for answer in answers} == {200}
+    assert {answer.predicted_by for answer in answers} == {"histogram", "onnx_quantile@1", "input_ratio"}
+    # Every answer comes whole from the one that it names: the ratio's are the same for all prompts of one length.
+    for answer in answers:
+        if answer.predicted_by == "input_ratio":
+            assert {one.quantiles.p50_tokens for one in answer.predictions} == {60}
+
+
+async def test_activating_is_idempotent_and_shows_in_the_list(stage: Stage) -> None:
+    for request_id in ("a1", "a1", "a2"):
+        answer = await activate(stage, "last_value", request_id, kind=2)
+        assert (answer.model.name, answer.model.active) == ("last_value", True)
+    assert [model.name for model in (await models(stage)).models if model.active] == ["onnx_quantile", "last_value"]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "kind"),
+    [("nope", "", 1), ("histogram", "7", 1), ("onnx_quantile", "9", 1), ("histogram", "", 2)],
+)
+async def test_an_unknown_model_is_not_found(stage: Stage, name: str, version: str, kind: int) -> None:
+    error = await refused(activate(stage, name, "a1", version, kind), NotFound)
+    assert "known" in error.message
+
+
+async def test_no_kind_is_refused(stage: Stage) -> None:
+    await refused(activate(stage, "histogram", "a1", kind=0), InvalidArgument)
+
+
+def put_model(folder: Path, name: str, **changes: Any) -> None:
+    entry = json.loads((PACKAGED / "length_fast.json").read_text())
+    (folder / f"{name}.json").write_text(json.dumps({**entry, **changes}))
+    shutil.copy(PACKAGED / "length_fast.onnx", folder / f"{name}.onnx")
+
+
+async def test_a_model_that_is_put_into_the_folder_can_be_activated_at_once(start: Start, tmp_path: Path) -> None:
+    put_model(tmp_path, "one", version="9")
+    stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
+    put_model(tmp_path, "two", version="10")
+    listed = [(model.version, model.active) for model in (await models(stage)).models if model.version]
+    assert listed == [("9", True), ("10", False)]
+    assert (await activate(stage, "onnx_quantile", "a1")).model.version == "10"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@10"
+    await activate(stage, "onnx_quantile", "a2", "9")
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@9"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"onnx_sha256": "0" * 64}, "SHA-256"),
+        ({"features_version": "0"}, "features"),
+    ],
+)
+async def test_a_model_that_cannot_be_loaded_fails_and_the_old_one_goes_on(
+    start: Start, tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    put_model(tmp_path, "one", version="1")
+    stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
+    put_model(tmp_path, "two", version="2", **changes)
+    error = await refused(activate(stage, "onnx_quantile", "a1"), FailedPrecondition)
+    assert text in error.message
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+
+
+async def test_a_damaged_model_at_the_start_leaves_the_histogram_answering(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_model(tmp_path, "one", onnx_sha256="0" * 64)
+    stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
+    assert (await predict(stage, query())).predicted_by == "histogram"
+    assert "no trained model" in caplog.text
+
+
+async def forecast(stage: Stage, **changes: Any) -> messages.ForecastWorkloadResponse:
+    request = messages.ForecastWorkloadRequest(**{"model": "m", "horizon_count": 3, **changes})
+    return await stage.stub.ForecastWorkload(request, timeout=TIMEOUT_S)
+
+
+async def test_a_forecast_begins_with_the_first_window_that_has_not_begun(stage: Stage) -> None:
+    answer = await forecast(stage)
+    starts = [one.start_time.ToMicroseconds() for one in answer.forecasts]
+    assert starts == [LAST_US + (2 + index) * MINUTE_US for index in range(3)]
+    assert [one.requests.p50 for one in answer.forecasts] == [100.0] * 3
+    assert [one.response_tokens.p97 for one in answer.forecasts] == [pytest.approx(4_000)] * 3
+    assert answer.predicted_by == "seasonal"
+
+
+async def test_a_forecast_rests_on_complete_windows_of_all_pages(stage: Stage) -> None:
+    answer = await forecast(stage, region="eu", slo_class=2)
+    assert answer.history_count == 7 * 24 * 60
+    assert len(stage.metrics.asked) > 10
+    for asked in stage.metrics.asked:
+        assert (asked.model, asked.region, asked.slo_class) == ("m", "eu", 2)
+        assert asked.end_time.ToMicroseconds() == LAST_US + MINUTE_US
+
+
+async def test_a_forecast_without_history_is_zero(stage: Stage) -> None:
+    answer = await forecast(stage, model="unseen", horizon_count=2)
+    assert [one.requests.p97 for one in answer.forecasts] == [0.0, 0.0]
+    assert answer.history_count == 0
+
+
+async def test_a_window_of_ones_own_is_kept(stage: Stage) -> None:
+    answer = await forecast(stage, window=duration_pb2.Duration(seconds=600), horizon_count=1440)
+    assert len(answer.forecasts) == 1440
+    first, second = (one.start_time.ToMicroseconds() for one in answer.forecasts[:2])
+    assert second - first == 600 * US_PER_S
+    assert first % (600 * US_PER_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", ""),
+        ("horizon_count", 0),
+        ("horizon_count", 1441),
+        ("window", duration_pb2.Duration(seconds=3601)),
+        ("window", duration_pb2.Duration(nanos=1)),
+    ],
+)
+async def test_a_bad_forecast_request_is_refused_and_named(stage: Stage, field: str, value: Any) -> None:
+    error = await refused(forecast(stage, **{field: value}), InvalidArgument)
+    assert list(error.violations) == [field]
+
+
+async def test_without_metrics_there_is_no_forecast_but_lengths_go_on(stage: Stage) -> None:
+    await stage.metrics_server.stop(0.0)
+    error = await refused(forecast(stage), Unavailable)
+    assert error.retry_after_us is not None
+    assert error.retry_after_us > 0
+    assert "metrics" in error.message
+    assert (await predict(stage, query())).predictions
