@@ -38,7 +38,7 @@ class ModelConfig:
     Launchers: "emulator" (a local emulated Triton that runs `profile`), "triton" (a local real Triton), "command" (a
     local process; `command` may hold {model}, {grpc_port}, {http_port} and {metrics_port}), "repository" (the model is
     loaded on the named `servers`). `arguments` are added to the launcher's own command line. Bounds given here hold
-    until somebody sets others through the API. `concurrency_target` is the number of requests, held and in flight, that
+    until somebody sets others through the API, and `instances_initial` counts within them. `concurrency_target` is the number of requests, held and in flight, that
     one instance is meant to carry.
     """
 
@@ -62,8 +62,8 @@ class ModelConfig:
         where = f"model {self.name}"
         _need(self.launcher in LAUNCHERS, f"{where}: launcher must be one of {', '.join(LAUNCHERS)}")
         _need(
-            0 <= self.instances_min <= self.instances_initial <= self.instances_max,
-            f"{where}: needs 0 <= instances_min <= instances_initial <= instances_max",
+            0 <= self.instances_min <= self.instances_max,
+            f"{where}: needs 0 <= instances_min <= instances_max",
         )
         _need(self.concurrency_target > 0, f"{where}: concurrency_target must be positive")
         _need(bool(self.command) == (self.launcher == "command"), f"{where}: command belongs to launcher 'command'")

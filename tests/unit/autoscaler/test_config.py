@@ -44,12 +44,12 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one() -> None:
         ("port_base = 70000", "port_base"),
         ('[[autoscaler.models]]\nlauncher = "emulator"', "every model needs a name"),
         ('[[autoscaler.models]]\nname = "a"\nlauncher = "magic"', "launcher must be one of"),
-        ('[[autoscaler.models]]\nname = "a"\ninstances_min = 3\ninstances_max = 2', "instances_min <="),
+        ('[[autoscaler.models]]\nname = "a"\ninstances_min = 3\ninstances_max = 2', "0 <= instances_min"),
         ('[[autoscaler.models]]\nname = "a"\nlauncher = "command"', "command belongs to"),
         ('[[autoscaler.models]]\nname = "a"\nlauncher = "repository"\nservers = ["x"]', "unknown servers x"),
         ('[[autoscaler.models]]\nname = "a"\n[[autoscaler.models]]\nname = "a"', "model a is listed twice"),
         ('[[autoscaler.servers]]\nserver_id = "s"\ngrpc_address = "nowhere"', "must be host:port"),
-        ('instances_max = 1\n[[autoscaler.models]]\nname = "a"\ninstances_min = 2\ninstances_initial = 2', "need 2"),
+        ('instances_max = 1\n[[autoscaler.models]]\nname = "a"\ninstances_min = 2', "need 2"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_in_words(text: str, message: str) -> None:
