@@ -268,6 +268,35 @@ async def test_a_body_that_takes_too_long_is_refused() -> None:
         assert (await post(stage, content=slow())).status_code == 408
 
 
+async def test_a_head_without_end_is_refused(stage: Stage) -> None:
+    host, port = stage.http_url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/models HTTP/1.1\r\nx: " + b"y" * 1_000_000)
+    # The answer may be lost, since the connection is closed while the client still sends.
+    said = (await asyncio.gather(asyncio.wait_for(reader.readline(), 10), return_exceptions=True))[0]
+    assert isinstance(said, ConnectionError) or said.startswith(b"HTTP/1.1 400")
+    writer.close()
+    assert (await post(stage, json=CHAT)).status_code == 200
+
+
+async def test_a_head_that_takes_too_long_is_given_up() -> None:
+    async with staged(Config(body_timeout_s=0.2)) as stage:
+        host, port = stage.http_url.removeprefix("http://").split(":")
+        for head in (b"", b"GET /v1/models HT"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(head)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+        assert (await post(stage, json=CHAT)).status_code == 200
+
+
+async def test_connections_are_used_again(stage: Stage) -> None:
+    async with httpx.AsyncClient(base_url=stage.http_url, limits=httpx.Limits(max_connections=1)) as http:
+        for number in range(6):
+            answer = await http.post("/v1/chat/completions", json={**CHAT, "stream": number % 2 == 0})
+            assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("name", ["x-forebay-slo-class", "x-forebay-tenant"])
 async def test_a_bad_header_is_named(stage: Stage, name: str) -> None:
     answer = await post(stage, json=CHAT, headers={name: "x" * 200})

@@ -21,7 +21,7 @@ class Config:
     body_bytes_max: int = 4 * 1024 * 1024
     """Largest request body; larger ones are refused before they are read."""
     body_timeout_s: float = 30.0
-    """Longest time that a client may take to send its request."""
+    """Longest time that a client may take to send the head of a request, and its body."""
     prompt_head_bytes: int = 2048
     """How much of the prompt the scheduler and predictor see; 0 keeps all of it here."""
     tokens_max_default: int = 1024

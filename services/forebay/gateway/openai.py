@@ -41,6 +41,11 @@ class OpenAi:
         self._clock = clock
         self.is_stopping = False
 
+    @property
+    def body_timeout_s(self) -> float:
+        """How long a client may take to send the head or the body of a request."""
+        return self._config.body_timeout_s
+
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [

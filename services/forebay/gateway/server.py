@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import resource
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -15,6 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 from forebay.core.errors import ConfigError
 from forebay.gateway.kserve import NAME, KServe
 from forebay.gateway.openai import OpenAi
+from forebay.gateway.protocol import BoundedHttp
 from forebay.wire.server import Server
 
 log = logging.getLogger(__name__)
@@ -43,10 +46,10 @@ class Fronts(Server):
 
     async def start(self) -> None:
         """Starts to answer on both."""
-        # The grace is known when stopping begins; uvicorn wants it in its configuration.
+        connection: Any = functools.partial(BoundedHttp, head_timeout_s=self._openai.body_timeout_s)
         config = uvicorn.Config(
             self._openai.app(),
-            http="httptools",
+            http=connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -66,6 +69,7 @@ class Fronts(Server):
         self._openai.is_stopping = True
         self._kserve.stop()
         if self._http is not None and self._running is not None:
+            # uvicorn reads the grace from its configuration when it stops.
             self._http.config.timeout_graceful_shutdown = max(1, math.ceil(grace_s))
             self._http.should_exit = True
             await asyncio.gather(super().stop(grace_s), self._running)
