@@ -34,14 +34,14 @@ class Intake:
     def request(
         self, client_id: str, model: str, text: str, tokens_max: int, temperature: float, headers: Mapping[str, str]
     ) -> InferenceRequest:
-        """The request as the scheduler sees it. Raises InvalidArgument for a bad header.
+        """The request as the scheduler sees it; the text must not be empty. Raises InvalidArgument for a bad header.
 
         Its id begins with the client's and is unique even where clients repeat theirs.
         """
         return InferenceRequest(
             request_id=f"{client_id[:_ID_KEPT]}-{uuid.uuid4().hex[:12]}",
             model=model,
-            prompt_tokens=min(max(1, self._estimator.estimate(model, text)), _PROMPT_TOKENS_MAX),
+            prompt_tokens=min(self._estimator.estimate(model, text), _PROMPT_TOKENS_MAX),
             slo_class=_slo_class(headers.get(_SLO_CLASS, "") or self._config.slo_class_default),
             tokens_max=tokens_max,
             tenant=_label(headers, _TENANT) or "default",

@@ -330,6 +330,34 @@ def test_a_returning_scheduler_hears_of_all_that_runs_and_of_what_ended_meanwhil
     assert rest == [End("l2", Outcome.STOPPED, 0, 0)]
 
 
+def test_what_ended_is_told_to_one_scheduler_only() -> None:
+    engine = running()
+    engine.on_link_down(3 * S)
+    engine.on_finished("r1", Outcome.STOPPED, 4 * S)
+    assert only(engine.on_link_up(5 * S), End)
+    engine.on_link_down(6 * S)
+    assert engine.on_link_up(7 * S) == [Resume(())]
+
+
+def test_a_request_that_waits_for_room_beside_a_silent_scheduler_gets_it() -> None:
+    engine = linked(Config(placement_timeout_s=5.0, fallback_queue_factor=1.0))
+    engine.on_fleet([instance("a", concurrency_max=1)], 0)
+    engine.on_arrive(replace(REQUEST, request_id="r0"), 0)
+    engine.on_placed(placement("r0"), 0)
+    engine.on_arrive(REQUEST, 0)
+    assert not placed(engine.on_wake(5 * S))
+    engine.on_finished("r0", Outcome.STOPPED, 6 * S)
+    assert placed(engine.on_wake(7 * S)) == [("r1", "a")]
+
+
+def test_a_request_that_left_while_it_waited_is_not_placed() -> None:
+    engine = alone(instance("a", concurrency_max=1), config=Config(fallback_queue_factor=1.0))
+    engine.on_arrive(replace(REQUEST, request_id="r0"), 1)
+    engine.on_arrive(REQUEST, 2)
+    engine.on_gone("r1", 3)
+    assert not placed(engine.on_finished("r0", Outcome.STOPPED, 4))
+
+
 def test_a_resumed_lease_holds_no_prompt() -> None:
     engine = running()
     engine.on_link_down(3)

@@ -58,6 +58,7 @@ class World:
                     assert self.engine.is_linked
                     self.asked.discard(request_id)
                 case Attempt(request_id, placement):
+                    assert not self.reports[request_id], "nothing is sent for a request that ended"
                     assert self.engine.is_linked or placement.instance_id != "c", "nothing is placed on a draining one"
                     self.asked.discard(request_id)
                     self.attempts[request_id] = placement
