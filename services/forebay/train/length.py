@@ -16,7 +16,6 @@ import onnxruntime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from forebay.core.prediction import QUANTILE_LEVELS
 from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
@@ -73,8 +72,7 @@ def run(folder: Path, output: Path | None, version: str = "1", settings: Setting
     """
     console = Console() if Console().is_terminal else Console(width=120)
     inside = folder / "open" / "prompts"
-    # With one thread sums have one order: the model is the same each time, and no slower on a machine that is shared.
-    with _progress(console, 2 + step_count()) as on_step, threadpool_limits(1):
+    with _progress(console, 2 + step_count()) as on_step:
         trained = train(inside if inside.is_dir() else folder, version, settings or Settings(), on_step)
     console.print(_table(trained.scores))
     path = (output or OUTPUT) / f"{NAME}.onnx"

@@ -10,6 +10,7 @@ from scipy import sparse  # type: ignore[import-untyped]
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from forebay.core.prediction import QUANTILE_LEVELS
 from forebay.predictor.features import DENSE
@@ -76,7 +77,19 @@ def fit(
     on_step: Callable[[str], None],
 ) -> LengthModel:
     """Fits without shifts; calls `on_step` with the name of each step that is done (`step_count` of them)."""
-    target = np.log1p(tokens)
+    # With one thread sums have one order: the model is the same each time, and no slower on a machine that is shared.
+    with threadpool_limits(1):
+        return _fit(features, np.log1p(tokens), groups, settings, on_step)
+
+
+def step_count() -> int:
+    """Steps of one `fit`."""
+    return 2 + len(QUANTILE_LEVELS)
+
+
+def _fit(
+    features: Matrix, target: Vector, groups: npt.NDArray[np.int64], settings: Settings, on_step: Callable[[str], None]
+) -> LengthModel:
     ridge = _Ridge(features, target, settings)
     linear = ridge.linear(settings)
     on_step("words")
@@ -87,11 +100,6 @@ def fit(
         trees.append(_trees(level, settings).fit(seen, target))
         on_step(f"level {level:g}")
     return LengthModel(linear, tuple(trees), np.zeros(len(QUANTILE_LEVELS)))
-
-
-def step_count() -> int:
-    """Steps of one `fit`."""
-    return 2 + len(QUANTILE_LEVELS)
 
 
 def calibrated(model: LengthModel, features: Matrix, tokens: Vector) -> LengthModel:
