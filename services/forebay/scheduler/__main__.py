@@ -1,6 +1,10 @@
 """Starts the scheduler: `python -m forebay.scheduler`."""
 
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
+
 import click
+from grpc.aio import Channel
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
 from prometheus_client import CollectorRegistry
 
@@ -31,9 +35,6 @@ def main(config: str | None) -> None:
 async def serve(path: str | None, env: Environment) -> None:
     """Runs the service until it is told to stop."""
     config = section(path, "scheduler", Config)
-    policies = build(config, {kind: with_plugins(kind, known) for kind, known in KINDS.items()})
-    # Leases outlive a restart, so their names must differ from those of the run before.
-    name = f"s{now_us():x}"
     registry = CollectorRegistry()
     server = Server(env.listen, [SERVICE], registry)
     serve_prometheus(env.prometheus, registry)
@@ -42,20 +43,38 @@ async def serve(path: str | None, env: Environment) -> None:
         connect(env.autoscaler) as autoscaler,
         connect(env.metrics) as metrics,
     ):
-        outcomes, timer, meters = Outcomes(predictor, name, config.outcome_interval_s), Timer(now_us), Meters(registry)
-        lengths = PredictorLengths(Predictions(predictor, config, now_us), outcomes)
-        shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters)
-        timer.callback = shell.wake
-        add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
-        reporter = Reporter(metrics)
-        loops = [
-            follow_fleet(autoscaler, shell, config),
-            follow_loads(metrics, shell, config),
-            sample_queues(shell, reporter, meters, name, config.queue_sample_interval_s),
-            reporter.run(),
-            outcomes.run(),
-        ]
+        loops = assemble(config, server, registry, Neighbours(predictor, autoscaler, metrics))
         await run_until_stopped(server, loops, config.shutdown_grace_s)
+
+
+class Neighbours(NamedTuple):
+    """Channels to the other services."""
+
+    predictor: Channel
+    autoscaler: Channel
+    metrics: Channel
+
+
+def assemble(
+    config: Config, server: Server, registry: CollectorRegistry, to: Neighbours
+) -> list[Coroutine[Any, Any, None]]:
+    """Puts the scheduler on a server and gives what must run beside it."""
+    policies = build(config, {kind: with_plugins(kind, known) for kind, known in KINDS.items()})
+    # Leases outlive a restart, so their names must differ from those of the run before.
+    name = f"s{now_us():x}"
+    outcomes, timer, meters = Outcomes(to.predictor, name, config.outcome_interval_s), Timer(now_us), Meters(registry)
+    lengths = PredictorLengths(Predictions(to.predictor, config, now_us), outcomes)
+    shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters)
+    timer.callback = shell.wake
+    add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
+    reporter = Reporter(to.metrics)
+    return [
+        follow_fleet(to.autoscaler, shell, config),
+        follow_loads(to.metrics, shell, config),
+        sample_queues(shell, reporter, meters, name, config.queue_sample_interval_s),
+        reporter.run(),
+        outcomes.run(),
+    ]
 
 
 if __name__ == "__main__":
