@@ -53,9 +53,8 @@ class Engine:
         if request.request_id in self._held:
             return self._with_wake([])
         lease = self._leases.of_request(request.request_id)
-        again = self._place_again(lease, request) if lease else None
-        if again is not None:
-            return self._with_wake([again])
+        if lease is not None and self._serves(lease, request):
+            return self._with_wake([self._place_again(lease)])
         freed = self._end([lease]) if lease else []
         return self._with_wake([*freed, *self._enter(self._new(request, prediction, gateway_id))])
 
@@ -153,9 +152,10 @@ class Engine:
         """Requests in flight on the instance."""
         return self._fleet.load_of(instance_id)[0]
 
-    def knows_request(self, request_id: str) -> bool:
-        """Whether the request is held or runs."""
-        return request_id in self._held or self._leases.of_request(request_id) is not None
+    def knows(self, request: InferenceRequest) -> bool:
+        """Whether the request came before and would only be told its answer, so that no prediction is needed."""
+        lease = self._leases.of_request(request.request_id)
+        return request.request_id in self._held or (lease is not None and self._serves(lease, request))
 
     def has_lease(self, lease_id: str) -> bool:
         """Whether the lease is open."""
@@ -170,11 +170,14 @@ class Engine:
 
     # Arrivals
 
-    def _place_again(self, lease: Lease, request: InferenceRequest) -> Placement | None:
-        """The placement of a request that runs; None where its instance is gone or has failed it."""
+    def _serves(self, lease: Lease, request: InferenceRequest) -> bool:
+        """Whether a request that came again may keep its lease: its instance is there and has not failed it."""
+        instance_id = lease.placement.instance_id
+        return self._fleet.get(instance_id) is not None and instance_id not in request.excluded_instance_ids
+
+    def _place_again(self, lease: Lease) -> Placement:
         instance = self._fleet.get(lease.placement.instance_id)
-        if instance is None or instance.instance_id in request.excluded_instance_ids:
-            return None
+        assert instance is not None, "only a lease that serves is given again"
         self._leases.renew(lease, self._now_us)
         lease.placement = replace(lease.placement, grpc_address=instance.grpc_address)
         return lease.placement

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from lmaas.autoscaler.v1.autoscaler_service_pb2 import WatchFleetRequest, WatchFleetResponse
@@ -21,8 +21,6 @@ from forebay.wire.clock import Clock
 from forebay.wire.reporter import Reporter
 
 log = logging.getLogger(__name__)
-
-M = TypeVar("M")
 
 SILENCE_S = 20.0
 """The watched services send a sign of life each few seconds; a stream that is silent for longer is broken."""
@@ -60,10 +58,12 @@ async def follow_fleet(channel: grpc.aio.Channel, shell: Shell, config: Config) 
     """Tells the shell the fleet whenever it changes; while the autoscaler is down the last one stays."""
     stub = AutoscalerServiceStub(channel)
 
-    def take(message: WatchFleetResponse) -> None:
-        shell.fleet([convert.instance_from_proto(one) for one in message.instances])
-
-    await _follow("autoscaler", lambda: stub.WatchFleet(WatchFleetRequest(), timeout=STREAM_TIMEOUT_S), take, config)
+    await _follow(
+        "autoscaler",
+        lambda: stub.WatchFleet(WatchFleetRequest(), timeout=STREAM_TIMEOUT_S),
+        lambda message: take_fleet(shell, message),
+        config,
+    )
 
 
 async def follow_loads(channel: grpc.aio.Channel, shell: Shell, config: Config) -> None:
@@ -71,10 +71,22 @@ async def follow_loads(channel: grpc.aio.Channel, shell: Shell, config: Config) 
     stub = MetricsServiceStub(channel)
     request = WatchSnapshotsRequest(interval=convert.duration(round(config.watch_interval_s * US_PER_S)))
 
-    def take(message: WatchSnapshotsResponse) -> None:
-        shell.loads([convert.instance_load_from_proto(one) for one in message.snapshot.instances])
+    await _follow(
+        "metrics",
+        lambda: stub.WatchSnapshots(request, timeout=STREAM_TIMEOUT_S),
+        lambda message: take_loads(shell, message),
+        config,
+    )
 
-    await _follow("metrics", lambda: stub.WatchSnapshots(request, timeout=STREAM_TIMEOUT_S), take, config)
+
+def take_fleet(shell: Shell, message: WatchFleetResponse) -> None:
+    """Tells the shell one message of the autoscaler."""
+    shell.fleet([convert.instance_from_proto(one) for one in message.instances])
+
+
+def take_loads(shell: Shell, message: WatchSnapshotsResponse) -> None:
+    """Tells the shell one message of metrics."""
+    shell.loads([convert.instance_load_from_proto(one) for one in message.snapshot.instances])
 
 
 async def sample_queues(shell: Shell, reporter: Reporter, meters: Meters, name: str, interval_s: float) -> None:
@@ -95,7 +107,7 @@ async def sample_queues(shell: Shell, reporter: Reporter, meters: Meters, name: 
         await asyncio.sleep(interval_s)
 
 
-async def _follow(name: str, call: Callable[[], Any], take: Callable[[M], None], config: Config) -> None:
+async def _follow(name: str, call: Callable[[], Any], take: Callable[[Any], None], config: Config) -> None:
     """Takes a stream's messages for ever; after an error, an end or silence opens it again, each time a bit later."""
     delay_s = RECONNECT_DELAY_MIN_S
     while True:

@@ -71,7 +71,7 @@ class Shell:
         self._waiting.setdefault(request_id, []).append(reply)
         if request_id in self._predicting:
             return
-        if self.engine.knows_request(request_id):
+        if self.engine.knows(request):
             self._do(self.engine.on_arrive(request, None, self.clock(), gateway_id))
             return
         self._predicting.add(request_id)
