@@ -14,6 +14,7 @@ from lmaas.common.v1.instance_pb2 import INSTANCE_STATE_READY
 from lmaas.scheduler.v1 import scheduler_service_pb2
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
+from forebay import sql
 from forebay.cli.fleet import CALL_TIMEOUT_S, ModelCount, fleet_counts
 from forebay.cli.processes import RUN_MARK, end, is_free, is_stack, marked
 from forebay.cli.state import SERVICES, Addresses, Run, read_run, run_file, write_run
@@ -85,6 +86,7 @@ class Stack:
         await self.stop()
 
     async def _start(self) -> None:
+        await asyncio.to_thread(prepare_database, self.run.database_url)
         for service in self.services:
             service.spec.log.write_bytes(b"")
             await service.start()
@@ -126,6 +128,15 @@ class Stack:
             await by_name[name].stop(STOP_GRACE_S)
         await end(lambda: marked(self.run.run_id), SWEEP_GRACE_S)
         run_file(self._state_dir).unlink(missing_ok=True)
+
+
+def prepare_database(url: str) -> None:
+    """Opens the database once, before any service does; raises ConfigError when it cannot be opened.
+
+    A SQLite file that several processes make at the same instant is locked for some of them: switching a fresh file to
+    its write-ahead log does not wait for its turn.
+    """
+    sql.open_engine(url).dispose()
 
 
 async def _counts(addresses: Addresses) -> dict[str, ModelCount]:
