@@ -47,15 +47,16 @@ class Line:
     in its spread.
     """
 
-    weights: Floats
-    centre: Floats
+    weights: tuple[float, float, float]
+    centre: tuple[float, float]
     spread: Floats
 
     def apply(self, predicted: Floats, prompt: float) -> Floats:
         """The corrected levels."""
-        inputs = np.array((1.0, predicted[1] - self.centre[0], prompt - self.centre[1]))
-        corrected: Floats = predicted[1] + inputs @ self.weights + self.spread
-        return corrected
+        bias, of_median, of_prompt = self.weights
+        median, around = float(predicted[1]), self.centre
+        middle = median + bias + of_median * (median - around[0]) + of_prompt * (prompt - around[1])
+        return middle + self.spread
 
 
 class Window:
@@ -116,9 +117,10 @@ def loss(tokens: Floats, predicted: Floats) -> float:
 
 def _fit_line(medians: Floats, prompts: Floats, answers: Floats) -> Line:
     """Least squares on what the median leaves over, with a ridge that prefers the median as it is."""
-    centre = np.array((medians.mean(), prompts.mean()))
+    centre = (float(medians.mean()), float(prompts.mean()))
     inputs = np.column_stack((np.ones(len(medians)), medians - centre[0], prompts - centre[1]))
     left = answers - medians
     ridge = np.diag((0.1, 1.0, 1.0))
     weights = np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ left)
-    return Line(weights, centre, levels_of(left - inputs @ weights))
+    bias, of_median, of_prompt = weights.tolist()
+    return Line((bias, of_median, of_prompt), centre, levels_of(left - inputs @ weights))

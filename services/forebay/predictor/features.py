@@ -63,9 +63,9 @@ def _word_table() -> Bytes:
 
 
 def _class_table() -> Matrix:
-    """One row a byte, one column a class."""
+    """One row a byte, one column a class; the zero byte, which ends each text, is in none."""
     table = np.zeros((256, len(BYTE_CLASSES)), dtype=np.float32)
-    for byte in range(256):
+    for byte in range(1, 256):
         letter = chr(byte)
         kinds = (letter.isupper(), letter.isdigit(), letter.isspace(), not (letter.isalnum() or letter.isspace()))
         table[byte, :4] = kinds if byte < 128 else 0
@@ -160,8 +160,7 @@ def _dense(queries: Sequence[InferenceRequest], text: _Text, word_counts: Rows) 
     """The columns of `DENSE`; the last paragraph often holds the question itself, so it is counted by itself too."""
     tokens = np.array([query.prompt_tokens for query in queries], dtype=np.float32)
     lines, paragraphs = _last_starts(text)
-    inside = _class_counts(text, text.starts)
-    last = _class_counts(text, paragraphs)
+    inside, last = _class_counts(text, paragraphs)
     sizes = (text.ends - text.starts).astype(np.float32)
     whole = np.maximum(sizes, 1.0)
     columns = (
@@ -180,13 +179,13 @@ def _dense(queries: Sequence[InferenceRequest], text: _Text, word_counts: Rows) 
     return np.column_stack(columns).astype(np.float32)
 
 
-def _class_counts(text: _Text, starts: Rows) -> Matrix:
-    """How often each class of bytes occurs from `starts` to the end of each text."""
-    rows = np.repeat(np.arange(len(starts)), text.ends - text.starts + 1)
-    wanted = np.arange(len(text.data)) >= np.repeat(starts, text.ends - text.starts + 1)
-    wanted[text.ends] = False
-    bytes_of_rows = rows[wanted] * 256 + text.data[wanted]
-    return np.bincount(bytes_of_rows, minlength=len(starts) * 256).reshape(-1, 256).astype(np.float32) @ _CLASSES
+def _class_counts(text: _Text, paragraphs: Rows) -> tuple[Matrix, Matrix]:
+    """How often each class of bytes occurs in each text and in its last paragraph."""
+    cells = np.repeat(np.arange(0, 256 * len(text.starts), 256), text.ends - text.starts + 1) + text.data
+    last = [cells[start:end] for start, end in zip(paragraphs.tolist(), text.ends.tolist(), strict=True)]
+    counts = [np.bincount(some, minlength=256 * len(text.starts)) for some in (cells, np.concatenate(last))]
+    inside, inside_last = (count.reshape(-1, 256).astype(np.float32) @ _CLASSES for count in counts)
+    return inside, inside_last
 
 
 def _last_starts(text: _Text) -> tuple[Rows, Rows]:

@@ -50,7 +50,9 @@ class OnnxQuantile:
     def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
         """One pass of the model for each 64 queries. Raises PredictionFailed."""
         pairs = zip(queries, self._infer(queries), strict=True)
-        return tuple(_prediction(self._corrected(query, logs), query.tokens_max) for query, logs in pairs)
+        logs = np.array([self._corrected(query, found) for query, found in pairs]).reshape(-1, len(QUANTILE_LEVELS))
+        caps = np.array([[query.tokens_max or TOKENS_MAX] for query in queries]).reshape(-1, 1)
+        return tuple(_prediction(row) for row in np.expm1(np.sort(logs, axis=1)).clip(0.0, caps).tolist())
 
     def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
         """Takes each outcome into the windows of its application, its model and all. Raises PredictionFailed."""
@@ -76,7 +78,7 @@ class OnnxQuantile:
         for key in _keys(query):
             window = self._windows.get(key)
             if window is not None and (len(window) >= self.count_min or key == ALL):
-                return np.sort(window.correction.apply(logs, _prompt(query)))
+                return window.correction.apply(logs, _prompt(query))
         return logs
 
     def _window(self, key: Key) -> Window:
@@ -98,10 +100,9 @@ def _prompt(query: InferenceRequest) -> float:
     return math.log1p(query.prompt_tokens)
 
 
-def _prediction(logs: Floats, tokens_max: int) -> LengthPrediction:
-    tokens = np.expm1(logs).clip(0.0, tokens_max or TOKENS_MAX)
-    p10, p50, p90, p97 = (float(value) for value in tokens)
-    mean = mean_of((p10, p50, p90, p97))
+def _prediction(tokens: Sequence[float]) -> LengthPrediction:
+    p10, p50, p90, p97 = tokens
+    mean = mean_of(tokens)
     return LengthPrediction(
         LengthQuantiles(round(p10), round(p50), round(p90), round(p97)), mean, mean, "onnx_quantile"
     )
