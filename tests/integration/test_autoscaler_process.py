@@ -319,6 +319,9 @@ async def test_models_of_a_running_server_are_found_and_never_stopped(stage: Sta
             return await stage.states() == {"gpu-1/x": READY}
 
         assert await until(found), stage.log()
+        told = (await stage.fleet()).instances[0]
+        assert (told.concurrency_max, told.context_tokens_max) == (256, 8192)
+        assert told.kv_tokens_max > 100_000
         await stage.end(signal.SIGTERM)
         assert server.process.poll() is None
     finally:

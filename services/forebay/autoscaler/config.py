@@ -38,8 +38,8 @@ class ModelConfig:
     Launchers: "emulator" (a local emulated Triton that runs `profile`), "triton" (a local real Triton), "command" (a
     local process; `command` may hold {model}, {grpc_port}, {http_port} and {metrics_port}), "repository" (the model is
     loaded on the named `servers`). `arguments` are added to the launcher's own command line. Bounds given here hold
-    until somebody sets others through the API, and `instances_initial` counts within them. `concurrency_target` is the number of requests, held and in flight, that
-    one instance is meant to carry.
+    until somebody sets others through the API, and `instances_initial` counts within them. `concurrency_target` is the
+    number of requests, held and in flight, that one instance is meant to carry.
     """
 
     name: str = ""

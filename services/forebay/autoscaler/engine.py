@@ -6,7 +6,7 @@ from dataclasses import replace
 from forebay.autoscaler.actions import Action, Alarm, SettingsChanged
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.fleet import Fleet
-from forebay.autoscaler.life import STARTING, Life
+from forebay.autoscaler.life import STARTING, Figures, Life
 from forebay.autoscaler.limits import Spans, is_busy
 from forebay.autoscaler.log import DecisionLog
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
@@ -38,7 +38,7 @@ class Engine:
         self._sizing = Sizing(config, policy, self._fleet, state)
         self._woken_us = 0
         for member in state.members:
-            self._fleet.add(member, True, now_us)
+            self._fleet.restore(member, now_us)
 
     # What others may ask.
 
@@ -70,7 +70,7 @@ class Engine:
         return FleetSettings(dict(sizing.bounds), wanted, sizing.mode, sizing.ordinal, self.revision)
 
     def instances(self, model: str = "") -> tuple[Instance, ...]:
-        """Instances that are not stopped and have an address, by id."""
+        """Instances that are not stopped and can be reached, by id."""
         return self._fleet.published(model)
 
     def instance(self, instance_id: str) -> Instance:
@@ -119,12 +119,19 @@ class Engine:
         changed = life.probed(live, ready, failures_max, now_us)
         return self._end(self._fleet.changed(life) if changed else [], now_us)
 
+    def on_described(self, instance_id: str, figures: Figures, now_us: int) -> list[Action]:
+        """A server told what its engine can hold; what was configured or registered stays."""
+        life = self._fleet.get(instance_id)
+        changed = life is not None and life.learn(figures)
+        return self._end(self._fleet.changed(life) if life is not None and changed else [], now_us)
+
     def on_lease_count(self, instance_id: str, lease_count: int | None, now_us: int) -> list[Action]:
         """The scheduler said how many requests a draining instance has; None: it did not answer or does not know it."""
         life = self._fleet.get(instance_id)
-        if life is None or life.state is not InstanceState.DRAINING or life.stopping:
+        if life is None or life.state is not InstanceState.DRAINING:
             return []
         if lease_count != 0:
+            # Also while a stop is under way: it may fail, and the row then begins anew.
             life.empty_us = None
             return []
         life.empty_us = now_us if life.empty_us is None else life.empty_us
@@ -147,7 +154,7 @@ class Engine:
         self._sizing.acted(life)
         life.describe(instance)
         actions = self._fleet.changed(life)
-        if life.state is InstanceState.DRAINING:
+        if life.state is InstanceState.DRAINING and not life.member.was_ready:
             actions += self._fleet.leave(life, now_us)
         return self._end(actions, now_us)
 

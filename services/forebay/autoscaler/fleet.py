@@ -36,8 +36,8 @@ class Fleet:
         return [life for life in self if life.instance.model == model]
 
     def published(self, model: str = "") -> tuple[Instance, ...]:
-        """Instances that have an address, of one model or of all."""
-        found = (life.instance for life in self if life.instance.grpc_address)
+        """Instances that can be reached, of one model or of all."""
+        found = (life.instance for life in self if life.actuated)
         return tuple(instance for instance in found if model in ("", instance.model))
 
     def launched(self) -> tuple[Instance, ...]:
@@ -49,13 +49,17 @@ class Fleet:
         life = self._lives[member.instance.instance_id] = Life(member, actuated, seen_us=now_us)
         return life
 
+    def restore(self, member: Member, now_us: int) -> None:
+        """Takes a member in that was there before."""
+        self._lives[member.instance.instance_id] = Life(member, True, seen_us=now_us, restored=True)
+
     def remove(self, life: Life) -> None:
         """Forgets what never came to be."""
         del self._lives[life.instance.instance_id]
 
     def changed(self, life: Life) -> list[Action]:
         """Tells the others, unless nobody could reach it yet."""
-        if not life.instance.grpc_address:
+        if not life.actuated:
             return []
         self.revision += 1
         return [Changed(life.member)]

@@ -10,18 +10,30 @@ REASON_LENGTH_MAX = 250
 STARTING = (InstanceState.PROVISIONING, InstanceState.LOADING)
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a server tells of the engine of one model; 0 and empty mean unknown."""
+
+    concurrency_max: int = 0
+    kv_tokens_max: int = 0
+    context_tokens_max: int = 0
+    profile: str = ""
+
+
 @dataclass(slots=True)
 class Life:
     """One member of the fleet with what only the engine needs.
 
-    `actuated`: the actuator has done its start. `retiring`: why it is to be taken out, while nobody has agreed to that
-    yet. `stopping`: a stop is under way. `expired`: its heartbeats stopped. `empty_us`: since when the scheduler has
-    reported no lease in an unbroken row; None: it has not. `retry_us`: nothing is asked of the actuator before.
+    `actuated`: the actuator has done its start. `restored`: it was there before this engine. `retiring`: why it is to
+    be taken out, while nobody has agreed to that yet. `stopping`: a stop is under way. `expired`: its heartbeats
+    stopped. `empty_us`: since when the scheduler has reported no lease in an unbroken row; None: it has not.
+    `retry_us`: nothing is asked of the actuator before.
     """
 
     member: Member
     actuated: bool
     seen_us: int
+    restored: bool = False
     retiring: str = ""
     stopping: bool = False
     expired: bool = False
@@ -78,6 +90,19 @@ class Life:
         described = replace(instance, state=own.state, state_us=own.state_us, state_reason=own.state_reason)
         self.member = replace(self.member, instance=described)
 
+    def learn(self, figures: Figures) -> bool:
+        """Fills in what nobody has said of the instance; True when that changed something."""
+        known = self.instance
+        filled = replace(
+            known,
+            concurrency_max=known.concurrency_max or figures.concurrency_max,
+            kv_tokens_max=known.kv_tokens_max or figures.kv_tokens_max,
+            context_tokens_max=known.context_tokens_max or figures.context_tokens_max,
+            profile=known.profile or figures.profile,
+        )
+        self.member = replace(self.member, instance=filled)
+        return filled != known
+
     def renew(self, now_us: int) -> None:
         """A sign of life of its owner."""
         self.seen_us, self.expired = now_us, False
@@ -89,9 +114,9 @@ class Life:
         return self.seen_us + self.member.ttl_us + (forget_us if self.expired else 0)
 
     def is_settled(self, settled_us: int, now_us: int) -> bool:
-        """Whether its start worked out: it has been what it is, after it was ready, for long enough."""
+        """Whether its start worked out: what was ready has been as it is for long enough, or over a restart."""
         stood = self.state in (InstanceState.READY, InstanceState.LOST) and self.member.was_ready
-        return stood and now_us - self.state_us >= settled_us
+        return stood and (self.restored or now_us - self.state_us >= settled_us)
 
     def probed(self, live: bool, ready: bool, failures_max: int, now_us: int) -> bool:
         """Takes the answer of the server; True when the state changed."""

@@ -16,6 +16,7 @@ from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.autoscaler.config import Config, ServerConfig
+from forebay.autoscaler.describe import figures_of
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.core.values import Instance, InstanceState
@@ -44,6 +45,7 @@ class Prober:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._due_us: dict[str, int] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._described: set[str] = set()
 
     async def run(self) -> None:
         """Probes for ever: those that start more often than the others."""
@@ -68,23 +70,39 @@ class Prober:
     async def _probe(self, instance: Instance) -> None:
         try:
             live, ready = await self._ask(instance)
+            if ready and instance.instance_id not in self._described:
+                await self._describe(instance)
             self._loop.apply(self._loop.engine.on_probe(instance.instance_id, live, ready, self._loop.now_us()))
         finally:
             self._tasks.pop(instance.instance_id, None)
 
     async def _ask(self, instance: Instance) -> tuple[bool, bool]:
         """Whether the server answers at all, and whether the model takes requests."""
-        address = instance.grpc_address
-        if address not in self._channels:
-            self._channels[address] = connect(address)
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channels[address])
         request = service_pb2.ModelReadyRequest(name=instance.model)
         try:
-            answer = await stub.ModelReady(request, timeout=self._config.probe_timeout_s)
+            answer = await self._stub(instance).ModelReady(request, timeout=self._config.probe_timeout_s)
         except grpc.aio.AioRpcError as error:
             # Any other status is an answer: the server is there and does not have the model.
             return error.code() not in SILENT, False
         return True, bool(answer.ready)
+
+    async def _describe(self, instance: Instance) -> None:
+        """Asks once what the engine can hold; a server that does not tell is as good as before."""
+        self._described.add(instance.instance_id)
+        request = service_pb2.ModelConfigRequest(name=instance.model)
+        try:
+            answer = await self._stub(instance).ModelConfig(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            log.debug("%s does not tell its configuration: %s", instance.instance_id, error.code().name)
+            return
+        figures = figures_of({name: value.string_value for name, value in answer.config.parameters.items()})
+        self._loop.apply(self._loop.engine.on_described(instance.instance_id, figures, self._loop.now_us()))
+
+    def _stub(self, instance: Instance) -> service_pb2_grpc.GRPCInferenceServiceStub:
+        address = instance.grpc_address
+        if address not in self._channels:
+            self._channels[address] = connect(address)
+        return service_pb2_grpc.GRPCInferenceServiceStub(self._channels[address])
 
     async def _forget(self, instances: Sequence[Instance]) -> None:
         addresses = {instance.grpc_address for instance in instances}
@@ -93,6 +111,7 @@ class Prober:
             self._tasks.pop(key).cancel()
         for key in [key for key in self._due_us if key not in ids]:
             del self._due_us[key]
+        self._described &= ids
         for address in [address for address in self._channels if address not in addresses]:
             await self._channels.pop(address).close()
 

@@ -251,7 +251,7 @@ def lived(history: list[tuple[Callable[[World, int], None], int]]) -> World:
     return world
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(HISTORY)
 def test_bounds_hold_and_nothing_is_stopped_that_has_leases(
     history: list[tuple[Callable[[World, int], None], int]],
