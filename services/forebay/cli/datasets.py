@@ -57,6 +57,7 @@ def find_traffic(seed: int = 1) -> Traffic:
     notes = (
         "arrivals: Azure LLM inference trace, conversation, 2023 (Splitwise, ISCA'24; CC-BY-4.0)",
         f"prompts:  {len(prompts)} of gpt-MT, GPTeacher and BIG-Bench-Hard; answers are as long as measured there",
+        "          none of them was used to train the length model that ships",
         "no public data set has production arrivals and text together: times and prompts are paired at random",
     )
     return Traffic(read_trace(folder / TRACE), TRACE_START_S, prompts, notes)
@@ -72,8 +73,19 @@ def _samples(why: str) -> Traffic:
 
 
 def _some(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
-    chosen = np.random.default_rng(seed).permutation(len(prompts))[:PROMPTS_EACH]
-    return [prompts[int(index)] for index in sorted(chosen)]
+    held_out = [prompt for prompt in prompts if is_held_out(prompt)]
+    chosen = np.random.default_rng(seed).permutation(len(held_out))[:PROMPTS_EACH]
+    return [held_out[int(index)] for index in sorted(chosen)]
+
+
+def is_held_out(prompt: Prompt) -> bool:
+    """Whether the length model that ships has never seen the prompt: its id, 12 digits of SHA-1, is a multiple of 5."""
+    return int(prompt_sha1(prompt)[8:12], 16) % 5 == 0
+
+
+def prompt_sha1(prompt: Prompt) -> str:
+    """The SHA-1 of the prompt's text in hex."""
+    return hashlib.sha1(prompt.text.encode(), usedforsecurity=False).hexdigest()
 
 
 def write_answers(path: Path, prompts: Iterable[Prompt]) -> None:
@@ -81,5 +93,5 @@ def write_answers(path: Path, prompts: Iterable[Prompt]) -> None:
     with path.open("w") as lines:
         for prompt in prompts:
             if prompt.output_tokens is not None:
-                name = hashlib.sha1(prompt.text.encode(), usedforsecurity=False).hexdigest()
-                lines.write(json.dumps({"prompt_sha1": name, "output_tokens": prompt.output_tokens}) + "\n")
+                entry = {"prompt_sha1": prompt_sha1(prompt), "output_tokens": prompt.output_tokens}
+                lines.write(json.dumps(entry) + "\n")

@@ -9,24 +9,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import grpc
 from lmaas.common.v1.instance_pb2 import INSTANCE_STATE_READY
-from lmaas.scheduler.v1 import scheduler_service_pb2
-from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
 from forebay import sql
-from forebay.cli.fleet import CALL_TIMEOUT_S, ModelCount, fleet_counts
+from forebay.cli.fleet import ModelCount
 from forebay.cli.processes import RUN_MARK, end, is_free, is_stack, marked
 from forebay.cli.state import SERVICES, Addresses, Run, read_run, run_file, write_run
 from forebay.cli.supervisor import Say, Service, ServiceSpec
+from forebay.cli.view import look
 from forebay.core.errors import FailedPrecondition, Unavailable
-from forebay.wire.channel import connect
 
 SERVING_TIMEOUT_S = 90.0
 FLEET_TIMEOUT_S = 180.0
 STOP_GRACE_S = 20.0
 SWEEP_GRACE_S = 5.0
 POLL_S = 0.2
+SNAPSHOT_INTERVAL_S = 1.0
+"""How long it takes until the scheduler knows what metrics sees."""
 STOP_ORDER = ("gateway", "autoscaler", "scheduler", "predictor", "metrics")
 """The gateway first, so that no request is cut; the autoscaler next, which ends its instances while others answer."""
 
@@ -112,6 +111,7 @@ class Stack:
         while asyncio.get_running_loop().time() < deadline_s:
             counts = await _counts(self.run.addresses)
             if counts and all(one.ready for one in counts.values()):
+                await asyncio.sleep(SNAPSHOT_INTERVAL_S)
                 self.run = replace(self.run, ready=True)
                 self._write()
                 return counts
@@ -140,16 +140,20 @@ def prepare_database(url: str) -> None:
 
 
 async def _counts(addresses: Addresses) -> dict[str, ModelCount]:
-    """The fleet as far as the scheduler has heard of it too, since requests go where the scheduler sends them."""
-    request = scheduler_service_pb2.ListInstancesRequest()
-    async with connect(addresses.grpc["autoscaler"]) as autoscaler, connect(addresses.grpc["scheduler"]) as scheduler:
-        try:
-            counts = await fleet_counts(autoscaler)
-            heard = await SchedulerServiceStub(scheduler).ListInstances(request, timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError:
-            return {}
-    ready = Counter(one.instance.model for one in heard.instances if one.instance.state == INSTANCE_STATE_READY)
-    return {model: replace(one, ready=min(one.ready, ready[model])) for model, one in counts.items()}
+    """The fleet with the instances that all have seen: the scheduler sends requests to what it and metrics know."""
+    view = await look(addresses)
+    if view.fleet is None:
+        return {}
+    reachable = {name for name, load in view.observed().items() if load.reachable}
+    usable = Counter(
+        one.instance.model
+        for one in view.scheduled().values()
+        if one.instance.state == INSTANCE_STATE_READY and one.instance.instance_id in reachable
+    )
+    return {
+        one.model: ModelCount(min(one.ready_count, usable[one.model]), one.starting_count, one.draining_count)
+        for one in view.fleet.models
+    }
 
 
 def check_ports(addresses: Addresses) -> None:

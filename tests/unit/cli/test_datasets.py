@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forebay.cli.datasets import data_dir, find_traffic, write_answers
+from forebay.cli.datasets import PROMPT_SETS, data_dir, find_traffic, is_held_out, write_answers
 from forebay.cli.demo import RATE_PER_S_MAX, make_plan
 from forebay.cli.loaders import Prompt
 
@@ -26,8 +26,20 @@ def test_public_data_comes_with_measured_lengths_and_an_honest_note() -> None:
     assert len(traffic.arrivals) == 19_366
     assert len(traffic.prompts) == 1_200
     assert all(prompt.output_tokens and prompt.application for prompt in traffic.prompts)
-    assert "no public data set has production arrivals and text" in traffic.notes[2]
+    assert "no public data set has production arrivals and text" in traffic.notes[3]
+    assert all(is_held_out(prompt) for prompt in traffic.prompts)
     assert traffic == find_traffic(seed=3)
+
+
+@pytest.mark.skipif(data_dir() is None, reason="no public data: set FOREBAY_DATA to a folder with open/")
+def test_the_prompts_held_out_are_those_of_the_data_sets_own_test_split() -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = data_dir()
+    assert folder is not None
+    for name in PROMPT_SETS:
+        rows = parquet.read_table(folder / "open" / "prompts" / f"{name}.prompts.parquet").to_pylist()
+        for row in rows[:500]:
+            assert is_held_out(Prompt(row["prompt"])) == (int(row["prompt_id"][-4:], 16) % 5 == 0)
 
 
 def test_the_demonstration_never_sends_faster_than_two_cores_carry(
