@@ -2,8 +2,8 @@
 
 Streams are predicted first and learned from after, 16 at a time; the first fifth is left out of the figures. The
 prompts of gpt-mt, BIG-Bench Hard and GPTeacher are the shipped model's own test split; it has seen nothing like the
-others. Alpaca, alpaca_eval and JFLEG are for measuring only. Without the data (FOREBAY_DATA or ../shared/data) that part is
-left out.
+others. Alpaca, alpaca_eval and JFLEG are for measuring only. Without the data (FOREBAY_DATA or ../shared/data) that
+part is left out.
 
 Bar: in process with features, one prompt < 1 ms, 32 prompts < 3 ms at p50; over gRPC p99 <= 15 ms.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.predict_length [--quick] [--json FILE]
@@ -121,7 +121,7 @@ async def measure_thread(report: common.Report, times: int) -> None:
                 predict([query])
             found.append(time.perf_counter() - began)
     both = {name: common.percentiles(found, 1e3) for name, found in seconds.items()}
-    rows = [[name, *pair] for name, pair in both.items()]
+    rows: list[list[common.Cell]] = [[name, *pair] for name, pair in both.items()]
     report.table("Where one prompt is predicted", ("where", "p50 ms", "p99 ms"), rows)
     report.figures["thread_extra_p50_ms"] = both["asyncio.to_thread"][0] - both["on the event loop"][0]
 
