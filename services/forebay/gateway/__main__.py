@@ -15,7 +15,7 @@ from forebay.gateway.loop import Loop
 from forebay.gateway.meters import Meters
 from forebay.gateway.openai import OpenAi
 from forebay.gateway.relay import Relay
-from forebay.gateway.server import Fronts, raise_file_limit
+from forebay.gateway.server import Fronts, prepare_process
 from forebay.gateway.upstream import Upstream
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
@@ -36,7 +36,7 @@ def main(config: str | None) -> None:
 async def serve(path: str | None, env: Environment) -> None:
     """Runs the gateway until it is told to stop."""
     config = section(path, "gateway", Config)
-    raise_file_limit()
+    prepare_process()
     registry, estimator = CollectorRegistry(), TokenEstimator()
     engine, upstream = Engine(config), Upstream(config)
     async with connect(env.scheduler) as scheduler, connect(env.metrics) as metrics:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import math
 import resource
@@ -93,8 +94,14 @@ class _Http(uvicorn.Server):
         yield
 
 
-def raise_file_limit() -> None:
-    """Allows as many open connections as the system permits: the usual soft limit ends at about a thousand."""
+def prepare_process() -> None:
+    """Makes the process fit for thousands of connections; called once, by the composition root.
+
+    The usual soft limit of open files ends at about a thousand. What is imported stays, so the garbage collector need
+    not look at it again: each look would stall all streams.
+    """
+    gc.collect()
+    gc.freeze()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
