@@ -34,8 +34,9 @@ class Histogram:
 
     def observe(self, model: str, prompt_tokens: int, generated_tokens: int) -> None:
         """Counts one outcome."""
-        table = self._counts.setdefault(model, np.zeros((PROMPT_BUCKETS, LENGTH_BUCKETS), dtype=np.int64))
-        row = table[_prompt_bucket(prompt_tokens)]
+        if model not in self._counts:
+            self._counts[model] = np.zeros((PROMPT_BUCKETS, LENGTH_BUCKETS), dtype=np.int64)
+        row = self._counts[model][_prompt_bucket(prompt_tokens)]
         row[min(int(np.searchsorted(_EDGES, generated_tokens)), LENGTH_BUCKETS - 1)] += 1
         if row.sum() > ROW_COUNT_MAX:
             row //= 2

@@ -1,0 +1,143 @@
+"""How long one routing decision takes in process: the router alone, and the whole engine with its record of it.
+
+Bar: p50 <= 0.3 ms and p99 <= 2 ms at about 100 instances.
+Run: PYTHONPATH=services:clients/python python -m benchmarks.decision [--quick] [--json FILE]
+"""
+
+import random
+import time
+from collections import deque
+
+import click
+import numpy as np
+
+from benchmarks import common
+from forebay.core.scheduling import Placement
+from forebay.core.values import (
+    InferenceRequest,
+    Instance,
+    InstanceState,
+    LengthPrediction,
+    LengthQuantiles,
+    Outcome,
+    SloClass,
+)
+from forebay.scheduler.config import Config
+from forebay.scheduler.engine import Engine
+from forebay.scheduler.policy import build
+from forebay.scheduler.policy.router import ROUTERS
+from forebay.scheduler.policy.router.base import Router, RouteView
+
+INSTANCE_COUNTS = (10, 100, 1_000)
+IN_FLIGHT_EACH = 16
+COLUMNS = (
+    "instances",
+    "router",
+    "route p50 us",
+    "route p99 us",
+    "arrive p50 us",
+    "arrive p99 us",
+    "decisions/s",
+    "lives/s",
+    "x round_robin",
+)
+
+
+def fleet(count: int) -> list[Instance]:
+    """Ready instances with room for more than they get."""
+    return [
+        Instance(
+            f"i{number:04}/m",
+            "m",
+            f"127.0.0.1:{number}",
+            f"i{number:04}",
+            state=InstanceState.READY,
+            concurrency_max=4 * IN_FLIGHT_EACH,
+            context_tokens_max=8_192,
+        )
+        for number in range(count)
+    ]
+
+
+def route_view(count: int, chance: np.random.Generator) -> RouteView:
+    """A fleet in the middle of its work, a tenth of it full."""
+    return RouteView(
+        instance_ids=tuple(f"i{number:04}/m" for number in range(count)),
+        in_flight_count=chance.integers(0, 2 * IN_FLIGHT_EACH, count).astype(np.int32),
+        predicted_tokens=chance.integers(0, 200 * IN_FLIGHT_EACH, count),
+        concurrency_cap=np.full(count, 4 * IN_FLIGHT_EACH, dtype=np.int32),
+        eligible=chance.random(count) < 0.9,
+        turn_index=count // 2,
+        prompt_tokens=500,
+        predicted_length=LengthQuantiles(50, 150, 400, 700),
+        slo_class=SloClass.INTERACTIVE_NORMAL,
+    )
+
+
+def time_router(router: Router, count: int, repetitions: int) -> list[float]:
+    """Seconds of each routing decision, over a hundred different loads."""
+    chance = np.random.default_rng(1)
+    views = [route_view(count, chance) for _ in range(100)]
+    seconds = []
+    for number in range(repetitions):
+        view = views[number % len(views)]
+        began = time.perf_counter()
+        router.route(view)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def time_engine(name: str, count: int, repetitions: int) -> tuple[list[float], float]:
+    """Seconds of each arrival in steady state, and whole lives (arrive, progress, finish) a second."""
+    config = Config(router=name)
+    engine = Engine(config, build(config), "s")
+    engine.on_fleet(fleet(count), 1)
+    chance, running, seconds = random.Random(1), deque[str](), []
+    warm = count * IN_FLIGHT_EACH
+    began = 0.0
+    for number in range(warm + repetitions):
+        if number == warm:
+            began = time.perf_counter()
+        request = InferenceRequest(f"r{number}", "m", 500, tokens_max=1_000)
+        median = chance.randint(20, 400)
+        prediction = LengthPrediction(LengthQuantiles(median // 2, median, 2 * median, 3 * median), 0.0, 0.0, "bench")
+        now_us = number * 500
+        start = time.perf_counter()
+        placement = engine.on_arrive(request, prediction, now_us)[0]
+        seconds.append(time.perf_counter() - start)
+        assert isinstance(placement, Placement)
+        running.append(placement.lease_id)
+        if len(running) > warm:
+            engine.on_progress(running[len(running) // 2], 10, now_us)
+            engine.on_finish(running.popleft(), Outcome.STOPPED, median, now_us)
+    return seconds[warm:], repetitions / (time.perf_counter() - began)
+
+
+@click.command()
+@common.options
+def main(quick: bool, json_path: str | None) -> None:
+    """Times routing decisions in process."""
+    report = common.Report("decision", quick)
+    repetitions = 3_000 if quick else 20_000
+    rows: list[list[common.Cell]] = []
+    for count in INSTANCE_COUNTS:
+        base_us = 0.0
+        for name in ("round_robin", *sorted(ROUTERS.keys() - {"round_robin"})):
+            route_p50, route_p99 = common.percentiles(time_router(ROUTERS[name](), count, repetitions))
+            arrivals, lives_per_s = time_engine(name, count, repetitions)
+            p50, p99 = common.percentiles(arrivals)
+            base_us = base_us or p50
+            per_s = len(arrivals) / sum(arrivals)
+            rows.append([count, name, route_p50, route_p99, p50, p99, per_s, lives_per_s, p50 / base_us])
+            if name == Config().router:
+                report.figures[f"arrive_{count}_p50_us"] = p50
+                report.figures[f"arrive_{count}_p99_us"] = p99
+                report.figures[f"decisions_{count}_per_s"] = per_s
+    report.table("One decision in process, one core", COLUMNS, rows)
+    report.figures["slowest_100_p50_us"] = max(float(row[4]) for row in rows if row[0] == 100)
+    report.figures["slowest_100_p99_us"] = max(float(row[5]) for row in rows if row[0] == 100)
+    report.close(json_path)
+
+
+if __name__ == "__main__":
+    main()
