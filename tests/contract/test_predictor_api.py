@@ -225,7 +225,8 @@ async def test_models_are_listed_with_what_is_known_of_them(stage: Stage) -> Non
         (1, "input_ratio", "", False),
         (1, "onnx_quantile", "1", True),
         (2, "last_value", "", False),
-        (2, "seasonal", "", True),
+        (2, "least_error", "", True),
+        (2, "seasonal", "", False),
     ]
     trained = answer.models[2]
     assert trained.execution_provider == "CPUExecutionProvider"
@@ -239,9 +240,9 @@ async def test_models_come_in_pages(stage: Stage) -> None:
         page = await models(stage, page_size=2, page_token=token)
         names.append([model.name for model in page.models])
         token = page.next_page_token
-    assert names == [["histogram", "input_ratio"], ["onnx_quantile", "last_value"], ["seasonal"]]
+    assert names == [["histogram", "input_ratio"], ["onnx_quantile", "last_value"], ["least_error", "seasonal"]]
     assert token == ""
-    assert [model.name for model in (await models(stage, kind=2)).models] == ["last_value", "seasonal"]
+    assert [model.name for model in (await models(stage, kind=2)).models] == ["last_value", "least_error", "seasonal"]
     await refused(models(stage, page_token="no"), InvalidArgument)
 
 
@@ -347,7 +348,7 @@ async def test_a_forecast_begins_with_the_first_window_that_has_not_begun(stage:
     assert starts == [LAST_US + (2 + index) * MINUTE_US for index in range(3)]
     assert [one.requests.p50 for one in answer.forecasts] == [100.0] * 3
     assert [one.response_tokens.p97 for one in answer.forecasts] == [pytest.approx(4_000)] * 3
-    assert answer.predicted_by == "seasonal"
+    assert answer.predicted_by == "least_error"
 
 
 async def test_a_forecast_rests_on_complete_windows_of_all_pages(stage: Stage) -> None:

@@ -16,7 +16,7 @@ class Config:
     """
 
     length: str = "onnx_quantile"
-    forecaster: str = "seasonal"
+    forecaster: str = "least_error"
     provider: str = "auto"
     session_threads: int = 1
     models_folder: str = ""

@@ -1,5 +1,6 @@
 """History as evenly spaced series, and the spread of a forecast from the errors its method made on that history."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,14 @@ def forecast_by_lag(
         _forecast(int(start), np.maximum.accumulate(_around(curve), axis=1))
         for start, curve in zip(starts, curves, strict=True)
     )
+
+
+def error_at(series: Series, lag: int) -> float:
+    """How far requests are from those `lag` windows before, on average; infinite where too few pairs tell."""
+    requests = series.values[:, 0]
+    errors = np.abs(requests[lag:] - requests[:-lag])
+    errors = errors[~np.isnan(errors)]
+    return float(errors.mean()) if len(errors) >= ERROR_COUNT_MIN else math.inf
 
 
 def _around(curve: Floats) -> Floats:

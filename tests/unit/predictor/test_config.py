@@ -42,4 +42,4 @@ def test_unknown_policies_and_parameters_are_named(values: dict[str, object], na
 
 def test_parameters_reach_their_policy() -> None:
     config = from_mapping(Config, {"length": "input_ratio", "parameters": {"input_ratio": {"ratio": 3.0}}}, "predictor")
-    assert [model.name for model in build_engine(config).models() if model.active] == ["input_ratio", "seasonal"]
+    assert [model.name for model in build_engine(config).models() if model.active] == ["input_ratio", "least_error"]

@@ -4,7 +4,14 @@ import pytest
 from forebay.core.prediction import WorkloadForecast
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster, LastValue, Seasonal, WorkloadHistory
+from forebay.predictor.policy.forecaster import (
+    FORECASTERS,
+    Forecaster,
+    LastValue,
+    LeastError,
+    Seasonal,
+    WorkloadHistory,
+)
 
 WINDOW_US = 60 * US_PER_S
 START_US = 1_700_000_000 * US_PER_S // WINDOW_US * WINDOW_US
@@ -139,3 +146,34 @@ def test_a_long_horizon_over_a_long_history_is_quick_enough_to_ask_for() -> None
 def test_a_senseless_season_is_refused() -> None:
     with pytest.raises(ValueError, match="season_s"):
         Seasonal(season_s=0)
+
+
+def cycle(days: int = 12) -> list[int]:
+    """Days of 48 windows with a smooth cycle; some days are busier than others."""
+    generator = np.random.default_rng(SEED)
+    busier = np.repeat(generator.normal(0, 150, days), 48)
+    day = 1000 + 500 * np.sin(2 * np.pi * np.arange(48 * days) / 48)
+    return np.round(day + busier).astype(int).tolist()
+
+
+def wandering() -> list[int]:
+    """Traffic without a cycle: its level goes where it goes."""
+    generator = np.random.default_rng(SEED)
+    return (5000 + np.cumsum(generator.integers(-8, 9, 600))).tolist()
+
+
+def test_with_a_daily_cycle_the_last_value_answers_near_and_the_season_far() -> None:
+    counts = cycle()
+    found = medians(LeastError(season_s=48 * 60).forecast(history(counts, 24)))
+    assert found[0] == counts[-1]
+    assert found[12:] == counts[-48 + 12 : -48 + 24]
+
+
+def test_without_a_cycle_the_last_value_answers_at_any_lead() -> None:
+    counts = wandering()
+    assert medians(LeastError(season_s=48 * 60).forecast(history(counts, 24))) == [counts[-1]] * 24
+
+
+def test_before_a_season_is_known_the_last_value_answers_in_its_place() -> None:
+    counts = cycle()[:50]
+    assert LeastError(season_s=48 * 60).forecast(history(counts)) == LastValue().forecast(history(counts))
