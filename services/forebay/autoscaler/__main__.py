@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
 
 import click
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import add_AutoscalerServiceServicer_to_server
@@ -23,6 +22,7 @@ from forebay.autoscaler.store_sql import SqlStore
 from forebay.autoscaler.writer import Writer
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.plugins import with_plugins
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.main import Environment, environment, run, section
@@ -40,38 +40,29 @@ def main(config: str | None) -> None:
     run(lambda: serve(config, env), env)
 
 
-def make_policy(config: Config) -> Autoscaler:
-    """The policy that the configuration names. Raises ConfigError for an unknown name or parameter."""
-    policy = AUTOSCALERS.get(config.policy)
-    if policy is None:
-        known = ", ".join(sorted(AUTOSCALERS))
-        raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {known}")
-    return from_mapping(policy, config.parameters, "autoscaler.parameters")
-
-
 async def serve(path: str | None, env: Environment) -> None:
     """Runs the service until it is told to stop; the instances live on."""
     config = section(path, "autoscaler", Config)
     policy, actuator = make_policy(config), make_actuator(config, dict(os.environ))
     database = await asyncio.to_thread(sql.open_engine, env.database_url)
     store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
-    registry = CollectorRegistry()
     engine = Engine(config, policy, await asyncio.to_thread(store.load), now_us())
-    async with AsyncExitStack() as stack:
-        metrics = await stack.enter_async_context(connect(env.metrics))
-        scheduler = await stack.enter_async_context(connect(env.scheduler))
-        predictor = await stack.enter_async_context(connect(env.predictor))
-        writer, reporter = Writer(store, config.decision_count_max), Reporter(metrics)
+    writer, registry = Writer(store, config.decision_count_max), CollectorRegistry()
+    server = Server(env.listen, [SERVICE], registry)
+    serve_prometheus(env.prometheus, registry)
+    async with (
+        connect(env.scheduler) as scheduler,
+        connect(env.predictor) as predictor,
+        connect(env.metrics) as metrics,
+    ):
+        reporter = Reporter(metrics)
         actuators = {"active": actuator, "advisory": Advisory(actuator)}
         loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), now_us)
-        server = Server(env.listen, [SERVICE], registry)
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
-        serve_prometheus(env.prometheus, registry)
         await loop.restore()
         models = [model.name for model in config.models]
-        forecasts = watchers.Forecaster(predictor, models, policy.needs)
         loops = [
-            loop.tick(config.tick_s, forecasts),
+            loop.tick(config.tick_s, watchers.Forecaster(predictor, models, policy.needs)),
             loop.survey(),
             writer.run(),
             reporter.run(),
@@ -83,6 +74,14 @@ async def serve(path: str | None, env: Environment) -> None:
         await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=loop.close)
         await actuator.close()
     database.dispose()
+
+
+def make_policy(config: Config) -> Autoscaler:
+    """The policy that the configuration names. Raises ConfigError for an unknown name or parameter."""
+    policies = with_plugins("autoscaler", AUTOSCALERS)
+    if config.policy not in policies:
+        raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {', '.join(sorted(policies))}")
+    return from_mapping(policies[config.policy], config.parameters, "autoscaler.parameters")
 
 
 if __name__ == "__main__":
