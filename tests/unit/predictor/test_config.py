@@ -1,3 +1,7 @@
+import dataclasses
+import tomllib
+from importlib import resources
+
 import pytest
 
 from forebay.core.config import from_mapping
@@ -43,3 +47,10 @@ def test_unknown_policies_and_parameters_are_named(values: dict[str, object], na
 def test_parameters_reach_their_policy() -> None:
     config = from_mapping(Config, {"length": "input_ratio", "parameters": {"input_ratio": {"ratio": 3.0}}}, "predictor")
     assert [model.name for model in build_engine(config).models() if model.active] == ["input_ratio", "least_error"]
+
+
+def test_the_example_is_the_default() -> None:
+    text = resources.files("forebay.predictor").joinpath("example.toml").read_text()
+    found = from_mapping(Config, tomllib.loads(text)["predictor"], "predictor")
+    assert dataclasses.replace(found, parameters={}) == Config()
+    build_engine(found)
