@@ -4,6 +4,9 @@ Four processes besides the client: an instance that sends tokens as fast or as s
 places at once (its own cost is another benchmark's question) with a metrics service that takes all records, and the
 gateway. Direct, KServe and HTTP clients send the same requests to the same instance in turn.
 
+Lateness counts from when a token should have reached the client: connecting, placing and sending all add to it.
+
+Bar: 1,000 streams (5,000 without --quick) held without an error.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.gateway_overhead [--quick] [--json FILE]
 """
 
@@ -11,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -29,9 +33,12 @@ from lmaas.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, scheduler_service_pb2_grpc, status_pb2
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from benchmarks import common
+
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "fast"
-STREAM_COUNT = 1000
+RAMP_S = 4.0
+"""New streams are spread over this time for each thousand."""
 OPTIONS = [("grpc.max_concurrent_streams", 10_000), ("grpc.so_reuseport", 0)]
 START_S = 30.0
 
@@ -211,10 +218,6 @@ def http_client(port: int) -> Client:
 # The measurements
 
 
-def quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
 Ways = dict[str, Client]
 Figures = dict[str, dict[str, float]]
 
@@ -231,13 +234,9 @@ async def one_at_a_time(ways: Ways, count: int, tokens: int) -> Figures:
 
 
 def _single(timings: list[Timing], tokens: int) -> dict[str, float]:
-    firsts = [timing.first_s for timing in timings]
-    a_token = [(timing.whole_s - timing.first_s) / (tokens - 1) for timing in timings]
-    return {
-        "ttft_p50_ms": quantile(firsts, 0.5) * 1e3,
-        "ttft_p99_ms": quantile(firsts, 0.99) * 1e3,
-        "token_p50_us": quantile(a_token, 0.5) * 1e6,
-    }
+    p50, p99 = common.percentiles([timing.first_s for timing in timings], 1e3)
+    token, _ = common.percentiles([(timing.whole_s - timing.first_s) / (tokens - 1) for timing in timings])
+    return {"ttft_p50_ms": p50, "ttft_p99_ms": p99, "token_p50_us": token}
 
 
 async def flat_out(ways: Ways, client_count: int, tokens: int, duration_s: float) -> Figures:
@@ -263,27 +262,28 @@ async def _rate(client: Client, client_count: int, tokens: int, duration_s: floa
     return found / (time.perf_counter() - begin_s)
 
 
-async def held(ways: Ways, count: int, tokens: int, ramp_s: float) -> Figures:
-    """So many streams at once, each with a token a second: how many end well, and how late they and tokens are."""
-    return {way: await _held(client, count, tokens, ramp_s) for way, client in ways.items()}
+async def held(ways: Ways, count: int, tokens: int, pause_s: float) -> Figures:
+    """So many streams at once, each with a token a pause: how many end well, and how late tokens are."""
+    return {way: await _held(client, count, tokens, pause_s) for way, client in ways.items()}
 
 
-async def _held(client: Client, count: int, tokens: int, ramp_s: float) -> dict[str, float]:
+async def _held(client: Client, count: int, tokens: int, pause_s: float) -> dict[str, float]:
     async def run(number: int) -> Timing:
-        await asyncio.sleep(ramp_s * number / count)
-        timing = await client(tokens, 1.0)
+        await asyncio.sleep(RAMP_S * number / 1000)
+        timing = await client(tokens, pause_s)
         if len(timing.tokens_s) != tokens:
             raise RuntimeError(f"{len(timing.tokens_s)} tokens instead of {tokens}")
         return timing
 
     results = await asyncio.gather(*(run(number) for number in range(count)), return_exceptions=True)
     good = [one for one in results if isinstance(one, Timing)]
-    late = [at - timing.begin_s - n - 1 for timing in good for n, at in enumerate(timing.tokens_s)]
+    late = [at - timing.begin_s - pause_s * (n + 1) for timing in good for n, at in enumerate(timing.tokens_s)]
+    p50, p99 = common.percentiles(late, 1e3) if late else (float("nan"), float("nan"))
     return {
-        "completed": len(good),
-        "errors": len(results) - len(good),
-        "late_p50_ms": quantile(late, 0.5) * 1e3 if late else float("nan"),
-        "late_p99_ms": quantile(late, 0.99) * 1e3 if late else float("nan"),
+        "completed_count": len(good),
+        "error_count": len(results) - len(good),
+        "late_p50_ms": p50,
+        "late_p99_ms": p99,
     }
 
 
@@ -313,8 +313,8 @@ def processes(instance: int, scheduler: int, gateway: int, http: int) -> Iterato
     }
     own = [sys.executable, "-m", "benchmarks.gateway_overhead"]
     commands = [
-        [*own, "--serve-instance", str(instance)],
-        [*own, "--serve-scheduler", str(scheduler), "--instance-port", str(instance)],
+        [*own, "--serve=instance", f"--port={instance}"],
+        [*own, "--serve=scheduler", f"--port={scheduler}", f"--instance-port={instance}"],
         [sys.executable, "-m", "forebay.gateway"],
     ]
     running = [subprocess.Popen(command, env=environment, cwd=ROOT) for command in commands]
@@ -348,71 +348,63 @@ async def measure(quick: bool, instance: int, gateway: int, http: int) -> dict[s
         for client in ways.values():
             await wait_for(client)
         count, duration_s, tokens = (100, 3.0, 5) if quick else (500, 15.0, 30)
-        return {
+        found = {
             "one at a time, 100 tokens": await one_at_a_time(ways, count, 100),
             "32 clients flat out, 50 tokens": await flat_out(ways, 32, 50, duration_s),
-            f"{STREAM_COUNT} streams, 1 token/s": await held(ways, STREAM_COUNT, tokens, 4.0),
+            "1,000 streams, 1 token/s": await held(ways, 1000, tokens, 1.0),
         }
+        if not quick:
+            found["5,000 streams, 0.2 tokens/s"] = await held(ways, 5000, 8, 5.0)
+        return found
 
 
-def table(found: dict[str, Figures]) -> str:
-    """The figures as text, with ratios to the direct client."""
-    lines = [f"{'measurement':32}{'figure':16}{'direct':>11}{'kserve':>11}{'×':>7}{'http':>11}{'×':>7}"]
+def rows(found: dict[str, Figures]) -> list[list[common.Cell]]:
+    """The figures with their ratios to the direct client."""
+    lines: list[list[common.Cell]] = []
     for name, ways in found.items():
         for figure, base in ways["direct"].items():
             kserve, http = ways["kserve"][figure], ways["http"][figure]
-            ratios = [f"{one / base:7.2f}" if base else f"{'-':>7}" for one in (kserve, http)]
-            lines.append(f"{name:32}{figure:16}{base:11.2f}{kserve:11.2f}{ratios[0]}{http:11.2f}{ratios[1]}")
-    return "\n".join(lines)
+            ratios: list[common.Cell] = [one / base if base else "-" for one in (kserve, http)]
+            lines.append([name, figure, base, kserve, ratios[0], http, ratios[1]])
+    return lines
 
 
 def summary(found: dict[str, Figures]) -> dict[str, float]:
-    """The figures that answer the question."""
-    single, flat, streams = found.values()
-    return {
-        "request_overhead_ms": single["http"]["ttft_p50_ms"] - single["direct"]["ttft_p50_ms"],
-        "token_overhead_us": single["http"]["token_p50_us"] - single["direct"]["token_p50_us"],
-        "kserve_request_overhead_ms": single["kserve"]["ttft_p50_ms"] - single["direct"]["ttft_p50_ms"],
-        "kserve_token_overhead_us": single["kserve"]["token_p50_us"] - single["direct"]["token_p50_us"],
-        "tokens_per_s": flat["http"]["tokens_per_s"],
-        "streams_completed": streams["http"]["completed"],
-        "stream_errors": streams["http"]["errors"],
-        "stream_late_p99_ms": streams["http"]["late_p99_ms"],
-    }
+    """The figures that answer the question, for the largest number of streams."""
+    single, flat, *_, streams = found.values()
+    figures: dict[str, float] = {}
+    for way in ("http", "kserve"):
+        figures[f"{way}_request_overhead_ms"] = single[way]["ttft_p50_ms"] - single["direct"]["ttft_p50_ms"]
+        figures[f"{way}_token_overhead_us"] = single[way]["token_p50_us"] - single["direct"]["token_p50_us"]
+        figures[f"{way}_tokens_per_s"] = flat[way]["tokens_per_s"]
+        figures[f"{way}_tokens_x_direct"] = flat[way]["tokens_per_s"] / flat["direct"]["tokens_per_s"]
+        figures[f"{way}_streams_completed_count"] = streams[way]["completed_count"]
+        figures[f"{way}_stream_error_count"] = streams[way]["error_count"]
+        figures[f"{way}_stream_late_p99_ms"] = streams[way]["late_p99_ms"]
+    return figures
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Within 50 s.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file.")
-@click.option("--serve-instance", type=int, hidden=True)
-@click.option("--serve-scheduler", type=int, hidden=True)
-@click.option("--instance-port", type=int, hidden=True)
-def main(
-    quick: bool,
-    json_file: Path | None,
-    serve_instance: int | None,
-    serve_scheduler: int | None,
-    instance_port: int | None,
-) -> None:
-    """Measure the gateway beside a direct client."""
-    if serve_instance:
-        uvloop.run(globals()["serve_instance"](serve_instance))
-    elif serve_scheduler and instance_port:
-        uvloop.run(globals()["serve_scheduler"](serve_scheduler, instance_port))
-    else:
-        report(quick, json_file)
-
-
-def report(quick: bool, json_file: Path | None) -> None:
-    """Runs everything and tells it."""
-    instance, scheduler, gateway, http = _free_ports(4)
-    with processes(instance, scheduler, gateway, http):
+@common.options
+@click.option("--serve", type=click.Choice(["instance", "scheduler"]), hidden=True)
+@click.option("--port", type=int, hidden=True, default=0)
+@click.option("--instance-port", type=int, hidden=True, default=0)
+def main(quick: bool, json_path: str | None, serve: str | None, port: int, instance_port: int) -> None:
+    """Measures the gateway beside a direct client."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if serve:
+        uvloop.run(serve_instance(port) if serve == "instance" else serve_scheduler(port, instance_port))
+        return
+    ports = _free_ports(4)
+    instance, _, gateway, http = ports
+    with processes(*ports):
         found = uvloop.run(measure(quick, instance, gateway, http))
-    figures = summary(found)
-    print(table(found))
-    if json_file:
-        json_file.write_text(json.dumps({"figures": figures, "measurements": found}, indent=2) + "\n")
-    print("gateway_overhead: " + " ".join(f"{name}={value:.2f}" for name, value in figures.items()))
+    report = common.Report("gateway_overhead", quick)
+    columns = ("measurement", "figure", "direct", "kserve", "x direct", "http", "x direct")
+    report.table("The gateway beside a direct client", columns, rows(found))
+    report.figures.update(summary(found))
+    report.close(json_path)
 
 
 if __name__ == "__main__":
