@@ -37,6 +37,7 @@ from forebay.scheduler.policy import build
 from forebay.scheduler.servicer import SERVICE, SchedulerServicer
 from forebay.scheduler.shell import Shell
 from forebay.wire.clock import now_us
+from forebay.wire.main import calm_collector
 from forebay.wire.server import Server
 
 INSTANCE_COUNT = 100
@@ -68,6 +69,7 @@ async def serve_scheduler() -> None:
     timer.callback = shell.wake
     scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
     shell.fleet(fleet(INSTANCE_COUNT))
+    calm_collector()
     await server.start()
     print(server.port, flush=True)
     await server.grpc.wait_for_termination()

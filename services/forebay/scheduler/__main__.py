@@ -19,7 +19,7 @@ from forebay.scheduler.servicer import SERVICE, SchedulerServicer
 from forebay.scheduler.shell import Shell
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
-from forebay.wire.main import Environment, environment, run, section
+from forebay.wire.main import Environment, calm_collector, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
 
@@ -44,6 +44,7 @@ async def serve(path: str | None, env: Environment) -> None:
         connect(env.metrics) as metrics,
     ):
         loops = assemble(config, server, registry, Neighbours(predictor, autoscaler, metrics))
+        calm_collector()
         await run_until_stopped(server, loops, config.shutdown_grace_s)
 
 
