@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -28,10 +29,11 @@ from lmaas.scheduler.v1.scheduler_service_pb2_grpc import (
 from prometheus_client import CollectorRegistry
 
 from forebay.autoscaler import process
+from forebay.autoscaler.actuator_process import MARK
 from forebay.wire.channel import connect
 from forebay.wire.server import Server
 from tests.integration.emulated_triton import start_emulator
-from tests.integration.real_triton import free_ports
+from tests.integration.real_triton import INSTALLED, START, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0
@@ -149,9 +151,9 @@ class Stage:
         """Whether exactly so many instances are there and ready."""
         return sorted((await self.states()).values()) == [READY] * ready_count
 
-    async def bound(self, fewest: int, most: int) -> None:
+    async def bound(self, fewest: int, most: int, model: str = "m") -> None:
         assert self.api is not None
-        bounds = fleet_pb2.Bounds(model="m", instances_min=fewest, instances_max=most)
+        bounds = fleet_pb2.Bounds(model=model, instances_min=fewest, instances_max=most)
         request = pb.SetBoundsRequest(bounds=bounds, request_id=os.urandom(8).hex())
         await self.api.SetBounds(request, timeout=TIMEOUT_S)
 
@@ -160,13 +162,22 @@ class Stage:
         records = [json.loads(path.read_text()) for path in self.directory.glob("instances/*.json")]
         return {one["instance"]["server_id"]: one["pid"] for one in records if process.identity(one["pid"])}
 
+    def marked(self) -> set[int]:
+        """All living processes that were started for this directory, whatever the records say."""
+        mark, found = f"{MARK}={self.directory}/instances/".encode(), set()
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            pid = int(path.parent.name)
+            with suppress(OSError):
+                found |= {pid} if mark in path.read_bytes() and process.identity(pid) else set()
+        return found
+
     def log(self) -> str:
         return (self.directory / "autoscaler.log").read_text()[-5_000:]
 
     async def close(self) -> None:
         if self.running is not None:
             await self.end(signal.SIGTERM)
-        for pid in self.pids().values():
+        for pid in self.marked():
             os.kill(pid, signal.SIGKILL)
             process.exit_code(pid)
         for server in self.servers:
@@ -255,6 +266,71 @@ async def test_an_instance_that_is_killed_is_replaced(stage: Stage) -> None:
         return await stage.states() == {"local-2/m": READY}
 
     assert await until(replaced), stage.log()
+
+
+async def test_an_instance_that_hangs_is_avoided_replaced_and_killed(stage: Stage) -> None:
+    stage.write(instances_initial=1, settings="lost_timeout_s = 2.0\nstop_grace_s = 0.5\nprobe_timeout_s = 0.3\n")
+    await stage.start()
+    assert await until(lambda: stage.has(1)), stage.log()
+    hung = stage.pids()["local-1"]
+    os.kill(hung, signal.SIGSTOP)
+
+    async def avoided() -> bool:
+        return (await stage.states()).get("local-1/m") == instance_pb2.INSTANCE_STATE_LOST
+
+    assert await until(avoided), stage.log()
+
+    async def replaced() -> bool:
+        return await stage.states() == {"local-2/m": READY}
+
+    assert await until(replaced), stage.log()
+    assert not process.identity(hung)
+
+
+async def test_a_server_that_never_comes_up_is_given_up_and_tried_again(stage: Stage) -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    stage.write(launcher="command", command=sleeper, settings="start_timeout_s = 1.0\nstop_grace_s = 1.0\n")
+    await stage.start()
+
+    async def tried() -> bool:
+        return "local-3" in stage.pids()
+
+    assert await until(tried), stage.log()
+    assert len(stage.pids()) <= 2
+    log = (stage.directory / "autoscaler.log").read_text()
+    assert "instance local-1/m given up: not ready within 1 s" in log
+    # Each wait is twice the one before.
+    assert "failure 2, the next start waits 0.4 s" in log
+
+
+async def test_killed_at_any_moment_it_loses_no_process_and_starts_none_twice(stage: Stage) -> None:
+    stage.write(instances_initial=2)
+    moments = random.Random(7)
+    for _ in range(5):
+        await stage.start()
+        most = moments.randint(1, 3)
+        await stage.bound(most, most)
+        await asyncio.sleep(moments.uniform(0.0, 1.0))
+        await stage.end(signal.SIGKILL)
+    await stage.start()
+    await stage.bound(2, 2)
+    assert await until(lambda: stage.has(2)), stage.log()
+    assert len(stage.marked()) == 2
+    assert stage.marked() == set(stage.pids().values())
+
+
+async def test_a_real_triton_is_started_and_stopped(stage: Stage) -> None:
+    if not (INSTALLED / "installed.txt").exists():
+        pytest.skip(f"no real Triton in {INSTALLED}; `make triton` installs it")
+    stage.write(launcher="triton", name="smollm2_short", settings=f'triton_start = "{START}"\n', instances_min=0)
+    await stage.start()
+    assert await until(lambda: stage.has(1)), stage.log()
+    told = (await stage.fleet()).instances[0]
+    assert (told.concurrency_max, told.context_tokens_max, told.kv_tokens_max) == (2, 1024, 2048)
+    pid = stage.pids()["local-1"]
+    await stage.bound(0, 0, "smollm2_short")
+    assert await until(lambda: stage.has(0)), stage.log()
+    assert not process.identity(pid)
 
 
 async def test_an_instance_with_a_lease_is_not_stopped_not_even_over_a_restart(stage: Stage) -> None:

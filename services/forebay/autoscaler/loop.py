@@ -91,10 +91,14 @@ class Loop:
             await asyncio.sleep(interval_s)
 
     async def survey(self) -> None:
-        """Looks around for what ended by itself, for ever."""
+        """Looks around for what ended by itself, for ever; an actuator that fails says nothing."""
         while True:
             await asyncio.sleep(SURVEY_S)
-            survey = await self._actuator().survey(self.engine.launched())
+            try:
+                survey = await self._actuator().survey(self.engine.launched())
+            except Exception:
+                log.exception("the actuator cannot look around")
+                continue
             self.apply(self.engine.on_survey(survey.gone, self._clock()))
 
     async def close(self) -> None:
