@@ -116,14 +116,14 @@ class Engine:
         if life.state is InstanceState.DRAINING and not life.launched:
             silent = life.unanswered(live, failures_max)
             return self._end(self._fleet.gone(life, "its server does not answer", now_us) if silent else [], now_us)
-        changed = life.probed(live, ready, failures_max, now_us)
-        return self._end(self._fleet.changed(life) if changed else [], now_us)
+        if not life.probed(live, ready, failures_max, now_us):
+            return []
+        return self._end(self._fleet.changed(life), now_us)
 
     def on_described(self, instance_id: str, figures: Figures, now_us: int) -> list[Action]:
         """A server told what its engine can hold; what was configured or registered stays."""
         life = self._fleet.get(instance_id)
-        changed = life is not None and life.learn(figures)
-        return self._end(self._fleet.changed(life) if life is not None and changed else [], now_us)
+        return self._fleet.changed(life) if life is not None and life.learn(figures) else []
 
     def on_lease_count(self, instance_id: str, lease_count: int | None, now_us: int) -> list[Action]:
         """The scheduler said how many requests a draining instance has; None: it did not answer or does not know it."""
@@ -138,7 +138,7 @@ class Engine:
         patient = now_us < life.state_us + BUSY_PATIENCE_US
         busy = patient and is_busy(self._sizing.loads.get(instance_id), now_us - self._spans.snapshot_age_us_max)
         quiet = now_us - life.empty_us >= self._spans.drain_quiet_us
-        return self._end(self._fleet.leave(life, now_us) if quiet and not busy else [], now_us)
+        return self._end(self._fleet.leave(life, now_us), now_us) if quiet and not busy else []
 
     # What the actuator says.
 
