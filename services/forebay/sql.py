@@ -1,5 +1,7 @@
 """Opens the database that a URL names, migrates it, and runs transactions; for store adapters and composition roots."""
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ BUSY_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_MS = 30_000
 """How long PostgreSQL may work on one statement."""
 CONNECT_TIMEOUT_S = 5
+_SWITCH_RETRY_S = 0.05
 RETRY_AFTER_US = US_PER_S
 
 _MIGRATION_LOCK = 0x466F7265626179
@@ -113,8 +116,22 @@ def _open_sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    _write_ahead(connection, BUSY_TIMEOUT_S)
+
+
+def _write_ahead(connection: Any, patience_s: float) -> None:
+    """Switches the file to write-ahead logging.
+
+    SQLite does not wait for its busy timeout when two processes switch a new file at once; the loser tries again.
+    """
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError:
+        if patience_s <= 0:
+            raise
+        time.sleep(_SWITCH_RETRY_S)
+        _write_ahead(connection, patience_s - _SWITCH_RETRY_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

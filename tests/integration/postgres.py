@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ class Postgres:
         self._user = "nobody" if os.geteuid() == 0 else None
         if self._user:
             subprocess.run(["chown", self._user, str(directory)], check=True)
+            self._programs = _reachable(programs, directory / "programs")
         self._run("initdb", "-U", "forebay", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 
     def start(self) -> None:
@@ -62,6 +64,16 @@ class Postgres:
             stdout=subprocess.DEVNULL,
             timeout=WAIT_S,
         )
+
+
+def _reachable(programs: Path, target: Path) -> Path:
+    """The programs in a place that another user may enter: a home directory, with the package in it, may be closed."""
+    package = programs.parents[1]
+    if DEBIAN in programs.parents:
+        return programs
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(part, target / part.name, symlinks=True)
+    return target / package.name / programs.relative_to(package)
 
 
 @pytest.fixture(scope="module")
