@@ -79,6 +79,7 @@ class Stage:
             Writer(self.store, 100),
             Reporter(self._metrics),
             FleetStats(registry),
+            lambda: True,
             lambda: self.now_us,
         )
         self._server = Server("127.0.0.1:0", [SERVICE], registry)

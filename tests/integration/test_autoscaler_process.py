@@ -192,8 +192,8 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> bool:
     return False
 
 
-async def serve(name: str, add: Callable[[Any, Any], None], servicer: object) -> Server:
-    server = Server("127.0.0.1:0", [name], CollectorRegistry())
+async def serve(name: str, add: Callable[[Any, Any], None], servicer: object, address: str = "127.0.0.1:0") -> Server:
+    server = Server(address, [name], CollectorRegistry())
     add(servicer, server.grpc)
     await server.start()
     return server
@@ -355,15 +355,39 @@ async def test_an_instance_with_a_lease_is_not_stopped_not_even_over_a_restart(s
     assert len(stage.pids()) == 1
 
 
-async def test_while_the_scheduler_is_away_nothing_is_stopped(stage: Stage) -> None:
-    stage.peers["FOREBAY_SCHEDULER"] = "127.0.0.1:1"
+async def test_while_the_scheduler_is_away_nothing_drains_or_is_stopped(stage: Stage) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    stage.peers["FOREBAY_SCHEDULER"] = address
     stage.write(instances_initial=2)
     await stage.start()
     assert await until(lambda: stage.has(2)), stage.log()
     await stage.bound(1, 1)
     await asyncio.sleep(2.5)
-    assert sorted((await stage.states()).values()) == [READY, DRAINING]
+    assert await stage.has(2)
     assert len(stage.pids()) == 2
+    stage.servers.append(
+        await serve(
+            "lmaas.scheduler.v1.SchedulerService", add_SchedulerServiceServicer_to_server, stage.scheduler, address
+        )
+    )
+    assert await until(lambda: stage.has(1)), stage.log()
+
+
+async def test_while_the_scheduler_is_away_empty_queues_mean_nothing(stage: Stage) -> None:
+    stage.write(
+        policy="kpa",
+        settings="snapshot_age_s_max = 1.0\n[autoscaler.parameters]\nstable_window_s = 2.0\npanic_window_s = 1.0\n",
+        instances_initial=1,
+        instances_max=2,
+        concurrency_target=10.0,
+    )
+    await stage.start()
+    stage.metrics.held_count = 40
+    assert await until(lambda: stage.has(2)), stage.log()
+    await stage.servers.pop(0).stop(0.0)
+    stage.metrics.held_count = 0
+    await asyncio.sleep(6.0)
+    assert await stage.has(2)
 
 
 async def test_load_grows_the_fleet_and_silence_of_metrics_holds_it(stage: Stage) -> None:

@@ -13,9 +13,11 @@ from forebay.autoscaler.actuator import Advisory
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.launch import make_actuator
+from forebay.autoscaler.leases import SchedulerWatch, watch_leases
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.probe import Prober
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
 from forebay.autoscaler.store_sql import SqlStore
@@ -55,9 +57,9 @@ async def serve(path: str | None, env: Environment) -> None:
         connect(env.predictor) as predictor,
         connect(env.metrics) as metrics,
     ):
-        reporter = Reporter(metrics)
+        reporter, watch = Reporter(metrics), SchedulerWatch(scheduler)
         actuators = {"active": actuator, "advisory": Advisory(actuator)}
-        loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), now_us)
+        loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), lambda: watch.answers, now_us)
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
         await loop.restore()
         models = [model.name for model in config.models]
@@ -66,9 +68,10 @@ async def serve(path: str | None, env: Environment) -> None:
             loop.survey(),
             writer.run(),
             reporter.run(),
-            watchers.Prober(loop, config).run(),
-            watchers.watch_leases(loop, scheduler),
-            watchers.watch_snapshots(loop, metrics),
+            Prober(loop, config).run(),
+            watch.run(),
+            watch_leases(loop, scheduler),
+            watchers.watch_snapshots(loop, metrics, watch),
             watchers.find_instances(loop, config.servers),
         ]
         await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=loop.close)

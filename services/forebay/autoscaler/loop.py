@@ -9,6 +9,7 @@ from typing import Any
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.actuator import Actuator
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.life import STARTING
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.writer import Writer
@@ -27,7 +28,10 @@ Forecasts = Callable[[], Awaitable[Mapping[str, tuple[ForecastWindow, ...]]]]
 
 
 class Loop:
-    """Serialises all events of one engine. `actuators` are those that SetMode chooses from, by mode."""
+    """Serialises all events of one engine. `actuators` are those that SetMode chooses from, by mode.
+
+    `drainable` says whether the scheduler is there to end what runs: until then nothing that takes requests is retired.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Loop:
         writer: Writer,
         reporter: Reporter,
         stats: FleetStats,
+        drainable: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self.engine = engine
@@ -43,6 +48,7 @@ class Loop:
         self._writer = writer
         self._reporter = reporter
         self._stats = stats
+        self._drainable = drainable
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm_clock: asyncio.TimerHandle | None = None
@@ -130,7 +136,8 @@ class Loop:
             self.apply(self.engine.on_actuated(instance.instance_id, placed, self._clock()))
 
     async def _retire(self, instance: Instance) -> None:
-        accepted = await self._asked(self._actuator().retire(instance), instance)
+        possible = instance.state in STARTING or self._drainable()
+        accepted = possible and await self._asked(self._actuator().retire(instance), instance)
         self.apply(self.engine.on_retired(instance.instance_id, accepted, self._clock()))
 
     async def _stop(self, instance: Instance) -> None:

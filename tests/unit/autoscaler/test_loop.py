@@ -18,6 +18,7 @@ from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.store import MemoryStore
 from forebay.autoscaler.writer import Writer
 from forebay.core.errors import FailedPrecondition, Unavailable
+from forebay.core.fleet import Bounds
 from forebay.core.values import Instance, InstanceState
 from forebay.wire.channel import connect
 from forebay.wire.reporter import Reporter
@@ -71,6 +72,7 @@ class Stage:
 
     def __init__(self, policy: Autoscaler) -> None:
         self.now_us = 1_000 * S
+        self.drainable = True
         self.actuator = Clumsy()
         self.store = MemoryStore(10)
         self.registry = CollectorRegistry()
@@ -84,6 +86,7 @@ class Stage:
             Writer(self.store, 10),
             self.reporter,
             FleetStats(self.registry),
+            lambda: self.drainable,
             lambda: self.now_us,
         )
 
@@ -178,6 +181,28 @@ async def test_an_actuator_that_fails_to_stop_keeps_the_instance(make: Make) -> 
     stage.now_us += 100 * S
     await stage.tick()
     assert "local-1/m" not in states(stage)
+
+
+async def test_without_a_scheduler_nothing_that_takes_requests_is_retired(make: Make) -> None:
+    stage = make(Static())
+    await stage.tick()
+    stage.loop.apply(stage.loop.engine.on_probe("local-1/m", True, True, stage.now_us))
+    stage.drainable = False
+    stage.loop.apply(stage.loop.engine.on_bounds(Bounds("m", 0, 0), stage.now_us))
+    await stage.settle()
+    assert states(stage) == {"local-1/m": InstanceState.READY}
+    stage.drainable = True
+    await stage.tick()
+    assert states(stage) == {"local-1/m": InstanceState.DRAINING}
+
+
+async def test_what_starts_can_be_stopped_without_a_scheduler(make: Make) -> None:
+    stage = make(Static())
+    await stage.tick()
+    stage.drainable = False
+    stage.loop.apply(stage.loop.engine.on_bounds(Bounds("m", 0, 0), stage.now_us))
+    await stage.settle()
+    assert not states(stage)
 
 
 async def test_a_policy_that_fails_leaves_the_fleet_as_it_is(make: Make, caplog: pytest.LogCaptureFixture) -> None:
