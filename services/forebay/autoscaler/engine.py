@@ -299,7 +299,7 @@ class Engine:
         if life.retiring or life.stopping:
             return None
         if not life.launched:
-            return life.expiry_us(FORGET_US)
+            return self._outside_deadline(life)
         if life.state in STARTING:
             since_us = life.state_us if life.member.was_ready else life.seen_us
             return max(since_us + self._spans.start_timeout_us, life.retry_us)
@@ -308,6 +308,11 @@ class Engine:
         if life.state is InstanceState.DRAINING and life.actuated and not life.member.was_ready:
             return max(life.state_us, life.retry_us)
         return None
+
+    def _outside_deadline(self, life: Life) -> int | None:
+        if life.member.origin is Origin.FOUND and life.state is InstanceState.LOADING:
+            return life.state_us + self._spans.lost_timeout_us
+        return life.expiry_us(FORGET_US)
 
     def _overdue(self, life: Life, now_us: int) -> list[Action]:
         if not life.launched:
@@ -322,6 +327,8 @@ class Engine:
         return actions if life.retry_us else [*actions, *self._sizing.start_failed(life, True, text, now_us)]
 
     def _silent(self, life: Life, now_us: int) -> list[Action]:
+        if life.member.origin is Origin.FOUND:
+            return self._fleet.drain(life, "its server does not have the model ready", now_us)
         if life.expired or life.state is InstanceState.DRAINING:
             return self._fleet.gone(life, "no heartbeat for too long", now_us)
         life.expired = True

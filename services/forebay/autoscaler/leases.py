@@ -31,13 +31,14 @@ class SchedulerWatch:
     async def run(self) -> None:
         """Asks for ever."""
         while True:
-            answers = await self._ask()
+            answers = await self.ask()
             if answers != self.answers:
                 log.info("the scheduler answers" if answers else "the scheduler does not answer; the fleet is held")
             self.answers = answers
             await asyncio.sleep(INTERVAL_S)
 
-    async def _ask(self) -> bool:
+    async def ask(self) -> bool:
+        """Whether it answers now, whatever it says."""
         try:
             await self._stub.ListQueues(ListQueuesRequest(), timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:

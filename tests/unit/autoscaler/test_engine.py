@@ -102,6 +102,22 @@ def test_ready_models_of_a_server_are_found_once() -> None:
     assert (numbers.bounds, numbers.starting_count) == (Bounds("x", 1, 1), 1)
 
 
+def test_a_found_model_that_its_owner_unloads_is_forgotten_when_it_is_empty() -> None:
+    servers = (ServerConfig(server_id="gpu-1", grpc_address="127.0.0.1:8001"),)
+    engine = make(FleetState(members=(member("gpu-1", origin=Origin.FOUND, model="x"),)), servers=servers)
+    for second in range(4):
+        engine.on_probe("gpu-1/x", True, False, NOW + second * S)
+    assert engine.instance("gpu-1/x").state is InstanceState.LOADING
+    engine.on_wake(NOW + 62 * S)
+    assert engine.instance("gpu-1/x").state is InstanceState.LOADING
+    engine.on_wake(NOW + 63 * S)
+    assert engine.instance("gpu-1/x").state is InstanceState.DRAINING
+    for second in range(4):
+        engine.on_lease_count("gpu-1/x", 0, NOW + (64 + second) * S)
+    assert "gpu-1/x" not in {one.instance_id for one in engine.instances()}
+    assert engine.on_found([Instance("gpu-1/x", "x", "127.0.0.1:8001", "gpu-1")], NOW + 100 * S)
+
+
 def test_a_server_that_is_not_configured_any_more_is_left_alone_politely() -> None:
     engine = make(FleetState(members=(member("gpu-1", origin=Origin.FOUND, model="x"),)))
     engine.on_tick({}, NOW)
