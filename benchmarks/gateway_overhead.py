@@ -62,7 +62,7 @@ def _template(text: str, reason: str, tokens: int, is_final: bool) -> Any:
 
 
 class Instance(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """Sends `max_tokens` tokens, one each `pause_us` (parameter of the sampling), the last with the end."""
+    """Sends `max_tokens` tokens, one each pause (a field of the sampling), the last with the end."""
 
     TOKEN = _template(" token", "None", 1, False)
     LAST = _template(" token", "length", 1, True)
@@ -71,8 +71,8 @@ class Instance(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         async for request in requests:
             names = [tensor.name for tensor in request.inputs]
             sampling = json.loads(request.raw_input_contents[names.index("sampling_parameters")][4:])
-            # The pause travels as min_p, which the gateway passes on, in seconds.
-            pause_s = sampling.get("min_p", 0.0)
+            # The pause travels as the seed, which the gateway passes on, in microseconds.
+            pause_s = sampling.get("seed", 0) / 1e6
             due_s = time.monotonic()
             for number in range(sampling["max_tokens"]):
                 if pause_s:
@@ -167,7 +167,7 @@ Client = Callable[[int, float], Awaitable[Timing]]
 
 def _request(tokens: int, pause_s: float) -> Any:
     request = service_pb2.ModelInferRequest(model_name=MODEL)
-    sampling = json.dumps({"max_tokens": tokens, "min_p": pause_s}).encode()
+    sampling = json.dumps({"max_tokens": tokens, "seed": round(pause_s * 1e6)}).encode()
     for name, value in (("text_input", b"Hello"), ("sampling_parameters", sampling)):
         request.inputs.add(name=name, datatype="BYTES", shape=[1])
         request.raw_input_contents.append(len(value).to_bytes(4, "little") + value)
@@ -199,7 +199,7 @@ def http_client(port: int) -> Client:
     async def run(tokens: int, pause_s: float) -> Timing:
         timing = Timing()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        values = {"model": MODEL, "prompt": "Hello", "max_tokens": tokens, "min_p": pause_s, "stream": True}
+        values = {"model": MODEL, "prompt": "Hello", "max_tokens": tokens, "seed": round(pause_s * 1e6), "stream": True}
         body = json.dumps(values).encode()
         writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
         if b" 200 " not in await reader.readline():
