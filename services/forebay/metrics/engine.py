@@ -133,15 +133,22 @@ class MetricsEngine:
             self._queues[key] = (now_us, sample)
 
     def snapshot(self, now_us: int) -> Snapshot:
-        """The state of everything at `now_us`: instances by id, models by name."""
+        """The state of everything at `now_us`: instances by id, models by name.
+
+        An instance that neither answered nor failed to answer often enough is left out: nothing is known of it.
+        """
         self._expire(now_us)
         models = {watched.instance.model for watched in self._watched.values()}
         models.update(self._windows, (model for model, _ in self._queues))
         return Snapshot(
             snapshot_us=now_us,
-            instances=tuple(_load(self._watched[name]) for name in sorted(self._watched)),
+            instances=tuple(_load(self._watched[name]) for name in sorted(self._watched) if self._is_judged(name)),
             models=tuple(self._model_load(model) for model in sorted(models)),
         )
+
+    def _is_judged(self, instance_id: str) -> bool:
+        watched = self._watched[instance_id]
+        return watched.seen_us > 0 or watched.failure_count >= self._unreachable_after_count
 
     def _expire(self, now_us: int) -> None:
         for window in self._windows.values():

@@ -43,9 +43,12 @@ def seen(engine: MetricsEngine, now_us: int = NOW) -> InstanceLoad:
     return engine.snapshot(now_us).instances[0]
 
 
-def test_an_instance_that_never_answered_is_not_reachable() -> None:
+def test_an_instance_is_left_out_until_its_silence_lasts() -> None:
     engine = made()
     engine.on_fleet([instance()], NOW)
+    engine.on_silence("a/m", NOW)
+    assert engine.snapshot(NOW).instances == ()
+    engine.on_silence("a/m", NOW + S)
     assert seen(engine) == InstanceLoad("a/m", "m", reachable=False)
 
 
@@ -84,10 +87,7 @@ def test_what_was_seen_stays_with_the_instances_that_stay() -> None:
     engine.on_fleet([instance("b/m"), instance("a/m")], NOW)
     engine.on_reading("a/m", None, NOW)
     engine.on_fleet([instance("a/m"), instance("c/m")], NOW)
-    assert [(one.instance_id, one.reachable) for one in engine.snapshot(NOW).instances] == [
-        ("a/m", True),
-        ("c/m", False),
-    ]
+    assert [(one.instance_id, one.reachable) for one in engine.snapshot(NOW).instances] == [("a/m", True)]
     assert [one.instance_id for one in engine.instances] == ["a/m", "c/m"]
 
 
@@ -96,7 +96,7 @@ def test_an_instance_that_comes_back_at_another_address_starts_anew() -> None:
     engine.on_fleet([instance()], NOW)
     engine.on_reading("a/m", Reading(3), NOW)
     engine.on_fleet([instance(address="127.0.0.1:2")], NOW)
-    assert seen(engine) == InstanceLoad("a/m", "m", reachable=False)
+    assert engine.snapshot(NOW).instances == ()
 
 
 def test_answers_of_instances_that_left_are_ignored() -> None:
