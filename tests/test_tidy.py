@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,3 +171,16 @@ def test_every_file_that_the_documents_name_exists() -> None:
         paths = [path for path in named.findall(page.read_text()) if "my_" not in path and not path.startswith(".")]
         missing += [f"{page.name}: {path}" for path in paths if not any((base / path).exists() for base in bases)]
     assert not missing
+
+
+EXAMPLES = ["README.md", *(f"services/forebay/{part}/example.toml" for part in ("autoscaler", "predictor"))]
+
+
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_the_settings_that_documents_show_are_taken(page: str) -> None:
+    text = (ROOT / page).read_text()
+    [example] = re.findall(r"```toml\n(.*?)```", text, re.S) or [text]
+    tables = tomllib.loads(example)
+    assert tables
+    for part, table in tables.items():
+        from_mapping(importlib.import_module(f"forebay.{part}.config").Config, table, part)
