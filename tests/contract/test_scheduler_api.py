@@ -2,7 +2,12 @@
 
 import asyncio
 import itertools
+import os
+import signal
+import socket
+import sys
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -584,3 +589,45 @@ async def test_our_own_channel_repeats_a_place_without_placing_twice() -> None:
 
 async def _is(value: Awaitable[int], wanted: int) -> bool:
     return await value == wanted
+
+
+# The process
+
+
+async def started_process(*arguments: str, listen: str) -> asyncio.subprocess.Process:
+    root = Path(__file__).parents[2]
+    nowhere = {f"FOREBAY_{name}": "127.0.0.1:1" for name in ("AUTOSCALER", "PREDICTOR", "METRICS")}
+    paths = os.pathsep.join(str(root / path) for path in ("services", "clients/python"))
+    environment = {**os.environ, "PYTHONPATH": paths, "FOREBAY_LISTEN": listen, "FOREBAY_PROMETHEUS": "", **nowhere}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "forebay.scheduler", *arguments, env=environment, cwd=root, stderr=asyncio.subprocess.PIPE
+    )
+
+
+async def test_the_process_serves_without_any_neighbour_and_ends_when_told() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    process = await started_process(listen=address)
+    async with grpc.aio.insecure_channel(address) as channel:
+        await asyncio.wait_for(channel.channel_ready(), 30)
+        stub: Any = SchedulerServiceStub(channel)
+        assert not (await stub.ListInstances(pb.ListInstancesRequest(), timeout=5)).instances
+        code, error = await failure(
+            stub.Place(pb.PlaceRequest(request=request("r1", hold_timeout=seconds(0.1))), timeout=5)
+        )
+        assert (code, error.code) == (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE_READY")
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.communicate(), 15)
+    assert process.returncode == 0
+
+
+async def test_a_bad_configuration_ends_the_process_with_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "forebay.toml"
+    file.write_text('[scheduler]\nrouter = "least_request"\n')
+    process = await started_process("--config", str(file), listen="127.0.0.1:0")
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    [line] = said.decode().strip().splitlines()
+    assert "unknown router 'least_request'" in line
+    assert "least_requests" in line

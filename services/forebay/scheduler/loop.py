@@ -114,7 +114,7 @@ async def _follow(name: str, call: Callable[[], Any], take: Callable[[Any], None
         error = None
         stream = call()
         try:
-            while (message := await asyncio.wait_for(stream.read(), SILENCE_S)) is not grpc.aio.EOF:
+            while (message := await _read(stream)) is not grpc.aio.EOF:
                 take(message)
                 if delay_s > RECONNECT_DELAY_MIN_S:
                     log.info("connected", extra={"fields": {"to": name}})
@@ -127,3 +127,9 @@ async def _follow(name: str, call: Callable[[], Any], take: Callable[[Any], None
             log.warning("lost a watched service; trying again", extra={"fields": {"service": name, "code": code}})
         await asyncio.sleep(delay_s)
         delay_s = min(2 * delay_s, config.reconnect_delay_max_s)
+
+
+async def _read(stream: Any) -> Any:
+    # Not wait_for: where a message and a cancellation come together, Python 3.11's forgets the cancellation.
+    async with asyncio.timeout(SILENCE_S):
+        return await stream.read()
