@@ -90,7 +90,7 @@ def take_loads(shell: Shell, message: WatchSnapshotsResponse) -> None:
 
 
 async def sample_queues(shell: Shell, reporter: Reporter, meters: Meters, name: str, interval_s: float) -> None:
-    """Reports each model's queue to metrics, and again once after it is empty of everything."""
+    """Reports each model's queue to metrics at every interval."""
     number = 0
     while True:
         for queue in shell.engine.queues(shell.clock()):
