@@ -97,8 +97,9 @@ class _Http(uvicorn.Server):
 def prepare_process() -> None:
     """Makes the process fit for thousands of connections; called once, by the composition root.
 
-    The usual soft limit of open files ends at about a thousand. A full look of the garbage collector stalls all streams,
-    a second with 5,000 of them: it leaves out what is imported and comes seldom, since requests leave few cycles behind.
+    The usual soft limit of open files ends at about a thousand. A full look of the garbage collector stalls all
+    streams, with 5,000 of them for a second: it leaves out what is imported and comes seldom, since requests leave few
+    cycles behind.
     """
     gc.collect()
     gc.freeze()
