@@ -12,13 +12,13 @@ AGAINST ?= $(shell if ! git diff --quiet HEAD -- protos; then git rev-parse HEAD
   elif git merge-base --is-ancestor HEAD main 2>/dev/null; then git log -2 --format=%H -- protos | tail -1; \
   else echo main; fi)
 
-.PHONY: help setup dev triton train-env demo test check nightly generate lint types contracts protos tests shape clean
+.PHONY: help setup dev triton demo test check nightly generate lint types contracts protos tests shape clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.runtime ## Install what running needs into .venv
-dev: .venv/.dev ## Install what testing needs into .venv as well
+dev: .venv/.dev ## Install what testing and training need into .venv as well
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -35,17 +35,11 @@ dev: .venv/.dev ## Install what testing needs into .venv as well
 
 .venv/.dev: .venv/.runtime
 	@echo "installing the test packages into .venv"
-	$(PIP) -e '.[data,dev]'
+	$(PIP) -e '.[data,dev,train]'
 	@touch $@
 
 triton: ## Install a real Triton server and a small language model into .triton
 	compose/triton/install.sh
-
-train-env: .train/.done ## Install what training needs into .train
-.train/.done: pyproject.toml
-	$(PYTHON) -m venv .train
-	.train/bin/python -m pip install --quiet --disable-pip-version-check -e clients/python -e '.[data,train]'
-	@touch $@
 
 demo: setup ## Run the main job: a trace of real prompts against a live fleet (REAL=1: on a real Triton)
 ifeq ($(REAL),1)
@@ -97,5 +91,5 @@ generate: ## Regenerate the protobuf stubs, offline
 	  --mypy_grpc_out=quiet:$(GENERATED) $(SERVICES)
 
 clean: ## Remove environments, caches and run state
-	rm -rf .venv .train .triton .forebay build dist
+	rm -rf .venv .triton .forebay build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""`forebay train`: makes new models for the predictor, in an environment that has the training packages."""
+"""`forebay train`: makes new models for the predictor, with the packages that only training needs."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from forebay.core.errors import ConfigError
 
 @click.group()
 def train() -> None:
-    """Train models for the predictor (needs the packages of: make train-env).
+    """Train models for the predictor (needs the packages of: make dev).
 
     \b
     Example:
-      make train-env && .train/bin/forebay train length --output models
+      make dev && .venv/bin/forebay train length --output models
     """
 
 
@@ -31,8 +31,8 @@ def length(data: Path | None, output: Path, version: str, seed: int | None) -> N
 
     \b
     Examples:
-      .train/bin/forebay train length --output models
-      .train/bin/forebay train length --data ../shared/data --output models --version 2
+      forebay train length --output models
+      forebay train length --data ../shared/data --output models --version 2
     """
     folder = data or data_dir()
     if folder is None:
@@ -41,8 +41,6 @@ def length(data: Path | None, output: Path, version: str, seed: int | None) -> N
         from forebay.train.length import run
         from forebay.train.model import Settings
     except ImportError as error:
-        raise ConfigError(
-            f"training needs {error.name}, which is not here; run: make train-env, then use .train/bin/forebay"
-        ) from error
+        raise ConfigError(f"training needs {error.name}, which is not here; run: make dev") from error
     output.mkdir(parents=True, exist_ok=True)
     run(folder, output, version, Settings() if seed is None else Settings(seed=seed))
