@@ -39,7 +39,9 @@ async def watch_snapshots(loop: Loop, metrics: grpc.aio.Channel, scheduler: Sche
         call = stub.WatchSnapshots(WatchSnapshotsRequest(interval=duration(1_000_000)))
         try:
             while True:
-                answer = await asyncio.wait_for(call.read(), SNAPSHOT_SILENCE_S)
+                # Unlike wait_for, a timeout block cannot lose a cancellation that comes together with a message.
+                async with asyncio.timeout(SNAPSHOT_SILENCE_S):
+                    answer = await call.read()
                 if not isinstance(answer, WatchSnapshotsResponse):
                     break
                 if scheduler.answers:

@@ -145,7 +145,12 @@ async def _fleets(autoscaler: AutoscalerServiceStub) -> AsyncIterator[list[Insta
     call: Any = autoscaler.WatchFleet(WatchFleetRequest())
     messages = aiter(call)
     try:
-        while (message := await asyncio.wait_for(anext(messages, None), FLEET_SILENCE_S)) is not None:
+        while True:
+            # Unlike wait_for, a timeout block cannot lose a cancellation that comes together with a message.
+            async with asyncio.timeout(FLEET_SILENCE_S):
+                message = await anext(messages, None)
+            if message is None:
+                return
             yield [convert.instance_from_proto(one) for one in message.instances]
     finally:
         call.cancel()
