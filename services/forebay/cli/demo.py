@@ -126,7 +126,20 @@ async def _run(
         print_report(console, outcome.summary, outcome.samples, ())
         await _explain_one(console, stack, outcome.summary)
         console.print("stopping everything …")
+    _print_next(console, folder)
     return outcome
+
+
+def _print_next(console: Console, folder: Path) -> None:
+    """Where a reader may look next, now that everything is stopped."""
+    console.print("\nLook next", style="bold")
+    for line in (
+        f"{folder / 'logs'}   what each service said",
+        f"{folder / 'forebay.db'}   every request with its prediction and its outcome (SQLite)",
+        "forebay up, then forebay load and forebay status   the same, for as long as you like",
+        "ARCHITECTURE.md   the way of a request and of a scaling decision, with file names",
+    ):
+        console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _pace(plan: LoadPlan) -> str:
