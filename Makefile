@@ -7,10 +7,10 @@ PROTOS := $(sort $(wildcard protos/lmaas/*/v1/*.proto))
 SERVICES := $(filter %_service.proto,$(PROTOS))
 GENERATED := clients/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-# On main the contract is compared with what it was before its last change, elsewhere with main.
+# Elsewhere than on main the contract is compared with main's, on main with what it was before its last change.
 AGAINST ?= $(shell if ! git diff --quiet HEAD -- protos; then git rev-parse HEAD; \
-  elif git merge-base --is-ancestor HEAD main 2>/dev/null; then git log -2 --format=%H -- protos | tail -1; \
-  else echo main; fi)
+  elif git rev-parse -q --verify main >/dev/null && ! git merge-base --is-ancestor HEAD main; then echo main; \
+  else git log -2 --format=%H -- protos | tail -1; fi)
 
 .PHONY: help setup dev triton demo test check nightly generate lint types contracts protos tests shape clean
 
