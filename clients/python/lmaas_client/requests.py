@@ -20,13 +20,15 @@ _SERVICES = [
     f"lmaas.{part}.v1.{part.capitalize()}Service" for part in ("predictor", "scheduler", "autoscaler", "metrics")
 ]
 
+SERVICE_CONFIG = json.dumps(
+    {"methodConfig": [{"name": [{"service": name} for name in _SERVICES], "retryPolicy": _RETRY}]}
+)
+"""gRPC's service config: every write carries an id that makes it safe to repeat, so one policy serves all methods."""
+
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    (
-        "grpc.service_config",
-        json.dumps({"methodConfig": [{"name": [{"service": name} for name in _SERVICES], "retryPolicy": _RETRY}]}),
-    ),
+    ("grpc.service_config", SERVICE_CONFIG),
 ]
 
 

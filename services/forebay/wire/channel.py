@@ -1,27 +1,11 @@
 """Client channels: keep-alive, bounded messages, retries of calls that may be repeated."""
 
-import json
-
 import grpc
 
 from forebay.wire.errors import DOMAIN
+from lmaas_client.requests import SERVICE_CONFIG
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-
-_RETRY = {
-    "maxAttempts": 3,
-    "initialBackoff": "0.05s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-_SERVICE_CONFIG = {
-    # Every write carries an id that makes it safe to repeat, so one policy serves all methods of our services.
-    "methodConfig": [
-        {"name": [{"service": f"lmaas.{part}.v1.{part.capitalize()}Service"}], "retryPolicy": _RETRY}
-        for part in ("predictor", "scheduler", "autoscaler", "metrics")
-    ]
-}
 
 OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
@@ -35,7 +19,7 @@ OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.primary_user_agent", DOMAIN),
     ("grpc.enable_retries", 1),
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.service_config", SERVICE_CONFIG),
 ]
 
 
