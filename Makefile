@@ -30,12 +30,12 @@ dev: .venv/.dev ## Install what testing and training need into .venv as well
 
 .venv/.runtime: .venv/bin/python pyproject.toml clients/python/pyproject.toml
 	@echo "installing the run-time packages into .venv (a few minutes the first time)"
-	$(PIP) -e clients/python -e '.[data]'
+	$(PIP) -e clients/python -e '.[data,simulate]'
 	@touch $@
 
 .venv/.dev: .venv/.runtime
 	@echo "installing the test packages into .venv"
-	$(PIP) -e '.[data,dev,train]'
+	$(PIP) -e '.[data,simulate,dev,train]'
 	@touch $@
 
 triton: ## Install a real Triton server and a small language model into .triton

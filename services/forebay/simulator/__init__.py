@@ -1,0 +1,1 @@
+"""The simulator: the engines and policies of the live services over traces, in virtual time."""

@@ -1,0 +1,190 @@
+"""The world that a run takes place in: the fleet, its engines, its network, its troubles, and what users are promised."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FAULTS = ("crash", "hang", "slow")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Instances of one model on one kind of GPU in one region; `profile` is GPU/MODEL/tpN as in the catalog.
+
+    The autoscaler moves the number between the bounds; where a model has several groups, it moves that of the first
+    and the others keep their `instances_initial`. `concurrency_max` is the engine's seats (0: those of [engine]).
+    `gpu_hour_price` is in any currency. A `spot` group may be taken away by [spot].
+    """
+
+    model: str = ""
+    profile: str = ""
+    region: str = "local"
+    instances_initial: int = 1
+    instances_min: int = 1
+    instances_max: int = 1
+    concurrency_target: float = 32.0
+    concurrency_max: int = 0
+    gpu_hour_price: float = 1.0
+    spot: bool = False
+
+    def __post_init__(self) -> None:
+        _need(bool(self.model), "every group needs a model")
+        _need(
+            self.profile.count("/") == 2,
+            f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1",
+        )
+        _need(0 <= self.instances_min, f"group {self.model}: instances_min must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """[engine]: limits and habits of every instance; `kv_tokens` 0 takes the profile's.
+
+    `prefix_cache_tokens` is how much prompt text an instance remembers for prefix hits (0: none). The rest is
+    `core.instance.EngineFlags` and the name of a batcher.
+    """
+
+    batcher: str = "chunked_prefill"
+    max_seqs: int = 256
+    max_batch_tokens: int = 2_048
+    block_size: int = 16
+    kv_tokens: int = 0
+    prefix_cache_tokens: int = 0
+    reserve_full_prompt: bool = True
+    watermark_blocks: int = 0
+    no_evict: bool = False
+    chunked_prefill: bool = True
+    model_tokens_max: int = 0
+    frontend_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The round-trip time between two regions, either way."""
+
+    regions: tuple[str, ...] = ()
+    round_trip_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """[network]: `local_ms` is the round trip inside a region; pairs that no route names take `remote_ms`.
+
+    `prediction_ms` is how long a length prediction takes before the scheduler hears of the arrival.
+    """
+
+    local_ms: float = 0.0
+    remote_ms: float = 50.0
+    routes: tuple[Route, ...] = ()
+    prediction_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartConfig:
+    """[start]: the phases of a start, engine-model section 8; weights take their bytes over `weights_gb_per_s`.
+
+    Each phase is drawn from a gamma distribution with its mean and `variation` as coefficient of variation (0: always
+    the mean); a share `failure_share` of the starts comes to nothing. All GPUs are paid from the first phase on.
+    """
+
+    provisioning_s: float = 30.0
+    image_s: float = 0.0
+    runtime_s: float = 0.0
+    weights_gb_per_s: float = 2.0
+    warm_s: float = 15.0
+    variation: float = 0.0
+    failure_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationConfig:
+    """[observation]: instances are read every `scrape_s`, and readers see a snapshot `delay_s` after it was made."""
+
+    scrape_s: float = 1.0
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """[[faults]]: what happens to an instance (its place among those of the model that live then, by id) at a time.
+
+    "crash" ends it with all that it holds, "hang" stops it for `duration_s`, "slow" multiplies its iteration times by
+    `factor` for `duration_s`.
+    """
+
+    at_s: float = 0.0
+    kind: str = "crash"
+    model: str = ""
+    place: int = 0
+    duration_s: float = 60.0
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        _need(self.kind in FAULTS, f"fault at {self.at_s:g} s: kind must be one of {', '.join(FAULTS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class SpotConfig:
+    """[spot]: instances of spot groups are taken away at random, on average `reclaims_per_hour` each, with a notice."""
+
+    reclaims_per_hour: float = 0.0
+    notice_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """[clients]: what clients do with a refusal that says when to come back, up to `attempts_max` tries in all."""
+
+    attempts_max: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What one class is promised; 0 means nothing. `e2e_s` may be outlived by a request's own deadline."""
+
+    ttft_s: float = 0.0
+    tpot_ms: float = 0.0
+    e2e_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SloConfig:
+    """[slo]: the promises by class; a request meets its SLO if it finishes within all of them and its own deadline."""
+
+    interactive_fast: Promise = field(default_factory=lambda: Promise(ttft_s=1.0, tpot_ms=100.0))
+    interactive_normal: Promise = field(default_factory=lambda: Promise(ttft_s=60.0, tpot_ms=200.0))
+    deferred: Promise = field(default_factory=Promise)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything about a run that no policy decides. `horizon_s` ends the run (0: when the last request has ended)."""
+
+    groups: tuple[Group, ...] = ()
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    faults: tuple[Fault, ...] = ()
+    spot: SpotConfig = field(default_factory=SpotConfig)
+    clients: ClientConfig = field(default_factory=ClientConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
+    horizon_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need(bool(self.groups), "the fleet is empty; add a [[groups]] with model and profile")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """One arm of a comparison: the same tables as in forebay.toml for each service, checked by its own `Config`."""
+
+    name: str = ""
+    scheduler: Mapping[str, object] = field(default_factory=dict)
+    autoscaler: Mapping[str, object] = field(default_factory=dict)
+    predictor: Mapping[str, object] = field(default_factory=dict)
+    gateway: Mapping[str, object] = field(default_factory=dict)
+
+
+def _need(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)

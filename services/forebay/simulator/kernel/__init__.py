@@ -1,0 +1,1 @@
+"""The instances: a plain reference and a fast implementation behind one port."""

@@ -1,0 +1,90 @@
+"""What the simulator asks of its instances, whichever implementation runs them."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from forebay.core.instance import EngineFlags, EngineProfile, EngineView
+
+
+class Kernel(Protocol):
+    """Many instances under one clock in integer picoseconds; requests are rows of the workload.
+
+    Calls come in time order; what happens at an instant comes after the boundaries of that instant. Instances are
+    numbered from 0 as they are added; boundaries of one instant pass in that order. Every implementation gives the
+    same times to the picosecond.
+    """
+
+    @property
+    def now_ps(self) -> int:
+        """Where the clock stands: the last boundary or call."""
+        ...
+
+    def add(self, profile: EngineProfile, flags: EngineFlags, batcher: str = "chunked_prefill") -> int:
+        """A new, empty instance and its number."""
+        ...
+
+    def refusal(self, instance: int, prompt_tokens: int, output_tokens: int, output_tokens_max: int) -> str | None:
+        """Why such a request could never run on the instance, or None."""
+        ...
+
+    def arrive(
+        self,
+        instance: int,
+        row: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        hit_tokens: int,
+        output_tokens_max: int,
+        now_ps: int,
+    ) -> bool:
+        """Queues a request; False where it can never fit. A row is on at most one instance at a time."""
+        ...
+
+    def cancel(self, row: int, now_ps: int) -> bool:
+        """Drops a request; False where it is not on any instance."""
+        ...
+
+    def advance(self, until_ps: int) -> Sequence[int]:
+        """Passes boundaries up to and including `until_ps`, but not beyond the first at which a request finishes.
+
+        Gives the rows that finished there, in admission order, with the clock at that boundary; none means that the
+        clock stands at `until_ps`. Call it again for the same `until_ps` until it gives none.
+        """
+        ...
+
+    def first_ps(self, row: int) -> int:
+        """When the first token of the row's present residence appeared; -1 before."""
+        ...
+
+    def finish_ps(self, row: int) -> int:
+        """When the row's last token appeared; -1 before."""
+        ...
+
+    def preemption_count(self, row: int) -> int:
+        """How often the row was evicted in its present residence."""
+        ...
+
+    def generated_tokens(self, row: int) -> int:
+        """Tokens that the row has produced by now in its present residence."""
+        ...
+
+    def view(self, instance: int) -> EngineView:
+        """The instance as of now."""
+        ...
+
+    def retime(self, instance: int, profile: EngineProfile, now_ps: int) -> None:
+        """Uses another profile of equal memory and limits from the next iteration on."""
+        ...
+
+    def hang(self, instance: int, now_ps: int) -> None:
+        """The instance stops making progress, in the middle of an iteration too."""
+        ...
+
+    def resume(self, instance: int, now_ps: int) -> None:
+        """The instance goes on after `hang`."""
+        ...
+
+    def crash(self, instance: int, now_ps: int) -> Sequence[int]:
+        """The instance is gone, with all that it held; gives the rows that were lost, in order of admission, then of
+        the queue."""
+        ...

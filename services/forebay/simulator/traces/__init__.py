@@ -1,0 +1,1 @@
+"""Readers of public trace formats, each strict about every row."""
