@@ -1,4 +1,4 @@
-"""The world that a run takes place in: the fleet, its engines, its network, its troubles, and what users are promised."""
+"""The world of a run: the fleet, its engines, its network, its troubles, and what users are promised."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Group:
             self.profile.count("/") == 2,
             f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1",
         )
-        _need(0 <= self.instances_min, f"group {self.model}: instances_min must not be negative")
+        _need(self.instances_min >= 0, f"group {self.model}: instances_min must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
