@@ -15,18 +15,19 @@ T = TypeVar("T")
 def from_mapping(cls: type[T], values: Mapping[str, object], section: str) -> T:
     """Builds the dataclass `cls` from the keys of one TOML section; missing keys take the defaults.
 
-    Raises ConfigError for an unknown key (naming the nearest one), a wrong type, or a value that the class refuses.
+    Raises ConfigError for an unknown key (naming the nearest one), a wrong type, or a value that the class refuses; its
+    `violations` map the path of what is wrong, such as `groups[1].profile`, to the complaint.
     """
     hints = typing.get_type_hints(cls)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
         if key not in fields:
-            raise ConfigError(f"unknown key {key!r} in [{section}]{_suggestion(key, fields)}")
+            raise _wrong(f"{section}.{key}", f"unknown key {key!r} in [{section}]{_suggestion(key, fields)}")
     converted = {key: _convert(value, fields[key], f"{section}.{key}") for key, value in values.items()}
     try:
         return cls(**converted)
     except ValueError as error:
-        raise ConfigError(f"[{section}]: {error}") from error
+        raise _wrong(section, f"[{section}]: {error}") from error
 
 
 def _suggestion(key: str, known: Mapping[str, object]) -> str:
@@ -38,7 +39,7 @@ def _convert(value: object, hint: Any, where: str) -> object:
     origin = typing.get_origin(hint)
     if origin is tuple and isinstance(value, list):
         item = typing.get_args(hint)[0]
-        return tuple(_convert(entry, item, where) for entry in value)
+        return tuple(_convert(entry, item, f"{where}[{index}]") for index, entry in enumerate(value))
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
         return _checked(value, dict, where)
     if origin in (typing.Union, types.UnionType):
@@ -52,5 +53,9 @@ def _convert(value: object, hint: Any, where: str) -> object:
 
 def _checked(value: object, kind: type, where: str) -> object:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{where} must be {kind.__name__}, not {type(value).__name__} ({value!r})")
+        raise _wrong(where, f"{where} must be {kind.__name__}, not {type(value).__name__} ({value!r})")
     return value
+
+
+def _wrong(path: str, message: str) -> ConfigError:
+    return ConfigError(message, violations={path: message})

@@ -46,7 +46,7 @@ def test_a_misspelt_key_names_the_nearest_one() -> None:
 
 
 def test_a_misspelt_key_inside_a_list_is_found_too() -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'nam' in \[scheduler.models\]"):
+    with pytest.raises(ConfigError, match=r"unknown key 'nam' in \[scheduler.models\[0\]\]"):
         from_mapping(Config, {"models": [{"nam": "a"}]}, "scheduler")
 
 
@@ -59,3 +59,17 @@ def test_a_wrong_type_is_refused(bad: dict[str, object]) -> None:
 def test_a_value_that_the_class_refuses_names_the_section() -> None:
     with pytest.raises(ConfigError, match=r"\[scheduler\]: queue_count_max must be at least 1"):
         from_mapping(Config, {"queue_count_max": 0}, "scheduler")
+
+
+@pytest.mark.parametrize(
+    ("bad", "path"),
+    [
+        ({"models": [{"name": "a"}, {"nam": "b"}]}, "scheduler.models[1].nam"),
+        ({"policy": 3}, "scheduler.policy"),
+        ({"queue_count_max": 0}, "scheduler"),
+    ],
+)
+def test_an_error_carries_the_path_of_what_is_wrong(bad: dict[str, object], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Config, bad, "scheduler")
+    assert list(caught.value.violations) == [path]
