@@ -1,0 +1,79 @@
+"""The instances of a run: each engine's number in the kernel, where it stands and what it is made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from forebay.core.instance import EngineFlags, EngineProfile, compute_profile, parse_profile_name
+from forebay.simulator.config import EngineConfig, Group
+from forebay.simulator.kernel.base import Kernel
+
+
+@dataclass(slots=True)
+class Machine:
+    """One engine that runs or ran. `serving` ends when it crashes or is stopped: what comes later is turned away."""
+
+    number: int
+    instance_id: str
+    group: Group
+    profile: EngineProfile
+    serving: bool = True
+
+
+class Machines:
+    """All engines that ever ran, by their numbers; an instance id names the newest engine of that name."""
+
+    def __init__(self, kernel: Kernel, engine: EngineConfig) -> None:
+        self._kernel = kernel
+        self._engine = engine
+        self._profiles: dict[tuple[str, int], EngineProfile] = {}
+        self._by_id: dict[str, Machine] = {}
+        self.all: list[Machine] = []
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(self.all)
+
+    def get(self, instance_id: str) -> Machine | None:
+        """The engine of this name that serves, if any."""
+        machine = self._by_id.get(instance_id)
+        return machine if machine is not None and machine.serving else None
+
+    def add(self, instance_id: str, group: Group) -> Machine:
+        """Starts an empty engine that takes requests from now on."""
+        profile, engine = self.profile(group), self._engine
+        flags = EngineFlags(
+            reserve_full_prompt=engine.reserve_full_prompt,
+            watermark_blocks=engine.watermark_blocks,
+            no_evict=engine.no_evict,
+            chunked_prefill=engine.chunked_prefill,
+            model_tokens_max=engine.model_tokens_max,
+        )
+        number = self._kernel.add(profile, flags, engine.batcher)
+        machine = Machine(number, instance_id, group, profile)
+        self._by_id[instance_id] = machine
+        self.all.append(machine)
+        return machine
+
+    def end(self, machine: Machine) -> None:
+        """The engine takes nothing more; what it held is the caller's to deal with."""
+        machine.serving = False
+
+    def profile(self, group: Group) -> EngineProfile:
+        """The timing and memory of the group's engines."""
+        seats = self.seats(group)
+        key = (group.profile, seats)
+        if key not in self._profiles:
+            gpu, model, tp = parse_profile_name(group.profile)
+            self._profiles[key] = compute_profile(
+                gpu,
+                model,
+                tp,
+                max_seqs=seats,
+                max_batch_tokens=self._engine.max_batch_tokens,
+                block_size=self._engine.block_size,
+                kv_tokens=self._engine.kv_tokens or None,
+            )
+        return self._profiles[key]
+
+    def seats(self, group: Group) -> int:
+        """Most sequences in a batch of the group's engines."""
+        return group.concurrency_max or self._engine.max_seqs

@@ -1,0 +1,70 @@
+"""A fleet that never changes: every group's first instances, ready from the start."""
+
+from forebay.core.metrics import QueueSample
+from forebay.core.values import Instance, InstanceState
+from forebay.gateway.values import RequestRecord
+from forebay.simulator.config import Group
+from forebay.simulator.results import FleetChange
+from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.machines import Machine
+from forebay.simulator.shell.ports import Scheduling, Serving
+
+
+class StandingFleet:
+    """Nobody scales and nobody watches: the scheduler goes by its own accounting."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def begin(self, scheduler: Scheduling, gateway: Serving) -> None:
+        """All instances are ready."""
+        count = 0
+        instances = []
+        for group in self._context.world.groups:
+            for _ in range(group.instances_initial):
+                count += 1
+                instances.append(self._add(group, f"local-{count}"))
+        scheduler.fleet(instances)
+
+    def reported(self, record: RequestRecord) -> None:
+        """Nobody asks."""
+
+    def sampled(self, sample: QueueSample) -> None:
+        """Nobody asks."""
+
+    def _add(self, group: Group, server_id: str) -> Instance:
+        context = self._context
+        machine = context.machines.add(f"{server_id}/{group.model}", group)
+        context.changes.append(change_of(machine, InstanceState.READY, context.now_us))
+        return instance_of(machine, server_id, context)
+
+
+def instance_of(machine: Machine, server_id: str, context: Context) -> Instance:
+    """A ready engine as the fleet publishes it."""
+    return Instance(
+        instance_id=machine.instance_id,
+        model=machine.group.model,
+        grpc_address=machine.instance_id,
+        server_id=server_id,
+        state=InstanceState.READY,
+        region=machine.group.region,
+        profile=machine.group.profile,
+        concurrency_max=machine.profile.max_seqs,
+        kv_tokens_max=machine.profile.kv_tokens,
+        context_tokens_max=context.world.engine.model_tokens_max,
+        state_us=context.now_us,
+    )
+
+
+def change_of(machine: Machine, state: InstanceState, at_us: int) -> FleetChange:
+    """The engine entered a state."""
+    gpu = machine.group.profile.partition("/")[0]
+    return FleetChange(
+        at_us=at_us,
+        instance_id=machine.instance_id,
+        model=machine.group.model,
+        region=machine.group.region,
+        gpu=gpu,
+        gpu_count=machine.profile.gpu_count,
+        state=state.name,
+    )
