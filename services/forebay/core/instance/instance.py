@@ -73,6 +73,11 @@ class InstanceModel:
         """End of the iteration in progress; None while idle or hung."""
         return None if self._hung_ps is not None else self._end_ps
 
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """Who is here and not cancelled: in order of admission, then of the queue."""
+        return tuple(one.request_id for one in (*self._running, *self._waiting) if not one.cancelled)
+
     def refusal(self, request: EngineRequest) -> str | None:
         """Why `request` could never run here, or None if it can."""
         flags, profile = self.flags, self.profile

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy.typing as npt
+
 from forebay.core.instance import EngineFlags, EngineProfile, EngineView
 
 
 class Kernel(Protocol):
     """Many instances under one clock in integer picoseconds; requests are rows of the workload.
 
-    Calls come in time order; what happens at an instant comes after the boundaries of that instant. Instances are
-    numbered from 0 as they are added; boundaries of one instant pass in that order. Every implementation gives the
-    same times to the picosecond.
+    Calls come in time order; what happens at an instant comes after the boundaries of that instant, so call `advance`
+    until it gives none before anything else. Instances are numbered from 0 as they are added; boundaries of one
+    instant pass in that order. Every implementation gives the same times to the picosecond. Raises ValueError when
+    time runs backwards and where an instance has crashed.
     """
 
     @property
@@ -41,14 +44,15 @@ class Kernel(Protocol):
         ...
 
     def cancel(self, row: int, now_ps: int) -> bool:
-        """Drops a request; False where it is not on any instance."""
+        """Drops a request; False where it is not on any instance. It keeps its memory until the boundary."""
         ...
 
     def advance(self, until_ps: int) -> Sequence[int]:
-        """Passes boundaries up to and including `until_ps`, but not beyond the first at which a request finishes.
+        """Passes boundaries up to and including `until_ps`, but not beyond the first instant at which a request
+        finishes.
 
-        Gives the rows that finished there, in admission order, with the clock at that boundary; none means that the
-        clock stands at `until_ps`. Call it again for the same `until_ps` until it gives none.
+        Gives the rows that finished at that instant, by instance, then in order of admission, with the clock there;
+        none means that the clock stands at `until_ps`. Call it again for the same `until_ps` until it gives none.
         """
         ...
 
@@ -87,4 +91,22 @@ class Kernel(Protocol):
     def crash(self, instance: int, now_ps: int) -> Sequence[int]:
         """The instance is gone, with all that it held; gives the rows that were lost, in order of admission, then of
         the queue."""
+        ...
+
+
+class OpenLoop(Protocol):
+    """What a kernel offers to runs in which nobody hears of finishes: one call an arrival."""
+
+    def load(
+        self, prompt_tokens: npt.ArrayLike, output_tokens: npt.ArrayLike, hit_tokens: npt.ArrayLike | None = None
+    ) -> None:
+        """The lengths of all rows, from 0 on, for `place`."""
+        ...
+
+    def place(self, instance: int, row: int, now_ps: int, until_ps: int) -> bool:
+        """`arrive` of a loaded row at `now_ps`, then all boundaries up to and including `until_ps`."""
+        ...
+
+    def in_flight(self) -> Sequence[int]:
+        """Requests running or waiting, by instance, as of now; do not change it. It is read again after each call."""
         ...
