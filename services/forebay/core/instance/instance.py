@@ -113,12 +113,36 @@ class InstanceModel:
         if sequence is None or sequence.cancelled:
             return False
         self._cancelled_count += 1
-        if sequence in self._running:
-            sequence.cancelled = True
-        else:
-            self._waiting.remove(sequence)
-            del self._sequences[request_id]
+        self._drop(sequence)
         return True
+
+    def evict(self, request_id: str, now_ps: int) -> EngineRequest | None:
+        """Give up a request that goes on elsewhere: its rest as of the last boundary, None if it is not here.
+
+        It leaves as a cancelled one does, and the token of an iteration in progress is lost; it counts neither as
+        cancelled nor as finished.
+        """
+        self._reach(now_ps)
+        sequence = self._sequences.get(request_id)
+        if sequence is None or sequence.cancelled:
+            return None
+        self._drop(sequence)
+        return sequence.request.rest(sequence.generated_tokens, sequence.cached_tokens)
+
+    def crash(self, now_ps: int) -> list[str]:
+        """Lose everything: the iteration in progress, the cache, and the requests, whose ids it gives in order of
+        admission, then of the queue. They count neither as cancelled nor as finished.
+
+        What remains is an empty engine, also where it hung. Requests that were cancelled before are not told of.
+        """
+        self._reach(now_ps)
+        lost = [s.request_id for s in (*self._running, *self._waiting) if not s.cancelled]
+        self._pool = BlockPool(self.profile.block_count)
+        self._sequences.clear()
+        self._running.clear()
+        self._waiting.clear()
+        self._end_ps = self._hung_ps = None
+        return lost
 
     def advance(self, now_ps: int) -> list[TokenEvent]:
         """Pass all boundaries up to and including `now_ps`; each event carries its own boundary's time."""
@@ -191,6 +215,14 @@ class InstanceModel:
         if self.next_ps is not None and self.next_ps <= now_ps:
             raise ValueError(f"advance to {now_ps} ps first: a boundary at {self.next_ps} ps is due")
         self._now_ps = now_ps
+
+    def _drop(self, sequence: Sequence) -> None:
+        """Let a request go: at once from the queue, at the next boundary out of an iteration."""
+        if sequence in self._running:
+            sequence.cancelled = True
+        else:
+            self._waiting.remove(sequence)
+            del self._sequences[sequence.request_id]
 
     def _usable_hit(self, request: EngineRequest) -> int:
         size = self.profile.block_size

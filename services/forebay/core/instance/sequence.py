@@ -1,6 +1,6 @@
 """What an instance is asked to do, how it may be configured, and what it says while it does it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,20 @@ class EngineRequest:
     def tokens_max(self) -> int:
         """Prompt and longest possible answer together."""
         return self.prompt_tokens + max(self.output_tokens, self.output_tokens_max)
+
+    def rest(self, generated_tokens: int, cached_tokens: int) -> "EngineRequest":
+        """What is left after `generated_tokens` of the answer, for an instance that gets `cached_tokens` of the cache.
+
+        The answer so far becomes part of the prompt and the cache a hit, so the receiver computes what lies beyond
+        whole blocks again, and counts the tokens of the answer from 1.
+        """
+        return replace(
+            self,
+            prompt_tokens=self.prompt_tokens + generated_tokens,
+            output_tokens=self.output_tokens - generated_tokens,
+            hit_tokens=cached_tokens,
+            output_tokens_max=max(0, self.output_tokens_max - generated_tokens),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,99 +1,12 @@
 """Named invariants of the instance model over generated traces, limits and flags."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.core.instance import (
-    EngineFlags,
-    EngineProfile,
-    EngineRequest,
-    InstanceModel,
-    PrefillChunk,
-    TokenEvent,
-)
-
-PROFILE = EngineProfile(
-    name="small",
-    status="uncalibrated",
-    iteration_ps=(0, *(1000 + 10 * tokens for tokens in range(1, 25))),
-    decode_ps=3,
-    context_token_ps=2,
-    prefill_ps=50,
-    half_pair_fixed=1024,
-    prefill_token_fixed=300,
-    kv_tokens=96,
-    max_seqs=6,
-    block_size=4,
-)
-FOREVER = 10**15
-
-Arrival = tuple[int, EngineRequest]
-
-
-@st.composite
-def traces(draw: st.DrawFn) -> list[Arrival]:
-    """Arrivals with gaps that make bursts, queues and idle times."""
-    arrivals: list[Arrival] = []
-    now_ps = 0
-    for number in range(draw(st.integers(1, 14))):
-        now_ps += draw(st.sampled_from([0, 0, 1, 700, 5_000, 60_000]))
-        prompt, output = draw(st.integers(1, 50)), draw(st.integers(1, 40))
-        hit, limit = draw(st.integers(0, prompt)), draw(st.sampled_from([0, output, output + 20]))
-        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit)))
-    return arrivals
-
-
-profiles = st.builds(
-    lambda kv_tokens, max_seqs: replace(PROFILE, kv_tokens=kv_tokens, max_seqs=max_seqs),
-    st.sampled_from([40, 64, 96, 4_000]),
-    st.integers(1, 8),
-)
-flag_sets = st.builds(
-    EngineFlags,
-    reserve_full_prompt=st.booleans(),
-    watermark_blocks=st.sampled_from([0, 0, 2]),
-    no_evict=st.booleans(),
-    chunked_prefill=st.booleans(),
-)
-
-
-@dataclass
-class Run:
-    """What came out of one trace, checked at every boundary on the way."""
-
-    accepted: list[EngineRequest] = field(default_factory=list)
-    events: list[TokenEvent] = field(default_factory=list)
-    boundary_count: int = 0
-
-
-def play(instance: InstanceModel, trace: list[Arrival], cancelled: frozenset[str] = frozenset()) -> Run:
-    run = Run()
-    for now_ps, request in trace:
-        step_to(instance, now_ps, run)
-        if instance.arrive(request, now_ps):
-            run.accepted.append(request)
-        check_memory(instance)
-        if request.request_id in cancelled:
-            instance.cancel(request.request_id, now_ps)
-    step_to(instance, FOREVER, run)
-    return run
-
-
-def step_to(instance: InstanceModel, now_ps: int, run: Run) -> None:
-    while (next_ps := instance.next_ps) is not None and next_ps <= now_ps:
-        run.events += instance.advance(next_ps)
-        run.boundary_count += 1
-        check_memory(instance)
-    instance.advance(now_ps)
-
-
-def check_memory(instance: InstanceModel) -> None:
-    view = instance.view()
-    assert 0 <= view.free_block_count <= view.block_count
-    assert view.context_tokens <= (view.block_count - view.free_block_count) * view.block_size
-    assert view.running_count <= view.max_seqs
+from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, PrefillChunk, TokenEvent
+from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, flag_sets, play, profiles, traces
 
 
 @given(traces(), profiles, flag_sets)
@@ -165,7 +78,7 @@ def test_one_request_alone_is_the_closed_form(prompt: int, output: int) -> None:
 
 @given(traces(), flag_sets)
 def test_unlimited_memory_means_no_eviction(trace: list[Arrival], flags: EngineFlags) -> None:
-    instance = InstanceModel(replace(PROFILE, kv_tokens=1_000_000), flags)
+    instance = InstanceModel(AMPLE, flags)
     play(instance, trace)
     assert instance.view().preemption_count == 0
 
