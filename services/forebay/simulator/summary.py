@@ -1,0 +1,237 @@
+"""The figures of one run, by class and over all, in the terms of a fair comparison."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.units import US_PER_MS, US_PER_S
+from forebay.core.values import SloClass
+from forebay.simulator.config import Promise, SloConfig, World
+from forebay.simulator.results import STATUSES, UNKNOWN, RequestColumns, RunResult
+from forebay.simulator.usage import FleetUsage, fleet_usage
+
+ALL = "all"
+CLASS_NAMES: Mapping[int, str] = {
+    SloClass.INTERACTIVE_FAST: "interactive-fast",
+    SloClass.INTERACTIVE_NORMAL: "interactive-normal",
+    SloClass.DEFERRED: "deferred",
+}
+"""The classes as the gateway's header names them."""
+CURVE_SHARES = (*(index / 100 for index in range(100)), 0.995, 0.999, 1.0)
+"""The shares of requests at which a `Spread` keeps its whole distribution."""
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A distribution: mean, three quantiles, and the quantiles at `CURVE_SHARES`; empty where nothing was measured."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    curve: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LengthError:
+    """Predicted against actual answer length of finished requests, in tokens; shares at most as long as predicted."""
+
+    count: int = 0
+    mean_abs_error: float | None = None
+    median_abs_error: float | None = None
+    within_p50: float | None = None
+    within_p90: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSummary:
+    """One class, or all of them.
+
+    `attainment` is requests that met all limits of their class over requests that arrived: rejected, failed and
+    unfinished ones are misses. The `*_miss_count` say which limits finished requests missed; one may miss several.
+    `goodput_per_s` counts requests that met their limits, `throughput_per_s` those that finished, over the run.
+    """
+
+    slo_class: str
+    request_count: int
+    finished_count: int
+    rejected_count: int
+    failed_count: int
+    unfinished_count: int
+    met_count: int
+    ttft_miss_count: int
+    tpot_miss_count: int
+    e2e_miss_count: int
+    attainment: float | None
+    goodput_per_s: float
+    throughput_per_s: float
+    output_tokens_per_s: float
+    ttft_s: Spread
+    tpot_s: Spread
+    e2e_s: Spread
+    held_s: Spread
+    length: LengthError
+    preemption_count: int
+    attempt_count: int
+    prefix_hit_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All figures of one run; `classes` begins with all of them together, and leaves out classes without requests."""
+
+    name: str
+    seed: int
+    load: float
+    end_s: float
+    classes: tuple[ClassSummary, ...]
+    fleet: FleetUsage
+    counters: Mapping[str, float] = field(default_factory=dict)
+    rejections: Mapping[str, int] = field(default_factory=dict)
+
+    def of_class(self, name: str) -> ClassSummary | None:
+        """The figures of a class, or of `ALL`; None where it had no requests."""
+        return next((one for one in self.classes if one.slo_class == name), None)
+
+
+def summarize(result: RunResult, slo: SloConfig, world: World) -> Summary:
+    """All figures of a run under the promises `slo`; `world` tells the prices of its GPUs."""
+    checked = _Checked.of(result.requests, slo)
+    everyone = np.ones(len(result.requests.status), dtype=np.bool_)
+    masks = {ALL: everyone, **{name: result.requests.slo_class == code for code, name in CLASS_NAMES.items()}}
+    end_s = result.end_us / US_PER_S
+    return Summary(
+        name=result.name,
+        seed=result.seed,
+        load=result.load,
+        end_s=end_s,
+        classes=tuple(
+            _of_class(name, result.requests, mask, checked, end_s)
+            for name, mask in masks.items()
+            if name == ALL or mask.any()
+        ),
+        fleet=fleet_usage(result, world),
+        counters=dict(result.counters),
+        rejections=dict(result.rejections),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Checked:
+    """Which requests finished, and which limits those broke; latencies in seconds, of finished requests only."""
+
+    finished: Mask
+    late_first: Mask
+    slow_tokens: Mask
+    late_end: Mask
+    ttft_s: npt.NDArray[np.float64]
+    tpot_s: npt.NDArray[np.float64]
+    e2e_s: npt.NDArray[np.float64]
+
+    @property
+    def met(self) -> Mask:
+        return self.finished & ~self.late_first & ~self.slow_tokens & ~self.late_end
+
+    @staticmethod
+    def of(rows: RequestColumns, slo: SloConfig) -> "_Checked":
+        finished = rows.status == STATUSES.index("finished")
+        ttft_us, e2e_us = rows.first_us - rows.arrival_us, rows.finish_us - rows.arrival_us
+        gaps = np.maximum(rows.output_tokens - 1, 1)
+        tpot_us = np.where(rows.output_tokens > 1, (rows.finish_us - rows.first_us) / gaps, 0.0)
+        limits = {name: _limits(rows.slo_class, slo, name) for name in ("ttft_us", "tpot_us", "e2e_us")}
+        own_deadline = (rows.deadline_us > 0) & (e2e_us > rows.deadline_us)
+        return _Checked(
+            finished=finished,
+            late_first=finished & (ttft_us > limits["ttft_us"]),
+            slow_tokens=finished & (tpot_us > limits["tpot_us"]),
+            late_end=finished & ((e2e_us > limits["e2e_us"]) | own_deadline),
+            ttft_s=ttft_us / US_PER_S,
+            tpot_s=tpot_us / US_PER_S,
+            e2e_s=e2e_us / US_PER_S,
+        )
+
+
+def _limits(slo_class: Ints, slo: SloConfig, name: str) -> npt.NDArray[np.float64]:
+    """The limit of each request in microseconds; infinite where its class is promised nothing."""
+    table = np.full(max(CLASS_NAMES) + 1, np.inf)
+    for code, class_name in CLASS_NAMES.items():
+        promise: Promise = getattr(slo, class_name.replace("-", "_"))
+        found = {
+            "ttft_us": promise.ttft_s * US_PER_S,
+            "tpot_us": promise.tpot_ms * US_PER_MS,
+            "e2e_us": promise.e2e_s * US_PER_S,
+        }
+        table[code] = found[name] or np.inf
+    return table[slo_class]
+
+
+def _of_class(name: str, rows: RequestColumns, mask: Mask, checked: _Checked, end_s: float) -> ClassSummary:
+    finished, met = checked.finished & mask, checked.met & mask
+    count = int(mask.sum())
+    by_status = dict(_by_status(rows.status[mask]))
+    return ClassSummary(
+        slo_class=name,
+        request_count=count,
+        **by_status,
+        met_count=int(met.sum()),
+        ttft_miss_count=int((checked.late_first & mask).sum()),
+        tpot_miss_count=int((checked.slow_tokens & mask).sum()),
+        e2e_miss_count=int((checked.late_end & mask).sum()),
+        attainment=float(met.sum() / count) if count else None,
+        goodput_per_s=_rate(met.sum(), end_s),
+        throughput_per_s=_rate(finished.sum(), end_s),
+        output_tokens_per_s=_rate(rows.output_tokens[finished].sum(), end_s),
+        ttft_s=spread(checked.ttft_s[finished]),
+        tpot_s=spread(checked.tpot_s[finished & (rows.output_tokens > 1)]),
+        e2e_s=spread(checked.e2e_s[finished]),
+        held_s=spread(np.maximum(rows.held_us[finished], 0) / US_PER_S),
+        length=length_error(rows, finished),
+        preemption_count=int(np.maximum(rows.preemption_count[mask], 0).sum()),
+        attempt_count=int(np.maximum(rows.attempt_count[mask], 0).sum()),
+        prefix_hit_share=_hit_share(rows, mask & (rows.instance != UNKNOWN)),
+    )
+
+
+def _by_status(status: Ints) -> Iterator[tuple[str, int]]:
+    for index, name in enumerate(STATUSES):
+        yield f"{name}_count", int((status == index).sum())
+
+
+def _rate(count: float, end_s: float) -> float:
+    return float(count / end_s) if end_s > 0 else 0.0
+
+
+def spread(values: npt.NDArray[np.float64]) -> Spread:
+    """The distribution of the values; quantiles by linear interpolation."""
+    if not len(values):
+        return Spread()
+    curve = np.quantile(values, CURVE_SHARES)
+    p50, p90, p99 = (float(curve[CURVE_SHARES.index(share)]) for share in (0.5, 0.9, 0.99))
+    return Spread(float(values.mean()), p50, p90, p99, tuple(float(f"{value:.6g}") for value in curve))
+
+
+def length_error(rows: RequestColumns, mask: Mask) -> LengthError:
+    """How far the predictions that the scheduler acted on were off, over the requests of the mask that had one."""
+    chosen = mask & (rows.predicted_p50 >= 0)
+    if not chosen.any():
+        return LengthError()
+    actual, p50, p90 = rows.output_tokens[chosen], rows.predicted_p50[chosen], rows.predicted_p90[chosen]
+    errors = np.abs(actual - p50)
+    return LengthError(
+        count=int(chosen.sum()),
+        mean_abs_error=float(errors.mean()),
+        median_abs_error=float(np.median(errors)),
+        within_p50=float((actual <= p50).mean()),
+        within_p90=float((actual <= p90).mean()),
+    )
+
+
+def _hit_share(rows: RequestColumns, mask: Mask) -> float | None:
+    prompt = int(rows.prompt_tokens[mask].sum())
+    return float(np.maximum(rows.hit_tokens[mask], 0).sum() / prompt) if prompt else None
