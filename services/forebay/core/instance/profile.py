@@ -3,9 +3,11 @@
 In a batch with B decoding sequences whose caches hold K tokens in all, and prefill chunks of c tokens
 computed after k cached ones, P being the sum of c and T = P + B, one iteration takes
 
-    dt = F[T] + CB*B + BETA*K + (P > 0 ? PRE0 + GAMMA * sum(c*(k + (c+1)/2 + delta)) : 0)
+    dt = F[T] + CB*B + BETA*K + (P > 0 ? PRE0 + GAMMA * sum(c*(k + (c+1)/2 + delta)) + MK*K + MP*B*P : 0)
 
-Roofline with a smooth corner for the linear layers, affine attention terms. GAMMA and
+Roofline with a smooth corner for the linear layers, affine attention terms. MK and MP are what decodes pay for
+sharing an iteration with prefills: a kernel for rows of different lengths reads the cache once for every query head,
+not once for all that share a key, and starts tiles for prompt rows that a decode does not have. GAMMA and
 GAMMA*delta are fixed-point integers (2**-10 ps), so that a run has no float at all.
 """
 
@@ -35,7 +37,8 @@ class EngineProfile:
     `iteration_ps[T]` is F[T] for T = 0..max_batch_tokens new tokens; `decode_ps` is CB, per decoding
     sequence; `context_token_ps` is BETA, per token read from the cache by decodes; `prefill_ps` is PRE0, once
     in an iteration with prefill; `half_pair_fixed` is GAMMA/2 and `prefill_token_fixed` GAMMA*delta, both in
-    2**-10 ps; `frontend_ps` is what server and client add once to a request outside the iterations. `status`
+    2**-10 ps; `mixed_context_token_ps` is MK, per token read from the cache in an iteration with prefill, and
+    `mixed_pair_ps` MP, per decoding sequence and prompt token in it (0 where nobody measured them); `frontend_ps` is what server and client add once to a request outside the iterations. `status`
     is "checked", "kernel-level" or "uncalibrated": never show a figure of the last kind without the word.
 
     Raises ValueError naming the field that cannot be right.
@@ -55,6 +58,8 @@ class EngineProfile:
     frontend_ps: int = 0
     weight_bytes_per_gpu: int = 0
     gpu_count: int = 1
+    mixed_context_token_ps: int = 0
+    mixed_pair_ps: int = 0
 
     def __post_init__(self) -> None:
         for field in (
@@ -63,6 +68,8 @@ class EngineProfile:
             "prefill_ps",
             "half_pair_fixed",
             "prefill_token_fixed",
+            "mixed_context_token_ps",
+            "mixed_pair_ps",
         ):
             self._need(getattr(self, field) >= 0, field, "must not be negative")
         self._need(self.frontend_ps >= 0, "frontend_ps", "must not be negative")
@@ -111,6 +118,8 @@ class EngineProfile:
             double_pairs += chunk.tokens * (2 * chunk.cached_tokens + chunk.tokens + 1)
         base = self.iteration_ps[decode_count + prompt_tokens]
         decode = self.decode_ps * decode_count + self.context_token_ps * context_tokens
+        if prompt_tokens:
+            decode += self.mixed_context_token_ps * context_tokens + self.mixed_pair_ps * decode_count * prompt_tokens
         return base + decode + self._prefill_ps(prompt_tokens, double_pairs)
 
     def _prefill_ps(self, prompt_tokens: int, double_pairs: int) -> int:
@@ -132,4 +141,6 @@ class EngineProfile:
             prefill_ps=round(self.prefill_ps * ratio),
             half_pair_fixed=round(self.half_pair_fixed * ratio),
             prefill_token_fixed=round(self.prefill_token_fixed * ratio),
+            mixed_context_token_ps=round(self.mixed_context_token_ps * ratio),
+            mixed_pair_ps=round(self.mixed_pair_ps * ratio),
         )

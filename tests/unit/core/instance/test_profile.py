@@ -38,6 +38,15 @@ def test_a_mixed_iteration_pays_the_prefill_constant_once() -> None:
     assert PROFILE.duration_ps(1, 10, chunks) == 1040 + 3 + 20 + 50 + 2 * 5 * (1 + 3) + 7 * 3
 
 
+def test_decodes_pay_for_sharing_an_iteration_with_prefills() -> None:
+    shared = replace(PROFILE, mixed_context_token_ps=7, mixed_pair_ps=11)
+    chunks = [PrefillChunk(3, 0), PrefillChunk(2, 0)]
+    extra = shared.duration_ps(2, 50, chunks) - PROFILE.duration_ps(2, 50, chunks)
+    assert extra == 7 * 50 + 11 * 2 * 5
+    assert shared.duration_ps(2, 50) == PROFILE.duration_ps(2, 50)
+    assert shared.duration_ps(0, 0, chunks) == PROFILE.duration_ps(0, 0, chunks)
+
+
 @pytest.mark.parametrize(("fixed", "expected_ps"), [(511, 0), (512, 1), (1024 + 511, 1), (1024 + 512, 2)])
 def test_parts_of_a_picosecond_are_rounded_half_up(fixed: int, expected_ps: int) -> None:
     profile = replace(PROFILE, half_pair_fixed=0, prefill_token_fixed=fixed)
