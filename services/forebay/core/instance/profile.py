@@ -38,8 +38,9 @@ class EngineProfile:
     sequence; `context_token_ps` is BETA, per token read from the cache by decodes; `prefill_ps` is PRE0, once
     in an iteration with prefill; `half_pair_fixed` is GAMMA/2 and `prefill_token_fixed` GAMMA*delta, both in
     2**-10 ps; `mixed_context_token_ps` is MK, per token read from the cache in an iteration with prefill, and
-    `mixed_pair_ps` MP, per decoding sequence and prompt token in it (0 where nobody measured them); `frontend_ps` is what server and client add once to a request outside the iterations. `status`
-    is "checked", "kernel-level" or "uncalibrated": never show a figure of the last kind without the word.
+    `mixed_pair_ps` MP, per decoding sequence and prompt token in it (0 where nobody measured them);
+    `frontend_ps` is what server and client add once to a request outside the iterations. `status` is "checked",
+    "kernel-level" or "uncalibrated": never show a figure of the last kind without the word.
 
     Raises ValueError naming the field that cannot be right.
     """
