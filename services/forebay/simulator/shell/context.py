@@ -1,6 +1,5 @@
 """What the shells of one run share: the clock, the agenda, the instances, the rows and the random streams."""
 
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +15,7 @@ from forebay.simulator.shell.journal import Journal
 from forebay.simulator.shell.machines import Machines
 from forebay.simulator.shell.rows import Rows
 from forebay.simulator.workload.base import Workload
+from forebay.simulator.workload.streams import stream
 
 PS_PER_US = 1_000_000
 
@@ -64,8 +64,7 @@ class Context:
 
     def rng(self, name: str) -> np.random.Generator:
         """A random stream of its own for each name: what one part draws moves no other part's draws."""
-        key = (zlib.crc32(name.encode()),)
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+        return stream(self.seed, name)
 
     def recorded(self, part: str, engine: E) -> E:
         """The engine, with its events written down where somebody keeps a journal."""

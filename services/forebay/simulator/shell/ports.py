@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from forebay.core.metrics import QueueSample
+from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction
 from forebay.gateway.values import RequestRecord
 from forebay.scheduler.actions import Observe
@@ -30,6 +31,30 @@ class Serving(Protocol):
 
     def lost(self, rows: Sequence[int], why: str) -> None:
         """An instance ended with these requests on it (what `Kernel.crash` gave, or what was cancelled there)."""
+        ...
+
+
+class Answers(Protocol):
+    """The gateway as the scheduler's shell knows it."""
+
+    def placed(self, placement: Placement) -> None:
+        """A request may go to an instance."""
+        ...
+
+    def refused(self, answer: Rejected | Retry) -> None:
+        """A request got a no."""
+        ...
+
+    def fleet(self, instances: Sequence[Instance]) -> None:
+        """The fleet as the scheduler sees it."""
+        ...
+
+
+class Entry(Protocol):
+    """The gateway as clients know it."""
+
+    def arrive(self, row: int, request: InferenceRequest) -> None:
+        """A client sends a request."""
         ...
 
 
