@@ -1,0 +1,98 @@
+"""From the columns of a file to a workload: order of time, counts of zero, and notes of what was done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forebay.core.errors import ConfigError
+from forebay.simulator.workload.base import Bools, Ints, Ragged, Workload, make_workload
+from forebay.simulator.workload.streams import stream
+
+ZERO_OUTPUTS = ("one", "drop")
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """What to do with rows that are legal and awkward.
+
+    `zero_output`: an answer of no tokens counts as "one" token (its prompt did run), or "drop" leaves its row out.
+    `sort`: rows may stand in any order; otherwise time that goes back is an error.
+    """
+
+    zero_output: str = "one"
+    sort: bool = False
+
+    def __post_init__(self) -> None:
+        if self.zero_output not in ZERO_OUTPUTS:
+            raise ValueError(f"zero_output must be one of {', '.join(ZERO_OUTPUTS)}, not {self.zero_output!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A workload before it is one: a row of the file each, `arrival_us` from any start. `first_line` is that of row 0.
+
+    `columns`, `names` and `blocks` are those of `make_workload`. Rows of one stamp of a clock that ticks every
+    `tick_us` are spread over the tick by `seed`, but not beyond the next stamp.
+    """
+
+    path: Path
+    arrival_us: Ints
+    prompt_tokens: Ints
+    output_tokens: Ints
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blocks: Ragged | None = None
+    block_tokens: int = 512
+    notes: tuple[str, ...] = ()
+    first_line: int = 2
+    tick_us: int = 0
+    seed: int = 0
+
+    def workload(self, options: RowOptions) -> Workload:
+        """The workload; its first arrival is at 0. Raises ConfigError with the line where time goes back."""
+        rows = self._order(options.sort)
+        zero = self.output_tokens[rows] == 0
+        if options.zero_output == "drop":
+            rows = rows[~zero]
+        if not len(rows):
+            raise ConfigError(f"{self.path} has no request left; give a trace with at least one that has an answer")
+        arrivals, prompts = self._spread(self.arrival_us[rows]), self.prompt_tokens[rows]
+        return make_workload(
+            arrivals - arrivals[0],
+            np.maximum(prompts, 1),
+            np.maximum(self.output_tokens[rows], 1),
+            names=dict(self.names),
+            blocks=self.blocks.take(rows) if self.blocks else None,
+            block_tokens=self.block_tokens,
+            notes=self.notes + _notes(self.path, zero, prompts == 0, options.zero_output),
+            **{name: column[rows] for name, column in self.columns.items()},
+        )
+
+    def _order(self, sort: bool) -> Ints:
+        if sort:
+            return np.argsort(self.arrival_us, kind="stable")
+        back = np.diff(self.arrival_us) < 0
+        if back.any():
+            line = int(np.argmax(back)) + self.first_line + 1
+            raise ConfigError(f"{self.path}:{line}: time goes back; sort the file by time, or set sort = true")
+        return np.arange(len(self.arrival_us))
+
+    def _spread(self, stamps: Ints) -> Ints:
+        if not self.tick_us:
+            return stamps
+        distinct, place = np.unique(stamps, return_inverse=True)
+        widths = np.minimum(np.diff(distinct, append=distinct[-1] + self.tick_us), self.tick_us)
+        offsets = stream(self.seed, "tick").random(len(stamps)) * widths[place]
+        return np.sort(stamps + offsets.astype(np.int64))
+
+
+def _notes(path: Path, zero_output: Bools, zero_prompt: Bools, how: str) -> tuple[str, ...]:
+    done = "left out" if how == "drop" else "counted as one token"
+    notes = (
+        (int(zero_output.sum()), f"answers of no tokens {done}"),
+        (int(zero_prompt.sum()), "prompts of no tokens counted as one token"),
+    )
+    return tuple(f"{path.name}: {count} {what}" for count, what in notes if count)
