@@ -1,15 +1,17 @@
 """Scripts of the instance model: commands, `----`, and what happens; blocks are parted by an empty line.
 
     profile KEY=VALUE ...                         an engine of 1,000 + 10 a token + 3 a decode + 2 a context token (ps)
-    arrive NAME prompt=N output=N [hit=N] [max=N] at=T
-    cancel NAME at=T | hang at=T | resume at=T
+    arrive NAME prompt=N output=N [hit=N] [max=N] [priority=N] at=T
+    cancel NAME at=T | evict NAME at=T | crash at=T | hang at=T | resume at=T
     advance T                                     every token that appears until T, then the state
 
 `python tests/scripts/instance/test_scripts.py --rewrite` writes what happens now; review it as a diff.
 """
 
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,8 @@ from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, Ins
 
 FOLDER = Path(__file__).parent
 SCRIPTS = sorted(FOLDER.glob("*.txt"))
-FLAGS = ("reserve_full_prompt", "watermark_blocks", "no_evict", "chunked_prefill", "model_tokens_max")
+FLAGS = [field.name for field in fields(EngineFlags)]
+Values = dict[str, Any]
 
 
 class Interpreter:
@@ -29,11 +32,12 @@ class Interpreter:
     def run(self, line: str) -> list[str]:
         """What one command prints."""
         verb, *words = line.split()
-        values = {key: int(value) for key, _, value in (word.partition("=") for word in words) if value}
+        pairs = (word.partition("=") for word in words)
+        values = {key: int(value) if value.isdigit() else value for key, _, value in pairs if value}
         names = [word for word in words if "=" not in word]
         return self._verbs(verb, names, values)
 
-    def _verbs(self, verb: str, names: list[str], values: dict[str, int]) -> list[str]:
+    def _verbs(self, verb: str, names: list[str], values: Values) -> list[str]:
         if verb == "profile":
             self.instance = self._make(values)
             return []
@@ -43,11 +47,15 @@ class Interpreter:
             return [] if self.instance.cancel(names[0], values["at"]) else [f"{names[0]} is not here"]
         if verb == "advance":
             return self._advance(int(names[0]))
+        if verb == "evict":
+            return [str(self.instance.evict(names[0], values["at"]))]
+        if verb == "crash":
+            return [f"lost {' '.join(self.instance.crash(values['at']))}"]
         act = {"hang": self.instance.hang, "resume": self.instance.resume}[verb]
         act(values["at"])
         return [f"next {self.instance.next_ps}"]
 
-    def _make(self, values: dict[str, int]) -> InstanceModel:
+    def _make(self, values: Values) -> InstanceModel:
         limits = {"kv_tokens": 64, "max_seqs": 4, "block_size": 4}
         limits.update({key: value for key, value in values.items() if key in limits})
         budget = values.get("max_batch_tokens", 16)
@@ -63,10 +71,12 @@ class Interpreter:
             prefill_token_fixed=0,
             **limits,
         )
-        return InstanceModel(profile, EngineFlags(**flags))  # type: ignore[arg-type]
+        return InstanceModel(profile, EngineFlags(**flags))
 
-    def _arrive(self, name: str, values: dict[str, int]) -> list[str]:
-        request = EngineRequest(name, values["prompt"], values["output"], values.get("hit", 0), values.get("max", 0))
+    def _arrive(self, name: str, values: Values) -> list[str]:
+        optional = {"hit_tokens": "hit", "output_tokens_max": "max", "priority": "priority"}
+        given = {field: values[word] for field, word in optional.items() if word in values}
+        request = EngineRequest(name, values["prompt"], values["output"], **given)
         if self.instance.arrive(request, values["at"]):
             return []
         return [f"refused: {self.instance.refusal(request)}"]

@@ -4,14 +4,17 @@ It takes no shortcut: one turn per iteration, blocks counted one by one, whateve
 engines have to agree with it to the picosecond.
 """
 
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
 from forebay.core.instance.blocks import BlockPool
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
 from forebay.core.instance.sequence import EngineFlags, EngineRequest, Sequence, TokenEvent
+
+_RANK = attrgetter("rank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class InstanceModel:
         self._pool = BlockPool(profile.block_count)
         self._sequences: dict[str, Sequence] = {}
         self._running: list[Sequence] = []
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: list[Sequence] = []
         self._plan = BatchPlan((), ())
         self._end_ps: int | None = None
         self._hung_ps: int | None = None
@@ -98,9 +101,10 @@ class InstanceModel:
             raise ValueError(f"request {request.request_id!r} is here already")
         if self.refusal(request) is not None:
             return False
-        sequence = Sequence(request, self._usable_hit(request), now_ps)
+        priority = 0 if self.flags.order == "fcfs" else request.priority
+        sequence = Sequence(request, self._usable_hit(request), now_ps, (priority, self._arrived_count))
         self._sequences[request.request_id] = sequence
-        self._waiting.append(sequence)
+        insort(self._waiting, sequence, key=_RANK)
         self._arrived_count += 1
         if self._end_ps is None and self._hung_ps is None:
             self._start(now_ps)
@@ -252,11 +256,11 @@ class InstanceModel:
         self._running.remove(sequence)
         self._pool.give_back(sequence.block_count)
         sequence.evict()
-        self._waiting.appendleft(sequence)
+        insort(self._waiting, sequence, key=_RANK)
         self._preemption_count += 1
 
     def _admit(self, sequence: Sequence, now_ps: int) -> None:
-        if self._waiting.popleft() is not sequence:
+        if self._waiting.pop(0) is not sequence:
             raise ValueError(f"batcher admitted {sequence.request_id!r} out of order")
         if sequence.preemption_count == 0:
             self._queued_ps += now_ps - sequence.arrived_ps

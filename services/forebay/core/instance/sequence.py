@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+ORDERS = ("fcfs", "priority", "preemptive")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
@@ -9,7 +11,8 @@ class EngineRequest:
 
     `hit_tokens` of the prompt lie in the prefix cache; whole blocks count, and one token is always computed.
     `output_tokens_max` is the limit the client asked for (0: as long as the answer); engines that reserve
-    memory for the whole answer reserve this much. Raises ValueError on counts that no request can have.
+    memory for the whole answer reserve this much. `priority` counts in engines that heed it, the smallest first.
+    Raises ValueError on counts that no request can have.
     """
 
     request_id: str
@@ -17,6 +20,7 @@ class EngineRequest:
     output_tokens: int
     hit_tokens: int = 0
     output_tokens_max: int = 0
+    priority: int = 0
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:
@@ -54,6 +58,11 @@ class EngineFlags:
     `watermark_blocks`: blocks that admission leaves free. `no_evict`: reserve prompt and longest answer at
     admission and never preempt (TensorRT-LLM GUARANTEED_NO_EVICT). `chunked_prefill`: a prompt may be
     computed in parts. `model_tokens_max`: longest prompt plus answer (0: the pool is the only limit).
+
+    `order` ranks requests; the best waits at the head of the queue, and where a block is missing the worst that runs is
+    evicted. "fcfs" ranks by arrival; "priority" by `EngineRequest.priority` and then by arrival; "preemptive" likewise,
+    and a head of the queue that lacks a seat or blocks evicts those who run with a larger `priority` number, worst
+    first, as few as it takes, and nobody where all of them would not be enough. Equal priorities make the three one.
     """
 
     reserve_full_prompt: bool = True
@@ -61,10 +70,15 @@ class EngineFlags:
     no_evict: bool = False
     chunked_prefill: bool = True
     model_tokens_max: int = 0
+    order: str = "fcfs"
 
     def __post_init__(self) -> None:
         if self.watermark_blocks < 0 or self.model_tokens_max < 0:
             raise ValueError("watermark_blocks and model_tokens_max must not be negative")
+        if self.order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {self.order!r}")
+        if self.no_evict and self.order == "preemptive":
+            raise ValueError("an engine with no_evict cannot have the order 'preemptive'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +96,13 @@ class Sequence:
     """The state of one request inside an instance; owned and changed by the instance alone.
 
     `cached_tokens` lie in the KV cache, in `block_count` blocks. `decoding` once the prefill reached its
-    target.
+    target. `rank` is unique in the instance: priority (0 where the engine heeds none) and number of the arrival.
     """
 
     request: EngineRequest
     hit_tokens: int
     arrived_ps: int
+    rank: tuple[int, int]
     generated_tokens: int = 0
     cached_tokens: int = 0
     block_count: int = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
+from forebay.core.instance.sequence import ORDERS
 
 PROFILE = EngineProfile(
     name="small",
@@ -34,7 +35,8 @@ def traces(draw: st.DrawFn) -> list[Arrival]:
         now_ps += draw(st.sampled_from([0, 0, 1, 700, 5_000, 60_000]))
         prompt, output = draw(st.integers(1, 50)), draw(st.integers(1, 40))
         hit, limit = draw(st.integers(0, prompt)), draw(st.sampled_from([0, output, output + 20]))
-        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit)))
+        priority = draw(st.integers(0, 2))
+        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit, priority)))
     return arrivals
 
 
@@ -43,13 +45,19 @@ profiles = st.builds(
     st.sampled_from([40, 64, 96, 4_000]),
     st.integers(1, 8),
 )
-flag_sets = st.builds(
-    EngineFlags,
-    reserve_full_prompt=st.booleans(),
-    watermark_blocks=st.sampled_from([0, 0, 2]),
-    no_evict=st.booleans(),
-    chunked_prefill=st.booleans(),
-)
+
+
+@st.composite
+def flag_sets(draw: st.DrawFn) -> EngineFlags:
+    """Any way to configure an engine."""
+    order = draw(st.sampled_from(ORDERS))
+    return EngineFlags(
+        reserve_full_prompt=draw(st.booleans()),
+        watermark_blocks=draw(st.sampled_from([0, 0, 2])),
+        no_evict=order != "preemptive" and draw(st.booleans()),
+        chunked_prefill=draw(st.booleans()),
+        order=order,
+    )
 
 
 @dataclass

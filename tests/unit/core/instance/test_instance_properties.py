@@ -9,7 +9,7 @@ from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, Ins
 from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, flag_sets, play, profiles, traces
 
 
-@given(traces(), profiles, flag_sets)
+@given(traces(), profiles, flag_sets())
 def test_every_accepted_request_gets_each_of_its_tokens_once_in_order(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
 ) -> None:
@@ -21,7 +21,7 @@ def test_every_accepted_request_gets_each_of_its_tokens_once_in_order(
     assert [e.finished for e in run.events].count(True) == len(run.accepted)
 
 
-@given(traces(), profiles, flag_sets, st.frozensets(st.sampled_from([f"r{n}" for n in range(14)])))
+@given(traces(), profiles, flag_sets(), st.frozensets(st.sampled_from([f"r{n}" for n in range(14)])))
 def test_all_blocks_and_requests_are_accounted_for_in_the_end(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags, cancelled: frozenset[str]
 ) -> None:
@@ -35,7 +35,7 @@ def test_all_blocks_and_requests_are_accounted_for_in_the_end(
     assert view.next_ps is None
 
 
-@given(traces(), profiles, flag_sets)
+@given(traces(), profiles, flag_sets())
 def test_the_clock_never_goes_back(trace: list[Arrival], profile: EngineProfile, flags: EngineFlags) -> None:
     run = play(InstanceModel(profile, flags), trace)
     times = [event.at_ps for event in run.events]
@@ -44,12 +44,12 @@ def test_the_clock_never_goes_back(trace: list[Arrival], profile: EngineProfile,
     assert all(first_ps[request.request_id] > now_ps for now_ps, request in trace if request in run.accepted)
 
 
-@given(traces(), profiles, flag_sets)
+@given(traces(), profiles, flag_sets())
 def test_the_same_trace_gives_the_same_run(trace: list[Arrival], profile: EngineProfile, flags: EngineFlags) -> None:
     assert play(InstanceModel(profile, flags), trace) == play(InstanceModel(profile, flags), trace)
 
 
-@given(traces(), profiles, flag_sets)
+@given(traces(), profiles, flag_sets())
 def test_how_often_the_caller_looks_does_not_matter(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
 ) -> None:
@@ -76,18 +76,18 @@ def test_one_request_alone_is_the_closed_form(prompt: int, output: int) -> None:
     assert (events[0].at_ps, events[-1].at_ps) == (prefill_ps, prefill_ps + decode_ps)
 
 
-@given(traces(), flag_sets)
+@given(traces(), flag_sets())
 def test_unlimited_memory_means_no_eviction(trace: list[Arrival], flags: EngineFlags) -> None:
     instance = InstanceModel(AMPLE, flags)
     play(instance, trace)
     assert instance.view().preemption_count == 0
 
 
-@given(traces(), profiles, flag_sets)
+@given(traces(), profiles, flag_sets())
 def test_an_engine_that_never_evicts_never_evicts(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
 ) -> None:
-    instance = InstanceModel(profile, replace(flags, no_evict=True))
+    instance = InstanceModel(profile, replace(flags, no_evict=True, order="fcfs"))
     play(instance, trace)
     assert instance.view().preemption_count == 0
 

@@ -1,5 +1,7 @@
 """Requests and flags that cannot be are refused."""
 
+from typing import Any
+
 import pytest
 
 from forebay.core.instance import EngineFlags, EngineRequest
@@ -24,6 +26,15 @@ def test_the_longest_answer_is_the_limit_or_the_truth() -> None:
     assert EngineRequest("a", 10, 5, output_tokens_max=20).tokens_max == 30
 
 
-def test_negative_flags_are_refused() -> None:
-    with pytest.raises(ValueError, match="must not be negative"):
-        EngineFlags(watermark_blocks=-1)
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ({"watermark_blocks": -1}, "must not be negative"),
+        ({"model_tokens_max": -1}, "must not be negative"),
+        ({"order": "random"}, "order must be one of fcfs, priority, preemptive, got 'random'"),
+        ({"order": "preemptive", "no_evict": True}, "cannot have the order 'preemptive'"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(flags: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        EngineFlags(**flags)

@@ -17,6 +17,11 @@ class SequenceView(Protocol):
         ...
 
     @property
+    def rank(self) -> tuple[int, int]:
+        """Its place among all requests of the instance, the smallest first: priority and number of the arrival."""
+        ...
+
+    @property
     def cached_tokens(self) -> int:
         """Tokens in the KV cache."""
         ...
@@ -44,7 +49,7 @@ class SequenceView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """An instance between two iterations: `running` in admission order, `waiting` first come first."""
+    """An instance between two iterations: `running` in admission order, `waiting` by rank."""
 
     running: Sequence[SequenceView]
     waiting: Sequence[SequenceView]
@@ -65,8 +70,8 @@ class ChunkPlan:
 class BatchPlan:
     """One iteration: who decodes a token, which chunks are computed, who was evicted and who enters.
 
-    `preempted` lists victims in the order of eviction (each goes to the front of the queue), `admitted` the
-    heads of the queue in order; each of them has a chunk.
+    `preempted` lists victims in the order of eviction (each returns to its rank in the queue), `admitted` the
+    heads of the queue in order; each of them has work.
     """
 
     decodes: tuple[str, ...]

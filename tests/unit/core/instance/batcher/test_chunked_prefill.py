@@ -1,6 +1,7 @@
 """The pass of an iteration, from plain views: running first, evict from the tail, admit from the head."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.core.instance.batcher import BATCHERS, BatchPlan, BatchView, ChunkPlan
@@ -28,13 +29,18 @@ class Seen:
     hit_tokens: int = 0
     tokens_max: int = 1
     decoding: bool = False
+    priority: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.priority, ord(self.request_id)
 
 
-def decoding(request_id: str, context_tokens: int) -> Seen:
-    return Seen(request_id, context_tokens, context_tokens + 1, decoding=True)
+def decoding(request_id: str, context_tokens: int, priority: int = 0) -> Seen:
+    return Seen(request_id, context_tokens, context_tokens + 1, decoding=True, priority=priority)
 
 
-def plan(running: list[Seen], waiting: list[Seen], free_blocks: int, **flags: bool) -> BatchPlan:
+def plan(running: list[Seen], waiting: list[Seen], free_blocks: int, **flags: Any) -> BatchPlan:
     view = BatchView(running, waiting, free_blocks, PROFILE, EngineFlags(**flags))
     return BATCHERS["chunked_prefill"]().plan(view)
 
@@ -79,3 +85,53 @@ def test_a_plan_depends_on_nothing_but_the_view() -> None:
     running, waiting = [decoding("a", 8), Seen("b", 4, 30)], [Seen("c", 0, 9)]
     assert plan(running, waiting, 1) == plan(running, waiting, 1)
     assert [seen.request_id for seen in running] == ["a", "b"]
+
+
+def test_the_worst_rank_is_evicted_and_gives_its_share_of_the_pass_back() -> None:
+    late_but_urgent = Seen("c", 4, 30, priority=0)
+    planned = plan([decoding("a", 3, 1), decoding("b", 8, 2), late_but_urgent], [], 2, order="priority")
+    assert planned.preempted == ("b",)
+    assert planned.decodes == ("a",)
+    assert planned.chunks == (ChunkPlan("c", 14),)
+
+
+def test_a_victim_that_was_served_in_the_pass_returns_blocks_and_budget() -> None:
+    planned = plan([decoding("a", 8, 2), Seen("b", 8, 18, priority=1)], [], 2, order="priority")
+    assert planned == BatchPlan((), (ChunkPlan("b", 10),), preempted=("a",))
+
+
+def test_a_head_of_the_queue_evicts_nobody_unless_the_order_is_preemptive() -> None:
+    running, waiting = [decoding("a", 7, 1), decoding("b", 3, 1)], [Seen("w", 0, 8)]
+    assert plan(running, waiting, 1, order="priority").preempted == ()
+    planned = plan(running, waiting, 1, order="preemptive")
+    assert planned == BatchPlan(("a",), (ChunkPlan("w", 8),), preempted=("b",), admitted=("w",))
+
+
+def test_a_preemptive_head_evicts_no_more_than_it_takes_and_none_in_vain() -> None:
+    running = [decoding("a", 7, 1), decoding("b", 7, 2), decoding("c", 7, 0)]
+    assert plan(running, [Seen("w", 0, 12)], 1, order="preemptive").preempted == ("b",)
+    assert plan(running, [Seen("w", 0, 20)], 1, order="preemptive").preempted == ("b", "a")
+    assert plan(running, [Seen("w", 0, 24)], 1, order="preemptive").preempted == ()
+
+
+def test_a_preemptive_head_takes_a_seat_as_well() -> None:
+    running = [decoding(name, 1, 1) for name in "abcd"]
+    planned = plan(running, [Seen("w", 0, 2)], 5, order="preemptive")
+    assert (planned.preempted, planned.admitted) == (("d",), ("w",))
+
+
+def test_a_preemptive_head_never_evicts_its_equals() -> None:
+    assert plan([decoding("a", 7, 1), decoding("b", 3, 1)], [Seen("w", 0, 8, priority=1)], 1, order="preemptive") == (
+        BatchPlan(("a", "b"), ())
+    )
+
+
+def test_who_ranks_behind_a_victim_waits_behind_it() -> None:
+    running = [decoding("a", 15, 5)]
+    waiting = [Seen("w", 0, 4, priority=0), Seen("x", 0, 4, priority=1), Seen("y", 0, 4, priority=6)]
+    planned = plan(running, waiting, 0, order="preemptive")
+    assert (planned.preempted, planned.admitted) == (("a",), ("w", "x"))
+
+
+def test_a_preemptive_head_waits_for_budget_in_patience() -> None:
+    assert plan([Seen("a", 0, 99, priority=1)], [Seen("w", 0, 4)], 10, order="preemptive").preempted == ()
