@@ -35,7 +35,9 @@ class Rows:
         self.predicted_p50[row], self.predicted_p90[row] = quantiles.p50, quantiles.p90
 
     def ended(self, row: int, status: int) -> None:
-        """The row has got its one answer."""
+        """The row has got its one answer. Raises ValueError where it had one."""
+        if self.status[row] != UNFINISHED:
+            raise ValueError(f"row {row} is {STATUSES[self.status[row]]} and was answered again")
         self.status[row] = status
         self.ended_count += 1
 

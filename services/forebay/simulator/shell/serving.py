@@ -17,15 +17,15 @@ from forebay.core.errors import (
     Unavailable,
 )
 from forebay.core.scheduling import Placement, Rejected, Retry
-from forebay.core.units import US_PER_S
+from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.values import Action, Ask, Attempt, End, Fail, Renew, Report, RequestStatus, Resume, Withdraw
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import PS_PER_US, Alarm, Context
-from forebay.simulator.shell.distances import PS_PER_MS, Distances
 from forebay.simulator.shell.machines import Machine
+from forebay.simulator.shell.network import Network
 from forebay.simulator.shell.ports import Fleet
 from forebay.simulator.shell.prefixes import Prefixes
 from forebay.simulator.shell.requests import Requests
@@ -41,15 +41,19 @@ PS_PER_S = PS_PER_US * US_PER_S
 
 
 class Run:
-    """One attempt of a request on one engine, from when it is sent until its end is known."""
+    """One attempt of a request on one engine, from when it is sent until its end is known.
 
-    __slots__ = ("changed_ps", "first_ps", "is_on", "machine", "request_id", "row", "sent_ps", "tokens", "way_ps")
+    `is_on`: the engine has it. `tokens` were heard of, the last of them at `changed_ps`; what the engine sends needs
+    `back_ps` to the client.
+    """
 
-    def __init__(self, row: int, request_id: str, machine: Machine, way_ps: int, sent_ps: int) -> None:
+    __slots__ = ("back_ps", "changed_ps", "first_ps", "is_on", "machine", "request_id", "row", "sent_ps", "tokens")
+
+    def __init__(self, row: int, request_id: str, machine: Machine, back_ps: int, sent_ps: int) -> None:
         self.row = row
         self.request_id = request_id
         self.machine = machine
-        self.way_ps = way_ps
+        self.back_ps = back_ps
         self.sent_ps = sent_ps
         self.changed_ps = sent_ps
         self.tokens = 0
@@ -74,8 +78,8 @@ class GatewayShell:
         self._requests = requests
         self._clients = clients
         self._prefixes = prefixes
-        self._distances = Distances(context.world.network)
-        self._frontend_ps = round(context.world.engine.frontend_ms * PS_PER_MS)
+        self._network = Network(context.world.network)
+        self._frontend_ps = round(context.world.engine.frontend_ms * US_PER_MS) * PS_PER_US
         self._silence = _Silence(config)
         self._alarm = Alarm(context, self._wake)
         self._row_of: dict[str, int] = {}
@@ -132,8 +136,8 @@ class GatewayShell:
             run.is_on = False
             run.first_ps = self._kernel.first_ps(row)
             self._rows.preemption_count[row] += self._kernel.preemption_count(row)
-            if run.way_ps:
-                self._later(run.way_ps, partial(self._answered, run))
+            if run.back_ps:
+                self._later(run.back_ps, partial(self._answered, run))
             else:
                 self._answered(run)
 
@@ -143,7 +147,11 @@ class GatewayShell:
             run = self._runs[row]
             run.is_on = False
             self._rows.preemption_count[row] += self._kernel.preemption_count(row)
-            self._later(run.way_ps, partial(self._failed, run, _aborted(run.machine, why)))
+            self._prefixes.left(row)
+            tokens = self._kernel.generated_tokens(row)
+            if tokens:
+                self._hear(run, tokens, self._context.now_ps)
+            self._later(run.back_ps, partial(self._failed, run, _aborted(run.machine, why)))
 
     def _answered(self, run: Run) -> None:
         """The last token reaches the client."""
@@ -153,7 +161,7 @@ class GatewayShell:
         row, request_id, now_us = run.row, run.request_id, self._context.now_us
         self._hear(run, self._requests.served_tokens[row], self._context.now_ps)
         outcome = Outcome.LENGTH if self._requests.is_cut(row) else Outcome.STOPPED
-        self._rows.first_us[row] = (run.first_ps + run.way_ps) // PS_PER_US
+        self._rows.first_us[row] = (run.first_ps + run.back_ps) // PS_PER_US
         self._rows.finish_us[row] = now_us
         del self._row_of[request_id]
         self._apply(self.engine.on_finished(request_id, outcome, now_us))
@@ -177,11 +185,12 @@ class GatewayShell:
             self._apply(self.engine.on_failed(request_id, _gone(placement.instance_id), self._context.now_us))
             return
         rows.instance[row] = machine.number
-        way_ps = self._distances.way_ps(self._requests.regions[row], machine.group.region)
-        run = self._runs[row] = Run(row, request_id, machine, way_ps, now_ps)
+        regions = self._requests.regions[row], machine.group.region
+        run = self._runs[row] = Run(row, request_id, machine, self._network.back_us(*regions) * PS_PER_US, now_ps)
         self._silence.sent(run)
-        if way_ps + self._frontend_ps:
-            self._later(way_ps + self._frontend_ps, partial(self._reach, run))
+        there_ps = self._network.there_us(*regions) * PS_PER_US + self._frontend_ps
+        if there_ps:
+            self._later(there_ps, partial(self._reach, run))
         else:
             self._reach(run)
 
@@ -191,7 +200,7 @@ class GatewayShell:
             return
         row, requests, machine = run.row, self._requests, run.machine
         if not machine.serving:
-            self._later(run.way_ps, partial(self._failed, run, _gone(machine.instance_id)))
+            self._later(run.back_ps, partial(self._failed, run, _gone(machine.instance_id)))
             return
         hit = self._prefixes.reached(row, machine.number)
         self._rows.hit_tokens[row] = hit
@@ -207,7 +216,7 @@ class GatewayShell:
         if not run.is_on:
             text = "the model refused the request: it needs more memory than the instance has"
             error = InvalidArgument(text, reason="REFUSED_BY_MODEL")
-            self._later(run.way_ps, partial(self._failed, run, error))
+            self._later(run.back_ps, partial(self._failed, run, error))
 
     def _later(self, delay_ps: int, call: partial[None]) -> None:
         self._context.agenda.at(self._context.now_ps + delay_ps, call)
@@ -242,7 +251,7 @@ class GatewayShell:
         if not run.tokens:
             if run.first_ps < 0:
                 run.first_ps = self._kernel.first_ps(run.row)
-            heard_ps = run.first_ps + run.way_ps
+            heard_ps = run.first_ps + run.back_ps
             if heard_ps > now_ps:
                 return
             self.engine.on_tokens(run.request_id, 1, self._requests.prompt_tokens[run.row], heard_ps // PS_PER_US)
