@@ -3,20 +3,28 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.config import from_mapping
+from forebay.core.errors import ConfigError
+from forebay.core.prediction import WorkloadForecast
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.gateway.engine import Engine as GatewayEngine
 from forebay.plugins import with_plugins
 from forebay.predictor.build import build_engine
 from forebay.predictor.config import Config as PredictorConfig
+from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.engine import Engine as SchedulerEngine
 from forebay.scheduler.policy import KINDS, build
 from forebay.simulator.config import PolicyConfig, World
 from forebay.simulator.kernel import make_kernel
+from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
+from forebay.simulator.shell.autoscaling_forecasts import Forecast, Forecasts
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.fleet import LiveFleet
+from forebay.simulator.shell.fleet_plan import make_plan
 from forebay.simulator.shell.journal import Journal
 from forebay.simulator.shell.loop import Simulation
 from forebay.simulator.shell.predicting import NoPredictor, PredictorShell
@@ -24,7 +32,6 @@ from forebay.simulator.shell.prefixes import Prefixes
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.scheduling import SchedulerShell
 from forebay.simulator.shell.serving import GatewayShell
-from forebay.simulator.shell.standing import StandingFleet
 from forebay.simulator.workload.base import Workload
 
 NO_PREDICTOR = "none"
@@ -55,7 +62,8 @@ def simulate(
     Equal scenarios give equal results. Raises ConfigError for a policy that does not exist or takes no such parameter.
     """
     workload = scenario.workload
-    context = Context(workload, scenario.world, make_kernel(len(workload), kernel), scenario.seed, journal)
+    numbers = make_kernel(len(workload), kernel)
+    context = Context(workload, scenario.world, numbers, profile_of, scenario.seed, journal)
     gateway_config = from_mapping(GatewayConfig, scenario.policy.gateway, "gateway")
     scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
     requests = Requests(workload, gateway_config.prompt_head_bytes)
@@ -63,7 +71,7 @@ def simulate(
     predictor = _predictor(context, scenario, scheduler_config.outcome_interval_s)
     scheduler = SchedulerShell(context, _scheduler(scheduler_config), scheduler_config, predictor)
     gateway = GatewayShell(context, GatewayEngine(gateway_config), gateway_config, requests, clients, Prefixes(context))
-    fleet = StandingFleet(context)
+    fleet = _fleet(context, scenario, predictor, scheduler_config)
     clients.connect(gateway)
     gateway.connect(scheduler, fleet)
     scheduler.connect(gateway, fleet)
@@ -81,11 +89,37 @@ def _scheduler(config: SchedulerConfig) -> SchedulerEngine:
 
 
 def _predictor(context: Context, scenario: Scenario, interval_s: float) -> PredictorShell | NoPredictor:
+    if scenario.policy.predictor.get("length") == NO_PREDICTOR:
+        return NoPredictor()
+    return PredictorShell(context, build_engine(_predictor_config(scenario)), interval_s)
+
+
+def _fleet(
+    context: Context, scenario: Scenario, predictor: PredictorShell | NoPredictor, scheduler: SchedulerConfig
+) -> LiveFleet:
+    plan = make_plan(scenario.world, scenario.policy.autoscaler, context.machines)
+    policies = with_plugins("autoscaler", AUTOSCALERS)
+    if plan.config.policy not in policies:
+        known = ", ".join(sorted(policies))
+        raise ConfigError(f"unknown policy {plan.config.policy!r} in [autoscaler]; known: {known}")
+    policy = from_mapping(policies[plan.config.policy], plan.config.parameters, "autoscaler.parameters")
+    forecast: Forecast = _no_forecast
+    if isinstance(predictor, PredictorShell):
+        forecast = predictor.engine.forecaster.policy.forecast
+    config = _predictor_config(scenario)
+    forecasts = Forecasts(policy.needs, tuple(plan.scaled), forecast, config.history_s, config.history_points_max)
+    return LiveFleet(context, plan, policy, forecasts, scheduler.watch_interval_s)
+
+
+def _no_forecast(history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
+    return ()
+
+
+def _predictor_config(scenario: Scenario) -> PredictorConfig:
     table = dict(scenario.policy.predictor)
     if table.get("length") == NO_PREDICTOR:
-        return NoPredictor()
-    config = from_mapping(PredictorConfig, table, "predictor")
-    return PredictorShell(context, build_engine(config), interval_s)
+        del table["length"]
+    return from_mapping(PredictorConfig, table, "predictor")
 
 
 def _result(scenario: Scenario, context: Context, requests: Requests) -> RunResult:

@@ -12,7 +12,7 @@ from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.results import FleetChange
 from forebay.simulator.shell.agenda import Agenda, Call
 from forebay.simulator.shell.journal import Journal
-from forebay.simulator.shell.machines import Machines
+from forebay.simulator.shell.machines import Machines, ProfileOf
 from forebay.simulator.shell.rows import Rows
 from forebay.simulator.workload.base import Workload
 from forebay.simulator.workload.streams import stream
@@ -25,14 +25,22 @@ E = TypeVar("E")
 class Context:
     """One run's common ground. The loop alone moves `now_ps`; whatever is to happen later goes through `agenda`."""
 
-    def __init__(self, workload: Workload, world: World, kernel: Kernel, seed: int, journal: Journal | None) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        world: World,
+        kernel: Kernel,
+        profile_of: ProfileOf,
+        seed: int = 0,
+        journal: Journal | None = None,
+    ) -> None:
         self.workload = workload
         self.world = world
         self.kernel = kernel
         self.seed = seed
         self.now_ps = 0
         self.agenda = Agenda()
-        self.machines = Machines(kernel, world.engine)
+        self.machines = Machines(kernel, world.engine, profile_of)
         self.rows = Rows(workload)
         self.changes: list[FleetChange] = []
         self.counters: Counter[str] = Counter()

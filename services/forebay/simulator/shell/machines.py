@@ -2,10 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from forebay.core.instance import EngineFlags, EngineProfile, compute_profile, parse_profile_name
+from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.simulator.config import EngineConfig, Group
 from forebay.simulator.kernel.base import Kernel
+
+
+class ProfileOf(Protocol):
+    """Finds engine profiles by name."""
+
+    def __call__(
+        self, name: str, *, max_seqs: int, max_batch_tokens: int, block_size: int, kv_tokens: int
+    ) -> EngineProfile:
+        """The profile under an engine's limits; `kv_tokens` 0 takes the profile's own."""
+        ...
 
 
 @dataclass(slots=True)
@@ -22,7 +33,8 @@ class Machine:
 class Machines:
     """All engines that ever ran, by their numbers; an instance id names the newest engine of that name."""
 
-    def __init__(self, kernel: Kernel, engine: EngineConfig) -> None:
+    def __init__(self, kernel: Kernel, engine: EngineConfig, profile_of: ProfileOf) -> None:
+        self._profile_of = profile_of
         self._kernel = kernel
         self._engine = engine
         self._profiles: dict[tuple[str, int], EngineProfile] = {}
@@ -62,15 +74,12 @@ class Machines:
         seats = self.seats(group)
         key = (group.profile, seats)
         if key not in self._profiles:
-            gpu, model, tp = parse_profile_name(group.profile)
-            self._profiles[key] = compute_profile(
-                gpu,
-                model,
-                tp,
+            self._profiles[key] = self._profile_of(
+                group.profile,
                 max_seqs=seats,
                 max_batch_tokens=self._engine.max_batch_tokens,
                 block_size=self._engine.block_size,
-                kv_tokens=self._engine.kv_tokens or None,
+                kv_tokens=self._engine.kv_tokens,
             )
         return self._profiles[key]
 

@@ -58,7 +58,7 @@ def instance_of(machine: Machine, server_id: str, context: Context) -> Instance:
 
 def change_of(machine: Machine, state: InstanceState, at_us: int) -> FleetChange:
     """The engine entered a state."""
-    gpu = machine.group.profile.partition("/")[0]
+    gpu = machine.profile.name.partition("/")[0]
     return FleetChange(
         at_us=at_us,
         instance_id=machine.instance_id,
