@@ -1,0 +1,205 @@
+"""The autoscaler in virtual time: turns what happens into events and carries out what its engine asks for."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
+from forebay.autoscaler.config import Config
+from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
+from forebay.core.errors import NotFound
+from forebay.core.metrics import Snapshot
+from forebay.core.units import US_PER_S
+from forebay.core.values import Instance, InstanceState, WakeAt
+from forebay.simulator.config import Group
+from forebay.simulator.results import FleetChange
+from forebay.simulator.shell.autoscaling_probes import Prober
+from forebay.simulator.shell.context import Alarm as Clock
+from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.fleet_rhythm import on_grid_us
+from forebay.simulator.shell.fleet_servers import Server, Servers
+from forebay.simulator.shell.ports import Scheduling
+
+SURVEY_US = LEASES_US = US_PER_S
+"""How often the live loops look around for servers that ended, and ask for the leases of those that drain."""
+ACTIVE = "active"
+
+Forecasts = Callable[[], Mapping[str, tuple[ForecastWindow, ...]]]
+Publish = Callable[[Sequence[Instance]], None]
+
+
+class AutoscalerShell:
+    """The one caller of the autoscaler's engine. `groups` are those that it scales, by model."""
+
+    def __init__(
+        self,
+        context: Context,
+        engine: Engine,
+        config: Config,
+        groups: Mapping[str, Group],
+        servers: Servers,
+        forecasts: Forecasts,
+    ) -> None:
+        self.engine = context.recorded("autoscaler", engine)
+        self._context = context
+        self._groups = groups
+        self._servers = servers
+        self._forecasts = forecasts
+        self._prober = Prober(context, config, self)
+        self._clock = Clock(context, self._wake)
+        self._todo: deque[Action] = deque()
+        self._is_applying = self._has_changed = False
+        self._gone: dict[str, str] = {}
+        self._is_asking = False
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Start: self._start,
+            Retire: self._retire,
+            Stop: self._stop,
+            Changed: self._changed,
+            Decided: lambda _: self._context.counters.update(("scaling_decisions",)),
+            SettingsChanged: lambda _: None,
+            Alarm: lambda _: self._context.counters.update(("scaling_alarms",)),
+            WakeAt: lambda action: self._clock.set(action.at_us),
+        }
+
+    def begin(self, scheduler: Scheduling, publish: Publish) -> None:
+        """The run starts: the first fleet is written down, published and watched."""
+        self._scheduler = scheduler
+        self._publish = publish
+        for instance in self.engine.instances():
+            server = self._server(instance.instance_id)
+            self._note(server, instance.state)
+            self._prober.follow(server)
+        publish(self.engine.instances())
+
+    # What time and metrics bring
+
+    def tick(self) -> None:
+        """Time to think."""
+        self._apply(self.engine.on_tick(self._forecasts(), self._context.now_us))
+
+    def observe(self, snapshot: Snapshot) -> None:
+        """Load was observed."""
+        self._apply(self.engine.on_snapshot(snapshot.models, snapshot.instances, self._context.now_us))
+
+    # What servers say
+
+    def state_of(self, instance_id: str) -> InstanceState | None:
+        """Where an instance stands; None once it is gone."""
+        try:
+            return self.engine.instance(instance_id).state
+        except NotFound:
+            return None
+
+    def probed(self, instance_id: str, live: bool, ready: bool) -> None:
+        """A server was asked how it is."""
+        self._apply(self.engine.on_probe(instance_id, live, ready, self._context.now_us))
+
+    def server_changed(self, server: Server) -> None:
+        """A server answers otherwise than before, or has ended by itself."""
+        self._prober.changed(server)
+        if not server.gone or not server.launched:
+            return
+        if not self._gone:
+            self._context.at_us(on_grid_us(0, SURVEY_US, self._context.now_us), self._survey)
+        self._gone[server.instance_id] = server.gone
+
+    def leave(self, instance_id: str) -> None:
+        """An instance is told that it will be taken away: it wants to drain."""
+        if self.state_of(instance_id) is not None:
+            self._apply(self.engine.on_deregister(instance_id, self._context.now_us))
+
+    def _survey(self) -> None:
+        gone, self._gone = self._gone, {}
+        self._apply(self.engine.on_survey(gone, self._context.now_us))
+
+    def _ask_leases(self) -> None:
+        """Asks for what the draining have left, as long as any drains."""
+        self._is_asking = False
+        draining = [one for one in self.engine.instances() if one.state is InstanceState.DRAINING]
+        for instance in draining:
+            count = self._scheduler.drain(instance.instance_id)
+            self._apply(self.engine.on_lease_count(instance.instance_id, count, self._context.now_us))
+        if draining:
+            self._ask_at(self._context.now_us + LEASES_US)
+
+    def _ask_at(self, at_us: int) -> None:
+        if not self._is_asking:
+            self._is_asking = True
+            self._context.at_us(at_us, self._ask_leases)
+
+    # Actions
+
+    def _wake(self) -> None:
+        self._apply(self.engine.on_wake(self._context.now_us))
+
+    def _apply(self, actions: Sequence[Action]) -> None:
+        """Carries out actions in order; what follows from them comes after them, as with the live loop's tasks."""
+        self._todo.extend(actions)
+        if self._is_applying:
+            return
+        self._is_applying = True
+        while self._todo or self._has_changed:
+            if self._todo:
+                action = self._todo.popleft()
+                self._handlers[type(action)](action)
+            else:
+                self._has_changed = False
+                self._publish(self.engine.instances())
+        self._is_applying = False
+
+    def _start(self, action: Start) -> None:
+        instance, now_us = action.instance, self._context.now_us
+        if self.engine.mode != ACTIVE:
+            self._apply(self.engine.on_actuated(instance.instance_id, None, now_us))
+            return
+        server = self._servers.start(instance.instance_id, self._groups[instance.model])
+        if server is None:
+            text = "there is no machine for it"
+            self._context.counters["starts_refused"] += 1
+            self._apply(self.engine.on_actuator_failed(instance.instance_id, text, now_us))
+            return
+        self._note(server, InstanceState.PROVISIONING)
+        placed = replace(instance, grpc_address=instance.instance_id)
+        self._apply(self.engine.on_actuated(instance.instance_id, placed, now_us))
+        self._prober.follow(server)
+
+    def _retire(self, action: Retire) -> None:
+        accepted = self.engine.mode == ACTIVE
+        self._apply(self.engine.on_retired(action.instance_id, accepted, self._context.now_us))
+
+    def _stop(self, action: Stop) -> None:
+        acts = self.engine.mode == ACTIVE
+        if acts:
+            self._servers.stop(action.instance_id)
+        self._apply(self.engine.on_stopped(action.instance_id, acts, self._context.now_us))
+
+    def _changed(self, action: Changed) -> None:
+        instance = action.member.instance
+        self._has_changed = True
+        self._note(self._server(instance.instance_id), instance.state)
+        if instance.state is InstanceState.DRAINING:
+            self._ask_at(on_grid_us(0, LEASES_US, self._context.now_us))
+
+    def _note(self, server: Server, state: InstanceState) -> None:
+        """Writes a step of an instance's life down, once."""
+        if server.noted is state:
+            return
+        server.noted = state
+        change = FleetChange(
+            at_us=self._context.now_us,
+            instance_id=server.instance_id,
+            model=server.group.model,
+            region=server.group.region,
+            gpu=server.group.profile.partition("/")[0],
+            gpu_count=server.profile.gpu_count,
+            state=state.name,
+        )
+        self._context.changes.append(change)
+
+    def _server(self, instance_id: str) -> Server:
+        server = self._servers.get(instance_id)
+        assert server is not None, "every instance of the simulated fleet has a server"
+        return server

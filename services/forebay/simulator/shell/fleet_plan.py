@@ -1,0 +1,126 @@
+"""Makes of a world and an arm the autoscaler's own configuration, and the fleet that is there when a run starts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from forebay.autoscaler.config import Config, ModelConfig
+from forebay.core.config import from_mapping
+from forebay.core.errors import ConfigError
+from forebay.core.fleet import FleetSettings, FleetState, Member, Origin
+from forebay.core.values import Instance, InstanceState
+from forebay.simulator.config import Group, World
+from forebay.simulator.shell.machines import Machines
+from forebay.simulator.shell.starting import mean_phases_s
+
+SECTION = "autoscaler"
+CHOSEN = ("instances_min", "instances_max", "instances_initial", "concurrency_target")
+"""What an arm may say of a model; the rest is the world's."""
+START_TIMEOUT_SHARE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """`config` and `state` are what the live engine is made with; `groups` are the groups of the first instances, by
+    id, and `scaled` those that the autoscaler moves, by model."""
+
+    config: Config
+    state: FleetState
+    scaled: Mapping[str, Group]
+    groups: Mapping[str, Group]
+
+
+def make_plan(world: World, table: Mapping[str, object], machines: Machines) -> FleetPlan:
+    """The plan of a run; `table` is the [autoscaler] section of the arm.
+
+    The first group of each model is scaled. Entries of [[autoscaler.models]] change how it is scaled, nothing else.
+    Where the arm says nothing, the budget suffices for all groups, and a start may take three times what it takes on
+    average. The fleet is as after a restart of the autoscaler: everything runs that should run at the start. Raises
+    ConfigError for what the live service would refuse, and for models that have no group.
+    """
+    config = _config(world, table, machines)
+    models = {model.name: model for model in config.models}
+    members: list[Member] = []
+    groups: dict[str, Group] = {}
+    scaled = _first_groups(world)
+    for group in world.groups:
+        is_scaled = scaled[group.model] is group
+        count = _initial(models[group.model]) if is_scaled else group.instances_initial
+        for _ in range(count):
+            server_id = f"local-{len(members) + 1}"
+            instance = _instance(group, server_id, world, machines)
+            groups[instance.instance_id] = group
+            origin = Origin.LAUNCHED if is_scaled else Origin.REGISTERED
+            members.append(Member(instance, origin, was_ready=True))
+    settings = FleetSettings(ordinal=len(members))
+    return FleetPlan(config, FleetState(settings, tuple(members)), scaled, groups)
+
+
+def _config(world: World, table: Mapping[str, object], machines: Machines) -> Config:
+    scaled = _first_groups(world)
+    chosen = dict(_chosen(table.get("models", ()), scaled))
+    models = [{**_of_group(group, world, machines), **chosen.get(name, {})} for name, group in scaled.items()]
+    plain = Config()
+    most = sum(max(group.instances_max, _int(chosen, name)) for name, group in scaled.items())
+    start_s = max(sum(mean_phases_s(world.start, machines.profile(group))) for group in scaled.values())
+    defaults = {
+        "instances_max": max(plain.instances_max, most),
+        "start_timeout_s": max(plain.start_timeout_s, START_TIMEOUT_SHARE * start_s),
+    }
+    return from_mapping(Config, {**defaults, **table, "models": models, "servers": []}, SECTION)
+
+
+def _int(chosen: Mapping[str, Mapping[str, object]], model: str) -> int:
+    value = chosen.get(model, {}).get("instances_max", 0)
+    return value if isinstance(value, int) else 0
+
+
+def _chosen(entries: object, scaled: Mapping[str, Group]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for entry in entries if isinstance(entries, (list, tuple)) else ():
+        name = from_mapping(ModelConfig, entry, f"{SECTION}.models").name
+        if name not in scaled:
+            known = ", ".join(scaled)
+            raise ConfigError(f"[[{SECTION}.models]] {name}: no group has this model; models of groups: {known}")
+        yield name, {key: value for key, value in entry.items() if key in CHOSEN}
+
+
+def _of_group(group: Group, world: World, machines: Machines) -> dict[str, object]:
+    return {
+        "name": group.model,
+        "region": group.region,
+        "profile": group.profile,
+        "instances_min": group.instances_min,
+        "instances_max": group.instances_max,
+        "instances_initial": group.instances_initial,
+        "concurrency_target": group.concurrency_target,
+        "concurrency_max": machines.seats(group),
+        "kv_tokens_max": machines.profile(group).kv_tokens,
+        "context_tokens_max": world.engine.model_tokens_max,
+    }
+
+
+def _first_groups(world: World) -> dict[str, Group]:
+    found: dict[str, Group] = {}
+    for group in world.groups:
+        found.setdefault(group.model, group)
+    return found
+
+
+def _initial(model: ModelConfig) -> int:
+    return max(model.instances_min, min(model.instances_initial, model.instances_max))
+
+
+def _instance(group: Group, server_id: str, world: World, machines: Machines) -> Instance:
+    instance_id = f"{server_id}/{group.model}"
+    return Instance(
+        instance_id=instance_id,
+        model=group.model,
+        grpc_address=instance_id,
+        server_id=server_id,
+        state=InstanceState.READY,
+        region=group.region,
+        profile=group.profile,
+        concurrency_max=machines.seats(group),
+        kv_tokens_max=machines.profile(group).kv_tokens,
+        context_tokens_max=world.engine.model_tokens_max,
+        state_reason="there from the start",
+    )
