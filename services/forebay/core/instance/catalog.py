@@ -305,6 +305,7 @@ def compute_profile(
         block_size=block_size,
         weight_bytes_per_gpu=shape.params * WEIGHT_BYTES // tp,
         gpu_count=tp,
+        kv_bytes_per_token_per_gpu=round(shape.layers * rank.kv_bytes),
     )
 
 

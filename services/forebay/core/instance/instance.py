@@ -131,7 +131,7 @@ class InstanceModel:
         if sequence is None or sequence.cancelled:
             return None
         self._drop(sequence)
-        return sequence.request.rest(sequence.generated_tokens, sequence.cached_tokens)
+        return sequence.request.rest(sequence.generated_tokens, sequence.kept_tokens)
 
     def crash(self, now_ps: int) -> list[str]:
         """Lose everything: the iteration in progress, the cache, and the requests, whose ids it gives in order of
@@ -211,7 +211,7 @@ class InstanceModel:
 
     def _queued_tokens(self) -> Iterator[int]:
         yield from (s.target_tokens - s.cached_tokens for s in self._running if not s.decoding)
-        yield from (s.target_tokens - s.hit_tokens for s in self._waiting)
+        yield from (s.target_tokens - s.hit_tokens for s in self._waiting if not s.decoding)
 
     def _reach(self, now_ps: int) -> None:
         if now_ps < self._now_ps:
@@ -240,44 +240,57 @@ class InstanceModel:
         self._plan = self._batcher.plan(
             BatchView(self._running, self._waiting, self._pool.free_count, self.profile, self.flags)
         )
-        self._apply(self._plan, now_ps)
+        moved_blocks = self._apply(self._plan, now_ps)
         self._iteration_count += 1
-        self._end_ps = now_ps + self._duration_ps(self._plan)
+        self._end_ps = now_ps + self._duration_ps(self._plan, moved_blocks)
 
-    def _apply(self, plan: BatchPlan, now_ps: int) -> None:
+    def _apply(self, plan: BatchPlan, now_ps: int) -> int:
+        """Carry out what the batcher decided; the blocks that move between cache and host for it."""
+        moved_blocks = 0
         for request_id in plan.preempted:
-            self._preempt(self._sequences[request_id])
+            moved_blocks += self._preempt(self._sequences[request_id])
         for request_id in plan.admitted:
-            self._admit(self._sequences[request_id], now_ps)
+            moved_blocks += self._admit(self._sequences[request_id], now_ps)
         for request_id, tokens in _work(plan):
             self._grow(self._sequences[request_id], tokens)
+        return moved_blocks
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def _preempt(self, sequence: Sequence) -> int:
+        blocks = sequence.block_count
+        swapping = self.flags.preemption == "swap"
         self._running.remove(sequence)
-        self._pool.give_back(sequence.block_count)
-        sequence.evict()
+        self._pool.give_back(blocks)
+        if swapping:
+            sequence.swap_out()
+        else:
+            sequence.evict()
         insort(self._waiting, sequence, key=_RANK)
         self._preemption_count += 1
+        return blocks if swapping else 0
 
-    def _admit(self, sequence: Sequence, now_ps: int) -> None:
+    def _admit(self, sequence: Sequence, now_ps: int) -> int:
         if self._waiting.pop(0) is not sequence:
             raise ValueError(f"batcher admitted {sequence.request_id!r} out of order")
         if sequence.preemption_count == 0:
             self._queued_ps += now_ps - sequence.arrived_ps
+        back, sequence.swapped = sequence.swapped, False
         sequence.cached_tokens = sequence.hit_tokens
         self._running.append(sequence)
+        return self.profile.blocks(sequence.hit_tokens) if back else 0
 
     def _grow(self, sequence: Sequence, tokens: int) -> None:
         needed = self.profile.blocks(sequence.cached_tokens + tokens) - sequence.block_count
         self._pool.take(needed)
         sequence.block_count += needed
 
-    def _duration_ps(self, plan: BatchPlan) -> int:
+    def _duration_ps(self, plan: BatchPlan, moved_blocks: int) -> int:
         if not (plan.decodes or plan.chunks):
             raise ValueError("batcher planned an iteration without work while requests are present")
         context_tokens = sum(self._sequences[request_id].cached_tokens for request_id in plan.decodes)
         chunks = [PrefillChunk(c.tokens, self._sequences[c.request_id].cached_tokens) for c in plan.chunks]
-        return self.profile.duration_ps(len(plan.decodes), context_tokens, chunks)
+        compute_ps = self.profile.duration_ps(len(plan.decodes), context_tokens, chunks)
+        transfer_ps = moved_blocks * self.flags.swap_block_ps
+        return max(compute_ps, transfer_ps) if self.flags.swap_overlaps else compute_ps + transfer_ps
 
     def _complete(self, end_ps: int) -> list[TokenEvent]:
         """Put the iteration's tokens into the cache and say which answers grew."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+from forebay.core.units import PS_PER_S
+
 PAIR_SHIFT = 10
 STRETCH_ITERATIONS_MAX = 65_536
 
@@ -61,6 +63,7 @@ class EngineProfile:
     gpu_count: int = 1
     mixed_context_token_ps: int = 0
     mixed_pair_ps: int = 0
+    kv_bytes_per_token_per_gpu: int = 0
 
     def __post_init__(self) -> None:
         for field in (
@@ -128,6 +131,14 @@ class EngineProfile:
             return 0
         fixed = self.half_pair_fixed * double_pairs + self.prefill_token_fixed * prompt_tokens
         return self.prefill_ps + ((fixed + _HALF) >> PAIR_SHIFT)
+
+    def kv_transfer_ps(self, tokens: int, bytes_per_s: int) -> int:
+        """How long keys and values of `tokens` take over a link of that speed at each GPU, rounded up.
+
+        Raises ValueError where the profile does not say how large they are.
+        """
+        self._need(self.kv_bytes_per_token_per_gpu > 0, "kv_bytes_per_token_per_gpu", "must be known to move a cache")
+        return -(-tokens * self.kv_bytes_per_token_per_gpu * PS_PER_S // bytes_per_s)
 
     def slowed(self, factor: float) -> "EngineProfile":
         """The same engine with every duration multiplied by `factor` > 0."""

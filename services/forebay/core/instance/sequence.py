@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 ORDERS = ("fcfs", "priority", "preemptive")
+PREEMPTIONS = ("recompute", "swap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,13 @@ class EngineFlags:
     evicted. "fcfs" ranks by arrival; "priority" by `EngineRequest.priority` and then by arrival; "preemptive" likewise,
     and a head of the queue that lacks a seat or blocks evicts those who run with a larger `priority` number, worst
     first, as few as it takes, and nobody where all of them would not be enough. Equal priorities make the three one.
+
+    `preemption` is what becomes of a victim's cache. "recompute" drops it: prompt and answer so far are computed again.
+    "swap" moves it to the host's memory, which has no limit, and back at admission, where it takes its seat, one token
+    of budget or its chunk, and blocks as any request whose prompt was a hit of that length; a victim that was decoding
+    gets its next token in that same iteration. Each block takes `swap_block_ps` out and again in
+    (`EngineProfile.kv_transfer_ps`); the iteration lasts longer by the transfers of its pass or, where `swap_overlaps`,
+    only as long as the longer of transfers and computing.
     """
 
     reserve_full_prompt: bool = True
@@ -71,12 +79,17 @@ class EngineFlags:
     chunked_prefill: bool = True
     model_tokens_max: int = 0
     order: str = "fcfs"
+    preemption: str = "recompute"
+    swap_block_ps: int = 0
+    swap_overlaps: bool = False
 
     def __post_init__(self) -> None:
-        if self.watermark_blocks < 0 or self.model_tokens_max < 0:
-            raise ValueError("watermark_blocks and model_tokens_max must not be negative")
+        if min(self.watermark_blocks, self.model_tokens_max, self.swap_block_ps) < 0:
+            raise ValueError("watermark_blocks, model_tokens_max and swap_block_ps must not be negative")
         if self.order not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {self.order!r}")
+        if self.preemption not in PREEMPTIONS:
+            raise ValueError(f"preemption must be one of {', '.join(PREEMPTIONS)}, got {self.preemption!r}")
         if self.no_evict and self.order == "preemptive":
             raise ValueError("an engine with no_evict cannot have the order 'preemptive'")
 
@@ -95,8 +108,9 @@ class TokenEvent:
 class Sequence:
     """The state of one request inside an instance; owned and changed by the instance alone.
 
-    `cached_tokens` lie in the KV cache, in `block_count` blocks. `decoding` once the prefill reached its
-    target. `rank` is unique in the instance: priority (0 where the engine heeds none) and number of the arrival.
+    `cached_tokens` lie in the KV cache, in `block_count` blocks. `decoding` once the prefill reached its target.
+    `swapped` while it waits with `hit_tokens` of its cache on the host. `rank` is unique in the instance: priority (0
+    where the engine heeds none) and number of the arrival.
     """
 
     request: EngineRequest
@@ -108,6 +122,7 @@ class Sequence:
     block_count: int = 0
     preemption_count: int = 0
     decoding: bool = False
+    swapped: bool = False
     cancelled: bool = False
 
     @property
@@ -129,6 +144,17 @@ class Sequence:
     def finished(self) -> bool:
         """Whether the whole answer was generated."""
         return self.generated_tokens == self.request.output_tokens
+
+    @property
+    def kept_tokens(self) -> int:
+        """Tokens whose keys and values exist, in the cache or on the host."""
+        return self.hit_tokens if self.swapped else self.cached_tokens
+
+    def swap_out(self) -> None:
+        """Leave the cache for the host; what lies there counts as a hit when it comes back."""
+        self.hit_tokens, self.cached_tokens, self.block_count = self.cached_tokens, 0, 0
+        self.swapped = True
+        self.preemption_count += 1
 
     def evict(self) -> None:
         """Forget the cache; prompt and answer so far have to be computed again, without the prefix hit."""

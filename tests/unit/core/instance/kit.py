@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
-from forebay.core.instance.sequence import ORDERS
+from forebay.core.instance.sequence import ORDERS, PREEMPTIONS
 
 PROFILE = EngineProfile(
     name="small",
@@ -57,6 +57,9 @@ def flag_sets(draw: st.DrawFn) -> EngineFlags:
         no_evict=order != "preemptive" and draw(st.booleans()),
         chunked_prefill=draw(st.booleans()),
         order=order,
+        preemption=draw(st.sampled_from(PREEMPTIONS)),
+        swap_block_ps=draw(st.sampled_from([0, 400])),
+        swap_overlaps=draw(st.booleans()),
     )
 
 

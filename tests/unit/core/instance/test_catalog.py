@@ -100,6 +100,11 @@ def expected_integers(row: dict[str, str]) -> tuple[int, ...]:
     return tuple(int(row[column]) for column in columns)
 
 
+def test_a_token_takes_the_cache_that_its_layers_and_heads_need() -> None:
+    assert compute_profile("H100", "Llama-3-8B").kv_bytes_per_token_per_gpu == 2 * 32 * 8 * 128 * 2
+    assert compute_profile("H100", "Llama-3-70B", 4).kv_bytes_per_token_per_gpu == 2 * 80 * 2 * 128 * 2
+
+
 def test_every_gpu_states_how_far_it_can_be_trusted() -> None:
     assert {gpu.status for gpu in GPUS.values()} == {"checked", "kernel-level", "uncalibrated"}
     assert GPUS["L4"].status == GPUS["A10G"].status == "uncalibrated"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineProfile, PrefillChunk
+from forebay.core.units import PS_PER_S
 
 PROFILE = EngineProfile(
     name="small",
@@ -94,3 +95,15 @@ def test_a_slowed_engine_takes_the_factor_longer() -> None:
 def test_a_slow_down_that_stops_time_is_refused() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         PROFILE.slowed(0)
+
+
+def test_moving_a_cache_takes_its_bytes_over_the_speed_of_the_link() -> None:
+    profile = replace(PROFILE, kv_bytes_per_token_per_gpu=131_072)
+    assert profile.kv_transfer_ps(16, 16_000_000_000) == 131_072_000
+    assert profile.kv_transfer_ps(1, 3 * 131_072) == -(-PS_PER_S // 3)
+    assert profile.kv_transfer_ps(0, 1) == 0
+
+
+def test_a_cache_of_unknown_size_cannot_be_moved() -> None:
+    with pytest.raises(ValueError, match="kv_bytes_per_token_per_gpu must be known"):
+        PROFILE.kv_transfer_ps(1, 1)

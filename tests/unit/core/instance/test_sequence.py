@@ -31,6 +31,8 @@ def test_the_longest_answer_is_the_limit_or_the_truth() -> None:
     [
         ({"watermark_blocks": -1}, "must not be negative"),
         ({"model_tokens_max": -1}, "must not be negative"),
+        ({"swap_block_ps": -1}, "must not be negative"),
+        ({"preemption": "none"}, "preemption must be one of recompute, swap, got 'none'"),
         ({"order": "random"}, "order must be one of fcfs, priority, preemptive, got 'random'"),
         ({"order": "preemptive", "no_evict": True}, "cannot have the order 'preemptive'"),
     ],

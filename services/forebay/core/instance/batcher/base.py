@@ -28,7 +28,7 @@ class SequenceView(Protocol):
 
     @property
     def hit_tokens(self) -> int:
-        """Prefix tokens that need no computing at admission."""
+        """Tokens that need no computing at admission: a prefix hit, or what was swapped out."""
         ...
 
     @property
@@ -43,7 +43,7 @@ class SequenceView(Protocol):
 
     @property
     def decoding(self) -> bool:
-        """Whether its prefill is done."""
+        """Whether its prefill is done; true in the queue after a swap."""
         ...
 
 
