@@ -1,0 +1,184 @@
+"""An experiment: one trace, one world, several policies, over seeds and loads; read strictly from a TOML file."""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forebay.core.config import from_mapping
+from forebay.core.errors import ConfigError
+from forebay.simulator.arms import check_arm
+from forebay.simulator.config import (
+    ClientConfig,
+    EngineConfig,
+    Fault,
+    Group,
+    NetworkConfig,
+    ObservationConfig,
+    PolicyConfig,
+    SloConfig,
+    SpotConfig,
+    StartConfig,
+    World,
+)
+from forebay.simulator.profiles import profile_of
+from forebay.simulator.toml_lines import Path as KeyPath
+from forebay.simulator.toml_lines import key_lines, nearest_line, parse_path
+from forebay.simulator.trace import TraceConfig, check_options, locate
+
+_ROOT = "experiment"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """[[policies]]: one way to run the services, in the tables of forebay.toml. An `oracle` knows what nobody can."""
+
+    name: str = ""
+    oracle: bool = False
+    scheduler: Mapping[str, object] = field(default_factory=dict)
+    autoscaler: Mapping[str, object] = field(default_factory=dict)
+    predictor: Mapping[str, object] = field(default_factory=dict)
+    gateway: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name is {self.name!r}; give letters, digits and ' ._+-', such as 'least requests'")
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a path."""
+        return self.name.replace(" ", "_")
+
+    @property
+    def policy(self) -> PolicyConfig:
+        """What a run is told of it."""
+        return PolicyConfig(self.name, self.scheduler, self.autoscaler, self.predictor, self.gateway)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Everything in the file. Each policy runs at each load with each seed; `loads` multiply the trace's rate.
+
+    A seed draws what the trace leaves open and every random choice of the run; policies meet the same requests under
+    equal seeds.
+    """
+
+    name: str = ""
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    loads: tuple[float, ...] = (1.0,)
+    horizon_s: float = 0.0
+    trace: TraceConfig = field(default_factory=TraceConfig)
+    groups: tuple[Group, ...] = ()
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    observation: ObservationConfig = field(default_factory=ObservationConfig)
+    faults: tuple[Fault, ...] = ()
+    spot: SpotConfig = field(default_factory=SpotConfig)
+    clients: ClientConfig = field(default_factory=ClientConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
+    policies: tuple[Arm, ...] = ()
+
+    def __post_init__(self) -> None:
+        _need(bool(self.policies), "there is no policy; add a [[policies]] with a name")
+        _need(bool(self.seeds), "seeds is empty; give at least one, such as [1, 2, 3, 4, 5]")
+        _need(all(seed >= 0 for seed in self.seeds), "seeds must not be negative")
+        _need(bool(self.loads) and all(load > 0 for load in self.loads), "loads must be numbers above 0, such as [1.0]")
+        _need(self.horizon_s >= 0, "horizon_s must not be negative")
+        _need(len(set(self.seeds)) == len(self.seeds), "seeds must differ from each other")
+        _need(len(set(self.loads)) == len(self.loads), "loads must differ from each other")
+        slugs = [arm.slug.lower() for arm in self.policies]
+        for arm in self.policies:
+            _need(slugs.count(arm.slug.lower()) == 1, f"two policies have the name {arm.name!r}; names must differ")
+        self.world  # noqa: B018 - raises where the world cannot be
+
+    @property
+    def world(self) -> World:
+        """What no policy decides."""
+        return World(
+            groups=self.groups,
+            engine=self.engine,
+            network=self.network,
+            start=self.start,
+            observation=self.observation,
+            faults=self.faults,
+            spot=self.spot,
+            clients=self.clients,
+            slo=self.slo,
+            horizon_s=self.horizon_s,
+        )
+
+
+def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experiment:
+    """The experiment in a file, checked, with the path of its trace made absolute.
+
+    `data` is the folder of public data and `samples` that of the samples that ship. Raises ConfigError naming the line
+    and the key of what is wrong.
+    """
+    text = _text(path)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_with_line(path, str(error))) from error
+    try:
+        experiment = from_mapping(Experiment, {"name": path.stem, **tables}, _ROOT)
+        check_options(experiment.trace, f"{_ROOT}.trace")
+        for index, group in enumerate(experiment.groups):
+            _check_group(group, f"{_ROOT}.groups[{index}]")
+        for index, arm in enumerate(experiment.policies):
+            check_arm(arm.policy, f"{_ROOT}.policies[{index}]")
+        trace = locate(experiment.trace, path.resolve().parent, data, samples)
+        return dataclasses.replace(experiment, trace=trace)
+    except ConfigError as error:
+        raise _located(error, path, key_lines(text)) from error
+
+
+def _check_group(group: Group, where: str) -> None:
+    """Raises ConfigError for a profile that the catalog cannot make and for bounds that contradict each other."""
+    try:
+        profile_of(group.profile)
+    except ValueError as error:
+        raise ConfigError(f"[[groups]]: {error}", violations={f"{where}.profile": str(error)}) from error
+    if not group.instances_min <= group.instances_initial <= group.instances_max:
+        text = (
+            f"[[groups]]: {group.model} has {group.instances_initial} instances at first, which must be from "
+            f"instances_min ({group.instances_min}) to instances_max ({group.instances_max})"
+        )
+        raise ConfigError(text, violations={f"{where}.instances_initial": text})
+
+
+def _located(error: ConfigError, path: Path, lines: Mapping[KeyPath, int]) -> ConfigError:
+    """The error with the line of the key that it complains of."""
+    message = error.message.replace(f"[{_ROOT}]", "the experiment").replace(f"{_ROOT}.", "")
+    key = parse_path(next(iter(error.violations), _ROOT))[1:]
+    line = nearest_line(lines, _refined(key, lines, message))
+    return ConfigError(f"{path}:{line}: {message}" if line else f"{path}: {message}", violations=error.violations)
+
+
+def _refined(table: KeyPath, lines: Mapping[KeyPath, int], message: str) -> KeyPath:
+    """The key inside the table that the message names first, where the complaint is about the whole table."""
+    inside = [path for path in lines if len(path) == len(table) + 1 and path[: len(table)] == table]
+    found = [(where.start(), path) for path in inside if (where := re.search(rf"\b{path[-1]}\b", message))]
+    return min(found)[1] if found else table
+
+
+def _with_line(path: Path, message: str) -> str:
+    found = re.search(r" \(at line (\d+), column \d+\)", message)
+    if found is None:
+        return f"{path}: not TOML: {message}"
+    return f"{path}:{found[1]}: not TOML: {message.replace(found[0], '')}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the experiment {path}: {error}") from error
+
+
+def _need(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)

@@ -1,0 +1,104 @@
+"""Where an experiment's requests come from: a file or a generator, and what is done to them before a run."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forebay.core.config import from_mapping
+from forebay.core.errors import ConfigError
+from forebay.simulator.summary import CLASS_NAMES
+from forebay.simulator.traces import FORMATS
+from forebay.simulator.workload.generators import GENERATORS, make_generator
+
+DATA = "data:"
+"""What a path begins with that is looked up in the folder of public data."""
+SAMPLES = "samples:"
+"""What a path begins with that comes with Forebay."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceConfig:
+    """[trace]: either `format` and `path`, or `generator`; `options` are the reader's or the generator's.
+
+    A path is relative to the experiment's file; `data:` before it stands for the folder of public data (FOREBAY_DATA),
+    `samples:` for what comes with Forebay. `start_s` and `duration_s` cut a window (0: to the end), `limit` keeps the
+    first requests of it (0: all).
+    `model` sends all of them to one model, `model_shares`, `class_shares` and `region_shares` draw by seed; without
+    them the trace's own stay. `shuffle_s` exchanges lengths among the requests of each window of that length by seed
+    (0: never), so that seeds differ where a file leaves nothing else open.
+    """
+
+    format: str = ""
+    path: str = ""
+    generator: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+    start_s: float = 0.0
+    duration_s: float = 0.0
+    limit: int = 0
+    model: str = ""
+    model_shares: Mapping[str, float] = field(default_factory=dict)
+    class_shares: Mapping[str, float] = field(default_factory=dict)
+    region_shares: Mapping[str, float] = field(default_factory=dict)
+    shuffle_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need(bool(self.generator) != bool(self.format), "give either a generator, or a format and a path")
+        _need(bool(self.format) == bool(self.path), "format and path belong together")
+        _need_known("format", self.format, FORMATS)
+        _need_known("generator", self.generator, GENERATORS)
+        for name in ("start_s", "duration_s", "limit", "shuffle_s"):
+            _need(getattr(self, name) >= 0, f"{name} must not be negative")
+        _need(not (self.model and self.model_shares), "model and model_shares exclude each other")
+        for name in ("model_shares", "class_shares", "region_shares"):
+            _need_shares(name, getattr(self, name))
+        unknown = sorted(set(self.class_shares) - set(CLASS_NAMES.values()))
+        _need(not unknown, f"class_shares has no class {', '.join(unknown)}; known: {', '.join(CLASS_NAMES.values())}")
+
+
+def check_options(trace: TraceConfig, where: str) -> None:
+    """Raises ConfigError for options that the reader or the generator does not take, at the path `where`.options."""
+    try:
+        if trace.generator:
+            make_generator(trace.generator, trace.options)
+        else:
+            from_mapping(FORMATS[trace.format], trace.options, f"{where}.options")
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(str(error), violations={f"{where}.options": str(error)}) from error
+
+
+def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -> TraceConfig:
+    """The same trace with an absolute path; relative ones are sought in `folder`.
+
+    Raises ConfigError for a file that is not there, saying where it was sought.
+    """
+    if not trace.path:
+        return trace
+    if trace.path.startswith(DATA) and data is None:
+        text = f"{trace.path} needs the public data, which is not here; set FOREBAY_DATA to its folder"
+        raise ConfigError(text, violations={"experiment.trace.path": text})
+    base, name = folder, trace.path
+    for prefix, place in ((DATA, data), (SAMPLES, samples)):
+        if name.startswith(prefix) and place is not None:
+            base, name = place, name.removeprefix(prefix)
+    found = (base / name).resolve()
+    if not found.is_file():
+        text = f"there is no trace {found}; path is {trace.path!r}"
+        raise ConfigError(text, violations={"experiment.trace.path": text})
+    return dataclasses.replace(trace, path=str(found))
+
+
+def _need_shares(name: str, shares: Mapping[str, object]) -> None:
+    for key, value in shares.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        _need(is_number and float(str(value)) >= 0, f"{name}.{key} must be a share of 0 or more, not {value!r}")
+    _need(not shares or sum(float(str(value)) for value in shares.values()) > 0, f"{name} must not all be 0")
+
+
+def _need_known(kind: str, name: str, known: Mapping[str, object]) -> None:
+    _need(not name or name in known, f"no {kind} {name!r}; known: {', '.join(known)}")
+
+
+def _need(holds: bool, text: str) -> None:
+    if not holds:
+        raise ValueError(text)

@@ -1,0 +1,108 @@
+"""A sweep over processes: finished runs are kept, one failure stops no other, and a rerun does only what is missing."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forebay.simulator import store
+from forebay.simulator.config import Group, PolicyConfig, World
+from forebay.simulator.jobs import ERROR, Job
+from forebay.simulator.runner import LocalBackend, State, run_jobs
+from forebay.simulator.trace import TraceConfig
+
+pytest.importorskip("pyarrow", reason="keeping runs needs pyarrow")
+
+TRACE = TraceConfig(generator="poisson", options={"rate_per_s": 2.0, "duration_s": 30.0})
+WORLD = World(groups=(Group(model="m", profile="A100-80G/Llama-3-8B/tp1"),))
+
+
+def job(key: str, router: str = "round_robin", seed: int = 1, rate_per_s: float = 2.0) -> Job:
+    trace = dataclasses.replace(TRACE, options={**TRACE.options, "rate_per_s": rate_per_s})
+    return Job(key, trace, WORLD, PolicyConfig(key, scheduler={"router": router}), seed, 1.0)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "runs"
+    assert not multiprocessing.active_children()
+
+
+def test_every_job_is_run_once_and_skipped_afterwards(runs: Path) -> None:
+    jobs = [job("a"), job("b", "least_requests"), job("c", seed=2)]
+    first = run_jobs(jobs, runs, LocalBackend(2))
+    assert [(one.job.key, one.error, one.skipped) for one in first] == [(key, "", False) for key in "abc"]
+    assert store.read_summary(runs / "a").classes[0].finished_count > 20
+    again = run_jobs([*jobs, job("d")], runs, LocalBackend(2))
+    assert [one.skipped for one in again] == [True, True, True, False]
+
+
+def test_changed_settings_are_run_again(runs: Path) -> None:
+    run_jobs([job("a")], runs, LocalBackend(1))
+    before = (runs / "a" / store.REQUESTS).read_bytes()
+    [ended] = run_jobs([job("a", seed=5)], runs, LocalBackend(1))
+    assert not ended.skipped
+    assert (runs / "a" / store.REQUESTS).read_bytes() != before
+
+
+def test_a_run_that_was_damaged_is_run_again(runs: Path) -> None:
+    run_jobs([job("a")], runs, LocalBackend(1))
+    (runs / "a" / store.SUMMARY).write_text("{")
+    [ended] = run_jobs([job("a")], runs, LocalBackend(1))
+    assert not ended.skipped
+    assert store.read_summary(runs / "a").name == "a"
+
+
+def test_a_failing_job_is_reported_and_the_others_finish(runs: Path) -> None:
+    ended = run_jobs([job("good"), job("bad", router="none"), job("fine")], runs, LocalBackend(1))
+    assert [bool(one.error) for one in ended] == [False, True, False]
+    assert "unknown router 'none'" in ended[1].error
+    assert "unknown router 'none'" in (runs / "bad" / ERROR).read_text()
+    assert not (runs / "bad" / store.SUMMARY).exists()
+
+
+def test_a_process_that_dies_takes_only_its_own_job_along(runs: Path) -> None:
+    killed: list[int] = []
+
+    def kill_the_first(state: State) -> None:
+        if "long" in state.running and state.running["long"][0] > 0 and not killed:
+            [child] = multiprocessing.active_children()
+            assert child.pid is not None
+            killed.append(child.pid)
+            os.kill(child.pid, signal.SIGKILL)
+
+    ended = run_jobs([job("long", rate_per_s=500.0), job("next")], runs, LocalBackend(1), kill_the_first)
+    assert killed
+    assert "process died" in ended[0].error
+    assert not ended[1].error
+
+
+def test_an_interrupt_leaves_what_is_finished_and_no_process(runs: Path) -> None:
+    def interrupt(state: State) -> None:
+        if state.fresh:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job("short"), job("long", rate_per_s=500.0)], runs, LocalBackend(1), interrupt)
+    assert [folder.name for folder in runs.iterdir() if not folder.name.startswith(".")] == ["short"]
+
+
+def test_progress_counts_rows_and_estimates_those_to_come(runs: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    run_jobs(
+        [job("a"), job("b")], runs, LocalBackend(1), lambda state: seen.append((state.rows_done, state.rows_total))
+    )
+    assert seen[0] == (0, None)
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_equal_jobs_give_equal_bytes(runs: Path) -> None:
+    run_jobs([job("a")], runs / "1", LocalBackend(1))
+    run_jobs([job("a")], runs / "2", LocalBackend(1))
+    for name in (store.REQUESTS, store.FLEET, store.RUN, store.SUMMARY):
+        assert (runs / "1" / "a" / name).read_bytes() == (runs / "2" / "a" / name).read_bytes()
