@@ -1,0 +1,1 @@
+"""Calibration: measured runs in, the constants of an engine's profile out, with their errors."""
