@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
-from forebay.core.prediction import WorkloadForecast
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.gateway.engine import Engine as GatewayEngine
 from forebay.plugins import with_plugins
 from forebay.predictor.build import build_engine
 from forebay.predictor.config import Config as PredictorConfig
-from forebay.predictor.policy.forecaster import WorkloadHistory
+from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.engine import Engine as SchedulerEngine
 from forebay.scheduler.policy import KINDS, build
@@ -20,7 +19,8 @@ from forebay.simulator.config import PolicyConfig, World
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
-from forebay.simulator.shell.autoscaling_forecasts import Forecast, Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.shell.checks import Checks
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet import LiveFleet
@@ -57,7 +57,7 @@ def simulate(
     watch: Callable[[int], None] | None = None,
     check: bool = False,
 ) -> RunResult:
-    """Runs the scenario; `watch` hears now and then how many rows have ended.
+    """Runs the scenario; `watch` hears now and then how many rows have ended; `check` looks at every invariant.
 
     Equal scenarios give equal results. Raises ConfigError for a policy that does not exist or takes no such parameter.
     """
@@ -68,18 +68,22 @@ def simulate(
     scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
     requests = Requests(workload, gateway_config.prompt_head_bytes)
     clients = Clients(context, requests)
-    predictor = _predictor(context, scenario, scheduler_config.outcome_interval_s)
-    scheduler = SchedulerShell(context, _scheduler(scheduler_config), scheduler_config, predictor)
+    predictor = build_engine(_predictor_config(scenario))
+    lengths = _lengths(context, scenario, predictor, scheduler_config)
+    scheduler = SchedulerShell(context, _scheduler(scheduler_config), scheduler_config, lengths)
     gateway = GatewayShell(context, GatewayEngine(gateway_config), gateway_config, requests, clients, Prefixes(context))
     fleet = _fleet(context, scenario, predictor, scheduler_config)
     clients.connect(gateway)
     gateway.connect(scheduler, fleet)
-    scheduler.connect(gateway, fleet)
+    checks = Checks(context, scheduler, gateway, clients, requests) if check else None
+    scheduler.connect(checks or gateway, fleet)
     fleet.begin(scheduler, gateway)
     gateway.begin()
     scheduler.begin()
-    predictor.begin()
-    Simulation(context, clients, gateway, watch).run()
+    lengths.begin()
+    Simulation(context, clients, checks or gateway, watch, checks.look if checks else None).run()
+    if checks:
+        checks.conclude()
     return _result(scenario, context, requests)
 
 
@@ -88,31 +92,25 @@ def _scheduler(config: SchedulerConfig) -> SchedulerEngine:
     return SchedulerEngine(config, build(config, kinds))
 
 
-def _predictor(context: Context, scenario: Scenario, interval_s: float) -> PredictorShell | NoPredictor:
+def _lengths(
+    context: Context, scenario: Scenario, engine: PredictorEngine, scheduler: SchedulerConfig
+) -> PredictorShell | NoPredictor:
     if scenario.policy.predictor.get("length") == NO_PREDICTOR:
         return NoPredictor()
-    return PredictorShell(context, build_engine(_predictor_config(scenario)), interval_s)
+    return PredictorShell(context, engine, scheduler.outcome_interval_s)
 
 
-def _fleet(
-    context: Context, scenario: Scenario, predictor: PredictorShell | NoPredictor, scheduler: SchedulerConfig
-) -> LiveFleet:
+def _fleet(context: Context, scenario: Scenario, predictor: PredictorEngine, scheduler: SchedulerConfig) -> LiveFleet:
     plan = make_plan(scenario.world, scenario.policy.autoscaler, context.machines)
     policies = with_plugins("autoscaler", AUTOSCALERS)
     if plan.config.policy not in policies:
         known = ", ".join(sorted(policies))
         raise ConfigError(f"unknown policy {plan.config.policy!r} in [autoscaler]; known: {known}")
     policy = from_mapping(policies[plan.config.policy], plan.config.parameters, "autoscaler.parameters")
-    forecast: Forecast = _no_forecast
-    if isinstance(predictor, PredictorShell):
-        forecast = predictor.engine.forecaster.policy.forecast
+    forecast = predictor.forecaster.policy.forecast
     config = _predictor_config(scenario)
     forecasts = Forecasts(policy.needs, tuple(plan.scaled), forecast, config.history_s, config.history_points_max)
     return LiveFleet(context, plan, policy, forecasts, scheduler.watch_interval_s)
-
-
-def _no_forecast(history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
-    return ()
 
 
 def _predictor_config(scenario: Scenario) -> PredictorConfig:

@@ -12,7 +12,10 @@ from forebay.simulator.shell.rows import FAILED, FINISHED, REJECTED
 
 
 class Clients:
-    """Who sends requests. `next_ps` is when the next one comes; rows with parents wait for them."""
+    """Who sends requests. `next_ps` is when the next one comes; rows with parents wait for them.
+
+    `outside_count` rows are with no gateway and have not ended: they are to come, or to come back.
+    """
 
     def __init__(self, context: Context, requests: Requests) -> None:
         self._context = context
@@ -24,6 +27,7 @@ class Clients:
         self._count = len(self._arrivals_us)
         self._released: list[tuple[int, int]] = []
         self._tries = [0] * self._count
+        self.outside_count = self._count
         self._step()
 
     def connect(self, gateway: Entry) -> None:
@@ -53,6 +57,7 @@ class Clients:
         """An error came instead of an answer: come back where it says when, else give up."""
         if is_rejected and error.retry_after_us and self._tries[row] < self._attempts_max:
             self._context.counters["client_retries"] += 1
+            self.outside_count += 1
             self._context.after_us(error.retry_after_us, partial(self._try, row))
             return
         self._context.rejections[error.code] += 1
@@ -60,10 +65,12 @@ class Clients:
         for child in self._loop.lost_with(row):
             self._context.rows.arrival_us[child] = self._context.now_us
             self._context.rejections["PARENT_FAILED"] += 1
+            self.outside_count -= 1
             self._context.rows.ended(child, FAILED)
 
     def _try(self, row: int) -> None:
         self._tries[row] += 1
+        self.outside_count -= 1
         number = self._tries[row]
         name = f"r{row}" if number == 1 else f"r{row}.{number}"
         self._gateway.arrive(row, self._requests.request(row, name))

@@ -83,7 +83,7 @@ class GatewayShell:
         self._silence = _Silence(config)
         self._alarm = Alarm(context, self._wake)
         self._row_of: dict[str, int] = {}
-        self._runs: dict[int, Run] = {}
+        self.runs: dict[int, Run] = {}
         self._statuses: dict[str, RequestStatus] = {}
         self._failures: list[Fail] = []
 
@@ -132,7 +132,7 @@ class GatewayShell:
     def finished(self, rows: Sequence[int]) -> None:
         """The instances ended these answers at the clock's time."""
         for row in rows:
-            run = self._runs[row]
+            run = self.runs[row]
             run.is_on = False
             run.first_ps = self._kernel.first_ps(row)
             self._rows.preemption_count[row] += self._kernel.preemption_count(row)
@@ -144,7 +144,7 @@ class GatewayShell:
     def lost(self, rows: Sequence[int], why: str) -> None:
         """An instance ended with these requests on it."""
         for row in rows:
-            run = self._runs[row]
+            run = self.runs[row]
             run.is_on = False
             self._rows.preemption_count[row] += self._kernel.preemption_count(row)
             self._prefixes.left(row)
@@ -155,9 +155,9 @@ class GatewayShell:
 
     def _answered(self, run: Run) -> None:
         """The last token reaches the client."""
-        if self._runs.get(run.row) is not run:
+        if self.runs.get(run.row) is not run:
             return
-        del self._runs[run.row]
+        del self.runs[run.row]
         row, request_id, now_us = run.row, run.request_id, self._context.now_us
         self._hear(run, self._requests.served_tokens[row], self._context.now_ps)
         outcome = Outcome.LENGTH if self._requests.is_cut(row) else Outcome.STOPPED
@@ -169,8 +169,8 @@ class GatewayShell:
 
     def _failed(self, run: Run, error: ForebayError) -> None:
         """The client's side hears that the attempt failed."""
-        if self._runs.get(run.row) is run:
-            del self._runs[run.row]
+        if self.runs.get(run.row) is run:
+            del self.runs[run.row]
             self._apply(self.engine.on_failed(run.request_id, error, self._context.now_us))
 
     # Attempts
@@ -186,7 +186,7 @@ class GatewayShell:
             return
         rows.instance[row] = machine.number
         regions = self._requests.regions[row], machine.group.region
-        run = self._runs[row] = Run(row, request_id, machine, self._network.back_us(*regions) * PS_PER_US, now_ps)
+        run = self.runs[row] = Run(row, request_id, machine, self._network.back_us(*regions) * PS_PER_US, now_ps)
         self._silence.sent(run)
         there_ps = self._network.there_us(*regions) * PS_PER_US + self._frontend_ps
         if there_ps:
@@ -196,7 +196,7 @@ class GatewayShell:
 
     def _reach(self, run: Run) -> None:
         """The request reaches its instance."""
-        if self._runs.get(run.row) is not run:
+        if self.runs.get(run.row) is not run:
             return
         row, requests, machine = run.row, self._requests, run.machine
         if not machine.serving:
@@ -229,14 +229,14 @@ class GatewayShell:
         silent = self._listen(now_ps)
         silent += self._silence.without_first(now_ps)
         for run in silent:
-            if self._runs.get(run.row) is run:
+            if self.runs.get(run.row) is run:
                 self._give_up(run)
         self._apply(self.engine.on_wake(self._context.now_us))
 
     def _listen(self, now_ps: int) -> list[Run]:
         """Counts what the answers have grown to; gives those that have not grown for too long."""
         generated, silent = self._kernel.generated_tokens, []
-        for run in self._runs.values():
+        for run in self.runs.values():
             if not run.is_on:
                 continue
             tokens = generated(run.row)
