@@ -27,7 +27,7 @@ from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy import build
 from forebay.scheduler.policy.router import ROUTERS
-from forebay.scheduler.policy.router.base import Router, RouteView
+from forebay.scheduler.policy.router.base import Observed, Router, RouteView
 from forebay.wire.main import calm_collector
 
 INSTANCE_COUNTS = (10, 100, 1_000)
@@ -63,12 +63,20 @@ def fleet(count: int) -> list[Instance]:
 
 def route_view(count: int, chance: np.random.Generator) -> RouteView:
     """A fleet in the middle of its work, a tenth of it full."""
+    eligible = chance.random(count) < 0.9
+    in_flight = chance.integers(0, 2 * IN_FLIGHT_EACH, count)
     return RouteView(
         instance_ids=tuple(f"i{number:04}/m" for number in range(count)),
-        in_flight_count=chance.integers(0, 2 * IN_FLIGHT_EACH, count).astype(np.int32),
-        predicted_tokens=chance.integers(0, 200 * IN_FLIGHT_EACH, count),
+        eligible=eligible,
+        eligible_count=int(eligible.sum()),
         concurrency_cap=np.full(count, 4 * IN_FLIGHT_EACH, dtype=np.int32),
-        eligible=chance.random(count) < 0.9,
+        in_flight_count=in_flight,
+        predicted_tokens=chance.integers(0, 200 * IN_FLIGHT_EACH, count),
+        prompt_tokens_in_flight=500 * in_flight,
+        prompt_tokens_pending=50 * in_flight,
+        unseen_count=in_flight // 4,
+        unseen_prompt_tokens=120 * in_flight,
+        observed=Observed(eligible, in_flight, in_flight // 8, chance.random(count), np.full(count, 100_000)),
         turn_index=count // 2,
         prompt_tokens=500,
         predicted_length=LengthQuantiles(50, 150, 400, 700),

@@ -48,7 +48,7 @@ class LengthQuantiles:
 
     def capped(self, tokens_max: int) -> "LengthQuantiles":
         """The same distribution for an answer that is cut at `tokens_max`; 0 means no limit."""
-        if tokens_max <= 0:
+        if tokens_max <= 0 or self.p97 <= tokens_max:
             return self
         return LengthQuantiles(*(min(q, tokens_max) for q in (self.p10, self.p50, self.p90, self.p97)))
 

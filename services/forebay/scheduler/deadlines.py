@@ -2,11 +2,18 @@
 
 import heapq
 
+NEVER_US = 2**62
+"""Later than anything."""
+
 
 class Deadlines:
-    """Keys with the time at which they are due; moving one later or dropping it costs nothing until it surfaces."""
+    """Keys with the time at which they are due; moving one later or dropping it costs nothing until it surfaces.
+
+    `soonest_us` is at no cost what `next_us` is at most: nothing is due before it.
+    """
 
     def __init__(self) -> None:
+        self.soonest_us = NEVER_US
         self._at_us: dict[str, int] = {}
         self._heap: list[tuple[int, str]] = []
 
@@ -16,20 +23,23 @@ class Deadlines:
         self._at_us[key] = at_us
         if known is None or at_us < known:
             heapq.heappush(self._heap, (at_us, key))
+            if at_us < self.soonest_us:
+                self.soonest_us = at_us
 
     def drop(self, key: str) -> None:
         """Forgets `key`, known or not."""
         self._at_us.pop(key, None)
 
-    def next_us(self) -> int | None:
-        """The earliest due time, or None when nothing is due ever."""
+    def next_us(self) -> int:
+        """The earliest due time; NEVER_US when nothing is due ever."""
         self._settle()
-        return self._heap[0][0] if self._heap else None
+        self.soonest_us = self._heap[0][0] if self._heap else NEVER_US
+        return self.soonest_us
 
     def due(self, now_us: int) -> list[str]:
         """Takes out the keys that are due at `now_us`, the earliest first."""
         keys = []
-        while (at_us := self.next_us()) is not None and at_us <= now_us:
+        while self.next_us() <= now_us:
             _, key = heapq.heappop(self._heap)
             del self._at_us[key]
             keys.append(key)

@@ -1,8 +1,7 @@
 """The records of what was decided, kept for a while and cheap until somebody asks."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +10,11 @@ from forebay.core.scheduling import Verdict
 from forebay.core.values import LengthQuantiles, SloClass
 from forebay.scheduler.policy.router.base import Route, RouteView
 
+BYTES_EACH = 6 * 8 + 8 + 1
+"""Bytes an instance in the arrays of a record: six counts, the score, and whether it is eligible."""
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+
+class Sight(NamedTuple):
     """The instances of a model as they were seen for one request."""
 
     view: RouteView
@@ -23,8 +24,7 @@ class Sight:
     context_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Everything that one decision rests on, without the prompt; rendered by `explain`."""
 
     decision_id: str
@@ -66,15 +66,9 @@ class Records:
         self._records[record.decision_id] = record
         self._bytes += _array_bytes(record)
         while len(self._records) > self._count_max or (self._bytes > self._bytes_max and len(self._records) > 1):
-            _, oldest = self._records.popitem(last=False)
-            self._bytes -= _array_bytes(oldest)
+            self._bytes -= _array_bytes(self._records.popitem(last=False)[1])
 
 
 def _array_bytes(record: Record) -> int:
-    if record.sight is None:
-        return 0
-    view, route = record.sight.view, record.route
-    arrays: list[npt.NDArray[Any]] = [view.in_flight_count, view.predicted_tokens, view.eligible]
-    if route is not None and not any(route.scores is array for array in arrays):
-        arrays.append(route.scores)
-    return sum(array.nbytes for array in arrays)
+    """What the arrays of a record take at most: some are shared with other records."""
+    return 0 if record.sight is None else BYTES_EACH * len(record.sight.view.instance_ids)

@@ -6,9 +6,18 @@ from dataclasses import replace
 from forebay.core.errors import NotFound
 from forebay.core.scheduling import Decision, LeaseStatus, OpenLease, Placement, QueueStatus, ScheduledInstance
 from forebay.core.units import US_PER_S
-from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction, Outcome, WakeAt
+from forebay.core.values import (
+    InferenceRequest,
+    Instance,
+    InstanceLoad,
+    LengthPrediction,
+    Outcome,
+    SloClass,
+    WakeAt,
+)
 from forebay.scheduler.actions import Action, Observe
 from forebay.scheduler.config import Config
+from forebay.scheduler.deadlines import NEVER_US
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.gate import Gate
 from forebay.scheduler.histogram import Histogram
@@ -38,9 +47,11 @@ class Engine:
         self._placer = Placer(policies, self._fleet, self._leases, self._held, self._ledger)
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger)
         self._histogram = Histogram()
-        self._loads_us = 0
+        self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
+        self._stale_us = NEVER_US
+        self._unblock_us = NEVER_US
         self._now_us = 0
-        self._wake_us: int | None = None
+        self._wake_us = NEVER_US
         self._arrival_count = 0
 
     # Events
@@ -56,7 +67,7 @@ class Engine:
         if lease is not None and self._serves(lease, request):
             return self._with_wake([self._place_again(lease)])
         freed = self._end([lease]) if lease else []
-        return self._with_wake([*freed, *self._enter(self._new(request, prediction, gateway_id))])
+        return self._with_wake(freed + self._enter(self._new(request, prediction, gateway_id)))
 
     def on_progress(self, lease_id: str, generated_tokens: int, now_us: int) -> list[Action]:
         """A running request moved on; an unknown lease changes nothing."""
@@ -74,7 +85,7 @@ class Engine:
         if lease is None:
             return self._with_wake([])
         self._move_on(lease, generated_tokens)
-        return self._with_wake([*self._learn(lease, outcome), *self._end([lease])])
+        return self._with_wake(self._learn(lease, outcome) + self._end([lease]))
 
     def on_cancel(self, request_id: str, now_us: int) -> list[Action]:
         """A request is withdrawn: its hold is answered with Rejected, its lease ends, anything else changes nothing."""
@@ -106,8 +117,10 @@ class Engine:
     def on_loads(self, loads: Sequence[InstanceLoad], now_us: int) -> list[Action]:
         """What was seen of all instances from outside: those that did not answer are avoided."""
         self._advance(now_us)
-        self._loads_us = self._now_us
-        return self._with_wake(self._fill(self._fleet.observe(loads)))
+        models = self._placer.observe(loads, self._now_us)
+        self._stale_us = self._now_us + round(self._config.loads_stale_s * US_PER_S)
+        self._unblock_us = self._stale_us if self._fleet.has_unreachable else NEVER_US
+        return self._with_wake(self._fill(models))
 
     def on_drain(self, instance_id: str, now_us: int) -> list[Action]:
         """Nothing more is placed on the instance. Raises NotFound where it is not part of the fleet."""
@@ -120,13 +133,13 @@ class Engine:
     def on_wake(self, now_us: int) -> list[Action]:
         """The time of a WakeAt has come: leases expire, holds time out, old sightings are forgotten."""
         self._advance(now_us)
-        self._wake_us = None
+        self._wake_us = NEVER_US
         actions = self._end(self._leases.expired(self._now_us))
         actions += [self._gate.timed_out(held, self._now_us) for held in self._held.due(self._now_us)]
-        stale_us = self._stale_us()
-        if stale_us is not None and stale_us <= self._now_us:
+        if self._stale_us <= self._now_us:
             # When nobody looks any more, a stale "unreachable" must not shut instances out for ever.
-            actions += self._fill(self._fleet.observe(()))
+            self._stale_us = self._unblock_us = NEVER_US
+            actions += self._fill(self._placer.observe((), self._now_us))
         return self._with_wake(actions)
 
     # Questions
@@ -188,12 +201,13 @@ class Engine:
         self._arrival_count += 1
         return Held(
             request=request,
-            prediction=replace(prediction, quantiles=prediction.quantiles.capped(tokens_max)),
+            quantiles=prediction.quantiles.capped(tokens_max),
+            predicted_by=prediction.predicted_by,
             gateway_id=gateway_id,
             tokens_max=tokens_max,
             context_tokens=request.prompt_tokens + (request.tokens_max or 1),
             arrived_us=self._now_us,
-            deadline_us=self._now_us + (request.hold_timeout_us or self._config.hold_timeout_us(request.slo_class)),
+            deadline_us=self._now_us + (request.hold_timeout_us or self._hold_timeout_us[request.slo_class]),
             sequence=self._arrival_count,
         )
 
@@ -209,7 +223,7 @@ class Engine:
         refusal = self._gate.impossible(held, self._now_us) or self._gate.not_admitted(held, self._now_us)
         if refusal is not None:
             return [refusal]
-        if not len(self._held.of_model(held.request.model)):
+        if held.request.model not in self._held.queues:
             placement = self._placer.place(held, self._now_us)
             if placement is not None:
                 return [placement]
@@ -255,7 +269,8 @@ class Engine:
             predicted_by="" if one.predicted else guess.predicted_by,
             lease_ttl_us=self._leases.ttl_us,
         )
-        return Lease(placement, request, gateway_id, request.tokens_max, self._now_us + self._leases.ttl_us)
+        now_us = self._now_us
+        return Lease(placement, request, gateway_id, request.tokens_max, now_us, now_us + self._leases.ttl_us)
 
     def _move_on(self, lease: Lease, generated_tokens: int) -> None:
         self._gate.note_tokens(lease.request.model, self._placer.move_on(lease, generated_tokens), self._now_us)
@@ -275,7 +290,7 @@ class Engine:
         for lease in leases:
             self._placer.end(lease)
             models[lease.request.model] = None
-        return self._fill(models)
+        return self._fill(models) if self._held.queues else []
 
     # Holding
 
@@ -305,17 +320,13 @@ class Engine:
     def _advance(self, now_us: int) -> None:
         self._now_us = max(self._now_us, now_us)
 
-    def _stale_us(self) -> int | None:
-        """When sightings that shut an instance out are too old; None where none does."""
-        if not self._fleet.has_unreachable:
-            return None
-        return self._loads_us + round(self._config.loads_stale_s * US_PER_S)
-
     def _with_wake(self, actions: list[Action]) -> list[Action]:
         """The actions, and a WakeAt where something is due earlier than the last one said."""
-        times = [at for at in (self._leases.next_us(), self._held.next_us(), self._stale_us()) if at is not None]
-        next_us = min(times, default=None)
-        if next_us is not None and (self._wake_us is None or next_us < self._wake_us):
-            self._wake_us = next_us
-            actions.append(WakeAt(max(next_us, self._now_us)))
+        leases, held = self._leases.deadlines, self._held.deadlines
+        # What is exact costs more, and almost always nothing is due earlier.
+        if min(leases.soonest_us, held.soonest_us, self._unblock_us) < self._wake_us:
+            next_us = min(leases.next_us(), held.next_us(), self._unblock_us)
+            if next_us < self._wake_us:
+                self._wake_us = next_us
+                actions.append(WakeAt(max(next_us, self._now_us)))
         return actions

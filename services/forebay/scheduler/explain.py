@@ -8,7 +8,8 @@ from forebay.core.scheduling import Decision, Flip, Verdict
 from forebay.core.units import US_PER_S
 from forebay.core.values import Candidate
 from forebay.scheduler.decisions import Record, Sight
-from forebay.scheduler.policy.router.base import Mask, Route
+from forebay.scheduler.lanes import COUNTED
+from forebay.scheduler.policy.router.base import Mask, Route, RouteView
 
 
 def explain(record: Record, policies: Mapping[str, str]) -> Decision:
@@ -76,16 +77,19 @@ def _candidates(sight: Sight, route: Route | None) -> tuple[Candidate, ...]:
 
 def _candidate(sight: Sight, route: Route | None, compared: Mask, index: int) -> Candidate:
     view = sight.view
-    inputs = {
-        "in_flight_count": float(view.in_flight_count[index]),
-        "predicted_tokens": float(view.predicted_tokens[index]),
-        "concurrency_cap": float(view.concurrency_cap[index]),
-    }
+    inputs = {name: float(getattr(view, name)[index]) for name in (*COUNTED, "concurrency_cap")} | _seen(view, index)
     score = float(route.scores[index]) if route else 0.0
     if route and route.score_input:
         inputs[route.score_input] = score
     eligible = bool(compared[index])
     return Candidate(view.instance_ids[index], score, eligible, "" if eligible else _reason(sight, index), inputs)
+
+
+def _seen(view: RouteView, index: int) -> dict[str, float]:
+    """What was seen of an instance from outside, if it tells anything."""
+    seen = view.observed
+    names = ("running_count", "waiting_count", "kv_utilization")
+    return {name: float(getattr(seen, name)[index]) for name in names if seen.told[index]}
 
 
 def _reason(sight: Sight, index: int) -> str:

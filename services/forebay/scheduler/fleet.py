@@ -1,20 +1,20 @@
 """The fleet as the scheduler sees it: every instance with the load put on it, as arrays of each model."""
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from forebay.core.scheduling import ScheduledInstance
 from forebay.core.values import Instance, InstanceLoad, InstanceState
 from forebay.scheduler.lanes import Lanes
+from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy.puller.base import Puller, PullView
 
 
 class Fleet:
     """Instances by model, with their leases counted whether or not the instance is known now.
 
-    Leases may be older than the fleet (a restart) or outlive their instance (it vanished): their counts wait in
-    `_absent` and come back with the instance. `revision` grows with every change of an instance or its load;
-    `has_unreachable` says whether an instance is avoided because it did not answer.
+    Leases may be older than the fleet (a restart) or outlive their instance (it vanished): they are counted aside, on
+    lanes that belong to no model, and come back with the instance. `revision` grows with every change of an instance
+    or its load; `has_unreachable` says whether an instance is avoided because it did not answer.
     """
 
     def __init__(self, puller: Puller) -> None:
@@ -24,7 +24,7 @@ class Fleet:
         self.models: dict[str, Lanes] = {}
         self._puller = puller
         self._instances: dict[str, Instance] = {}
-        self._absent: dict[str, tuple[int, int]] = {}
+        self._lanes: dict[str, tuple[Lanes, int]] = {}
         self._loads: dict[str, InstanceLoad] = {}
         self._draining: set[str] = set()
 
@@ -45,15 +45,33 @@ class Fleet:
                 by_model.setdefault(instance.model, []).append(instance)
         self._instances = {one.instance_id: one for group in by_model.values() for one in group}
         self._draining &= self._instances.keys()
-        return [model for model in sorted(by_model) if self._replace_model(model, by_model[model])]
+        changed = [model for model in sorted(by_model) if self._replace_model(model, by_model[model])]
+        for instance_id in [known for known in self._lanes if known not in self._instances]:
+            self._set_aside(instance_id)
+        return changed
 
-    def observe(self, loads: Iterable[InstanceLoad]) -> list[str]:
-        """Takes what is seen from outside and gives the models, all of them, since any cap may have moved."""
+    def observe(self, loads: Iterable[InstanceLoad], now_us: int) -> list[str]:
+        """Takes what is seen from outside and gives the models, all of them, since any cap may have moved.
+
+        Leases younger than what was seen of their instance must be told again, by `count_unseen`.
+        """
         self._loads = {load.instance_id: load for load in loads}
         self.has_unreachable = any(not load.reachable for load in self._loads.values())
         for lanes in self.models.values():
+            lanes.observe(self._loads_of(lanes.ids), now_us)
             self._refresh(lanes)
         return sorted(self.models)
+
+    def seen_us_min(self) -> int | None:
+        """When the instance was seen that was seen the longest ago; None where none was."""
+        times = [seen_us for lanes in self.models.values() for seen_us in lanes.seen_us if seen_us >= 0]
+        return min(times, default=None)
+
+    def count_unseen(self, lease: Lease) -> None:
+        """Counts an open lease as put on its instance since that was seen, if it was."""
+        lanes, index = self._lanes[lease.placement.instance_id]
+        if 0 <= lanes.seen_us[index] <= lease.opened_us:
+            lanes.add_unseen(index, lease)
 
     def drain(self, instance_id: str) -> None:
         """Places nothing on a known instance any more, for as long as it is part of the fleet."""
@@ -64,53 +82,56 @@ class Fleet:
         """Whether a drain was asked for."""
         return instance_id in self._draining
 
-    def add(self, instance_id: str, count: int, tokens: int) -> None:
-        """Adds leases and their predicted tokens to an instance, or takes them off where negative."""
+    def lane(self, instance_id: str) -> tuple[Lanes, int]:
+        """Where the leases of an instance are counted, known or not; for a change, which `revision` tells."""
         self.revision += 1
-        instance = self._instances.get(instance_id)
-        if instance is not None:
-            self.models[instance.model].add(instance_id, count, tokens)
-            return
-        before_count, before_tokens = self._absent.pop(instance_id, (0, 0))
-        if before_count + count:
-            self._absent[instance_id] = (before_count + count, before_tokens + tokens)
+        found = self._lanes.get(instance_id)
+        if found is None:
+            found = self._lanes[instance_id] = _aside(instance_id), 0
+        return found
 
     def load_of(self, instance_id: str) -> tuple[int, int]:
         """Leases on the instance and their predicted tokens."""
-        instance = self._instances.get(instance_id)
-        if instance is None:
-            return self._absent.get(instance_id, (0, 0))
-        return self.models[instance.model].load_of(instance_id)
+        found = self._lanes.get(instance_id)
+        return found[0].load_of(found[1]) if found else (0, 0)
 
     def scheduled(self, model: str) -> Iterator[ScheduledInstance]:
         """The instances of one model, or of all for an empty name, by id."""
         chosen = (one for one in self._instances.values() if not model or one.model == model)
         for instance in sorted(chosen, key=lambda one: one.instance_id):
-            count, tokens = self.load_of(instance.instance_id)
-            cap = self.models[instance.model].cap_of(instance.instance_id)
-            yield ScheduledInstance(instance, count, tokens, cap, instance.instance_id in self._draining)
+            lanes, index = self._lanes[instance.instance_id]
+            draining = instance.instance_id in self._draining
+            yield ScheduledInstance(instance, *lanes.load_of(index), lanes.cap_of(index), draining)
 
     def _replace_model(self, model: str, instances: list[Instance]) -> bool:
         instances.sort(key=lambda one: one.instance_id)
         old = self.models.get(model)
         if old is not None and old.instances == instances:
             return False
-        present = {one.instance_id for one in instances}
-        carried = dict(old.loads()) if old is not None else {}
-        lanes = Lanes(instances)
-        self.models[model] = lanes
-        for instance_id, load in carried.items():
-            if instance_id not in present and load[0]:
-                self._absent[instance_id] = load
-        for instance_id in present:
-            lanes.add(instance_id, *(carried.get(instance_id) or self._absent.pop(instance_id, (0, 0))))
+        loads = self._loads_of(one.instance_id for one in instances)
+        lanes = self.models[model] = Lanes(instances, loads, old.last_id if old is not None else "")
+        for index, instance_id in enumerate(lanes.ids):
+            if instance_id in self._lanes:
+                lanes.take(index, *self._lanes[instance_id])
+            self._lanes[instance_id] = lanes, index
         self._refresh(lanes)
         self.revision += 1
         return True
 
+    def _set_aside(self, instance_id: str) -> None:
+        """Keeps the counts of an instance that is not part of the fleet for as long as it has leases."""
+        lane = self._lanes.pop(instance_id)
+        if lane[0].load_of(lane[1])[0]:
+            aside = _aside(instance_id)
+            aside.take(0, *lane)
+            self._lanes[instance_id] = aside, 0
+
+    def _loads_of(self, instance_ids: Iterable[str]) -> list[InstanceLoad | None]:
+        return [self._loads.get(instance_id) for instance_id in instance_ids]
+
     def _refresh(self, lanes: Lanes) -> None:
         blocked = [self._blocked(instance) for instance in lanes.instances]
-        caps = [self._cap(lanes, instance) for instance in lanes.instances]
+        caps = [self._cap(lanes, index) for index in range(len(lanes.ids))]
         self.revision += lanes.refresh(blocked, caps)
 
     def _blocked(self, instance: Instance) -> str:
@@ -122,13 +143,14 @@ class Fleet:
         load = self._loads.get(instance.instance_id)
         return "unreachable" if load is not None and not load.reachable else ""
 
-    def _cap(self, lanes: Lanes, instance: Instance) -> int:
+    def _cap(self, lanes: Lanes, index: int) -> int:
+        instance = lanes.instances[index]
         load = self._loads.get(instance.instance_id)
         view = PullView(
             instance.instance_id,
             instance.model,
             instance.concurrency_max,
-            lanes.load_of(instance.instance_id)[0],
+            lanes.load_of(index)[0],
             load.running_count if load else None,
             load.waiting_count if load else None,
             load.kv_utilization if load else None,
@@ -136,6 +158,8 @@ class Fleet:
         return self._puller.cap(view)
 
 
-def turn_after(instance_ids: Sequence[str], last_id: str) -> int:
-    """Index at which a rotation goes on after `last_id`, which may be gone."""
-    return bisect_right(instance_ids, last_id) % max(1, len(instance_ids))
+def _aside(instance_id: str) -> Lanes:
+    """Lanes of one instance that is not part of the fleet and takes nothing."""
+    lanes = Lanes([Instance(instance_id, "", "", "")], [None])
+    lanes.refresh(["unknown"], [0])
+    return lanes

@@ -34,12 +34,12 @@ class Gate:
 
     def note_end(self, model: str, now_us: int) -> None:
         """Learns that a request ended."""
-        self._ended.setdefault(model, Pace()).add(1, now_us)
+        _pace(self._ended, model).add(1, now_us)
 
     def note_tokens(self, model: str, tokens: int, now_us: int) -> None:
         """Learns that tokens were generated."""
         if tokens:
-            self._generated.setdefault(model, Pace()).add(tokens, now_us)
+            _pace(self._generated, model).add(tokens, now_us)
 
     def impossible(self, held: Held, now_us: int) -> Rejected | None:
         """A final no for a request that no waiting helps; before the fleet is known none is."""
@@ -98,6 +98,7 @@ class Gate:
     def _view(self, held: Held, now_us: int) -> AdmissionView:
         request = held.request
         lanes = self._fleet.models.get(request.model)
+        queue = self._held.queues.get(request.model)
         counts = self._placer.counts(request.model)
         pace = self._generated.get(request.model)
         return AdmissionView(
@@ -105,9 +106,9 @@ class Gate:
             slo_class=request.slo_class,
             tenant=request.tenant,
             prompt_tokens=request.prompt_tokens,
-            predicted_tokens=held.prediction.quantiles.p50,
+            predicted_tokens=held.quantiles.p50,
             tokens_in_flight=lanes.tokens_total if lanes else 0,
-            tokens_held=self._held.of_model(request.model).predicted_tokens,
+            tokens_held=queue.predicted_tokens if queue else 0,
             lease_count=counts.leases,
             held_count=counts.held,
             ready_count=lanes.ready_count if lanes else 0,
@@ -119,6 +120,13 @@ class Gate:
         return Never(
             "MODEL_UNKNOWN", f"no instance of model {model!r} has ever been part of the fleet; known models: {listed}"
         )
+
+
+def _pace(paces: dict[str, Pace], model: str) -> Pace:
+    pace = paces.get(model)
+    if pace is None:
+        pace = paces[model] = Pace()
+    return pace
 
 
 def _listed(names: list[str]) -> str:

@@ -1,9 +1,9 @@
 """Answer lengths by model and prompt length, for when the predictor does not answer."""
 
 import math
-
-import numpy as np
-import numpy.typing as npt
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
 
 from forebay.core.values import LengthPrediction, LengthQuantiles
 
@@ -18,8 +18,27 @@ QUANTILES = (0.10, 0.50, 0.90, 0.97)
 PRIOR = LengthQuantiles(16, 128, 512, 1_024)
 """Taken for a model without any outcome: the middle and the tails of public chat traces, roughly."""
 
-_EDGES = np.ceil(2.0 ** (np.arange(LENGTH_BUCKETS) / STEPS_PER_OCTAVE)).astype(np.int64)
-_EDGES[0] = 1
+_EDGES = [math.ceil(2.0 ** (bucket / STEPS_PER_OCTAVE)) for bucket in range(LENGTH_BUCKETS)]
+
+
+class _Table:
+    """Outcomes of one model: a row of counts for each bucket of prompt lengths, and the sum of all rows."""
+
+    def __init__(self) -> None:
+        self.rows = [[0] * LENGTH_BUCKETS for _ in range(PROMPT_BUCKETS)]
+        self.row_counts = [0] * PROMPT_BUCKETS
+        self.total = [0] * LENGTH_BUCKETS
+
+    def add(self, prompt_bucket: int, length_bucket: int) -> None:
+        """Counts one outcome; a row that fills up is halved."""
+        row = self.rows[prompt_bucket]
+        row[length_bucket] += 1
+        self.row_counts[prompt_bucket] += 1
+        self.total[length_bucket] += 1
+        if self.row_counts[prompt_bucket] > ROW_COUNT_MAX:
+            halved = [count // 2 for count in row]
+            self.total = [total - before + after for total, before, after in zip(self.total, row, halved, strict=True)]
+            self.rows[prompt_bucket], self.row_counts[prompt_bucket] = halved, sum(halved)
 
 
 class Histogram:
@@ -30,16 +49,14 @@ class Histogram:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[str, npt.NDArray[np.int64]] = {}
+        self._tables: dict[str, _Table] = {}
 
     def observe(self, model: str, prompt_tokens: int, generated_tokens: int) -> None:
         """Counts one outcome."""
-        if model not in self._counts:
-            self._counts[model] = np.zeros((PROMPT_BUCKETS, LENGTH_BUCKETS), dtype=np.int64)
-        row = self._counts[model][_prompt_bucket(prompt_tokens)]
-        row[min(int(np.searchsorted(_EDGES, generated_tokens)), LENGTH_BUCKETS - 1)] += 1
-        if row.sum() > ROW_COUNT_MAX:
-            row //= 2
+        table = self._tables.get(model)
+        if table is None:
+            table = self._tables[model] = _Table()
+        table.add(_prompt_bucket(prompt_tokens), min(bisect_left(_EDGES, generated_tokens), LENGTH_BUCKETS - 1))
 
     def predict(self, model: str, prompt_tokens: int) -> LengthPrediction:
         """The distribution known for such prompts; quantiles are the upper edges of their buckets."""
@@ -47,17 +64,18 @@ class Histogram:
         return LengthPrediction(quantiles, float(quantiles.p50), float(quantiles.p50), PREDICTED_BY)
 
     def _quantiles(self, model: str, prompt_tokens: int) -> LengthQuantiles:
-        table = self._counts.get(model)
+        table = self._tables.get(model)
         if table is None:
             return PRIOR
-        row = table[_prompt_bucket(prompt_tokens)]
-        sums = np.cumsum(row)
-        if sums[-1] < ROW_COUNT_MIN:
-            sums = np.cumsum(table.sum(axis=0))
-        if sums[-1] < ROW_COUNT_MIN:
-            return PRIOR
-        places = np.searchsorted(sums, [math.ceil(q * int(sums[-1])) for q in QUANTILES])
-        return LengthQuantiles(*(int(_EDGES[place]) for place in places))
+        bucket = _prompt_bucket(prompt_tokens)
+        if table.row_counts[bucket] >= ROW_COUNT_MIN:
+            return _quantiles(table.rows[bucket])
+        return _quantiles(table.total) if sum(table.total) >= ROW_COUNT_MIN else PRIOR
+
+
+def _quantiles(counts: Sequence[int]) -> LengthQuantiles:
+    sums = list(accumulate(counts))
+    return LengthQuantiles(*(_EDGES[bisect_left(sums, math.ceil(q * sums[-1]))] for q in QUANTILES))
 
 
 def _prompt_bucket(prompt_tokens: int) -> int:

@@ -1,6 +1,7 @@
 """The leases that are open: which request runs where, how far it is, and when its permission ends."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forebay.core.scheduling import LeaseStatus, Placement
@@ -19,6 +20,7 @@ class Lease:
     request: InferenceRequest
     gateway_id: str
     tokens_max: int
+    opened_us: int
     expire_us: int
     generated_tokens: int = 0
     remaining_tokens: int = 0
@@ -30,9 +32,9 @@ class LeaseBook:
     def __init__(self, ttl_us: int) -> None:
         self.ttl_us = ttl_us
         self.count_by_model: Counter[str] = Counter()
+        self.deadlines = Deadlines()
         self._by_id: dict[str, Lease] = {}
         self._by_request: dict[str, Lease] = {}
-        self._deadlines = Deadlines()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -49,32 +51,34 @@ class LeaseBook:
         """The open leases that this gateway got."""
         return [lease for lease in self._by_id.values() if lease.gateway_id == gateway_id]
 
+    def newest_first(self) -> Iterator[Lease]:
+        """The open leases, the one that was opened last first."""
+        return reversed(self._by_id.values())
+
     def add(self, lease: Lease) -> None:
         """Opens a lease; its request must have none."""
-        self._by_id[lease.placement.lease_id] = lease
+        lease_id = lease.placement.lease_id
+        self._by_id[lease_id] = lease
         self._by_request[lease.request.request_id] = lease
-        self._deadlines.set(lease.placement.lease_id, lease.expire_us)
+        self.deadlines.set(lease_id, lease.expire_us)
         self.count_by_model[lease.request.model] += 1
 
     def renew(self, lease: Lease, now_us: int) -> None:
         """Gives a lease its whole time to live again."""
         lease.expire_us = now_us + self.ttl_us
-        self._deadlines.set(lease.placement.lease_id, lease.expire_us)
+        self.deadlines.set(lease.placement.lease_id, lease.expire_us)
 
     def remove(self, lease: Lease) -> None:
         """Ends a lease."""
-        del self._by_id[lease.placement.lease_id]
+        lease_id = lease.placement.lease_id
+        del self._by_id[lease_id]
         del self._by_request[lease.request.request_id]
-        self._deadlines.drop(lease.placement.lease_id)
+        self.deadlines.drop(lease_id)
         self.count_by_model[lease.request.model] -= 1
 
     def expired(self, now_us: int) -> list[Lease]:
         """The leases that end now; the caller removes them."""
-        return [self._by_id[lease_id] for lease_id in self._deadlines.due(now_us)]
-
-    def next_us(self) -> int | None:
-        """When the next lease ends unless it is renewed."""
-        return self._deadlines.next_us()
+        return [self._by_id[lease_id] for lease_id in self.deadlines.due(now_us)]
 
     def statuses(self, instance_id: str) -> list[LeaseStatus]:
         """What runs on one instance, or everywhere for an empty id; by lease id."""
@@ -88,7 +92,9 @@ def remaining_tokens(median: int, generated: int, tokens_max: int) -> int:
     if generated >= median:
         step = max(1, round(OVERRUN_STEP * median))
         horizon = median + ((generated - median) // step + 1) * step
-    return max(0, (min(horizon, tokens_max) if tokens_max else horizon) - generated)
+    if tokens_max and horizon > tokens_max:
+        horizon = tokens_max
+    return horizon - generated if horizon > generated else 0
 
 
 def _status(lease: Lease) -> LeaseStatus:

@@ -12,6 +12,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._sum = 0.0
+        self._fresh = 0.0
         self._first_us = 0
         self._seen_us = 0
 
@@ -19,8 +20,9 @@ class Pace:
         """Takes an amount that happened now."""
         if not self._first_us:
             self._first_us = now_us
-        self._fade(now_us)
-        self._sum += amount
+        if now_us != self._seen_us:
+            self._fade(now_us)
+        self._fresh += amount
 
     def per_s(self, now_us: int) -> float:
         """The rate now; 0 before the first amount and in the first tenth of a second, which says too little."""
@@ -29,8 +31,10 @@ class Pace:
             return 0.0
         self._fade(now_us)
         # A young sum covers less than the whole memory: divide by the part of the kernel that it has seen.
-        return self._sum / (MEMORY_S * -math.expm1(-age_s / MEMORY_S))
+        return (self._sum + self._fresh) / (MEMORY_S * -math.expm1(-age_s / MEMORY_S))
 
     def _fade(self, now_us: int) -> None:
-        self._sum *= math.exp((self._seen_us - now_us) / US_PER_S / MEMORY_S)
+        # Amounts of one instant are added up first, so that it makes no difference in how many parts they come.
+        self._sum = (self._sum + self._fresh) * math.exp((self._seen_us - now_us) / US_PER_S / MEMORY_S)
+        self._fresh = 0.0
         self._seen_us = now_us

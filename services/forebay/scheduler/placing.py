@@ -1,9 +1,12 @@
 """Puts requests on instances: picks what is next, asks the router, opens the lease."""
 
+from collections.abc import Iterable
+
 from forebay.core.scheduling import Placement
-from forebay.core.values import SloClass
+from forebay.core.values import InstanceLoad, SloClass
 from forebay.scheduler.decisions import Sight
-from forebay.scheduler.fleet import Fleet, turn_after
+from forebay.scheduler.fleet import Fleet
+from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
 from forebay.scheduler.ledger import Counts, Ledger
 from forebay.scheduler.policy import Policies
@@ -22,48 +25,50 @@ class Placer:
         self._leases = leases
         self._held = held
         self._ledger = ledger
-        self._last_instance: dict[str, str] = {}
 
     def place(self, held: Held, now_us: int) -> Placement | None:
         """Opens a lease for the request, or gives None where no instance may take it now."""
-        sight = self.sight(held)
-        if sight is None or not sight.view.eligible.any():
+        request = held.request
+        model = request.model
+        lanes = self._fleet.models.get(model)
+        if lanes is None or not lanes.eligible_count:
+            return None
+        sight = _sight(lanes, held)
+        if not sight.view.eligible_count:
             return None
         route = self._policies.router.route(sight.view)
-        instance_id = sight.view.instance_ids[route.index]
-        instance = self._fleet.get(instance_id)
-        assert instance is not None, "lanes hold only instances of the fleet"
-        model, request = held.request.model, held.request
+        lanes.pass_turn(route.index)
+        instance = lanes.instances[route.index]
+        lease_id = self._ledger.next_name("l")
         placement = Placement(
             request_id=request.request_id,
-            lease_id=self._ledger.next_name("l"),
+            lease_id=lease_id,
             decision_id=self._ledger.placed(held, sight, route, self.counts(model), now_us),
-            instance_id=instance_id,
+            instance_id=instance.instance_id,
             grpc_address=instance.grpc_address,
-            predicted=held.prediction.quantiles,
-            predicted_by=held.prediction.predicted_by,
+            predicted=held.quantiles,
+            predicted_by=held.predicted_by,
             lease_ttl_us=self._leases.ttl_us,
             held_us=now_us - held.arrived_us,
             triton_priority=TRITON_PRIORITY[request.slo_class],
         )
-        self._last_instance[model] = instance_id
-        self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us + self._leases.ttl_us))
+        self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
 
     def fill(self, model: str, now_us: int) -> list[Placement]:
         """Places held requests of the model, in the orderer's order, until room or requests run out."""
-        lanes, queue = self._fleet.models.get(model), self._held.of_model(model)
         placed: list[Placement] = []
-        while lanes is not None and len(queue) and lanes.has_room():
+        lanes, queue = self._fleet.models.get(model), self._held.queues.get(model)
+        while lanes is not None and queue and lanes.eligible_count:
             held = queue.first(self._policies.orderer, now_us)
             placement = self.place(held, now_us)
             if placement is None:
-                return placed + self._fill_around(model, now_us)
+                return placed + self._fill_around(lanes, model, now_us)
             self._held.remove(held.request.request_id)
             placed.append(placement)
         return placed
 
-    def _fill_around(self, model: str, now_us: int) -> list[Placement]:
+    def _fill_around(self, lanes: Lanes, model: str, now_us: int) -> list[Placement]:
         """Fills where the next request may not use the room there is, so that those behind it need not wait too."""
         placed: list[Placement] = []
         for held in self._held.of_model(model).ranked(self._policies.orderer, now_us):
@@ -71,52 +76,78 @@ class Placer:
             if placement is not None:
                 self._held.remove(held.request.request_id)
                 placed.append(placement)
-            if not self._fleet.models[model].has_room():
+            if not lanes.eligible_count:
                 break
         return placed
 
     def open(self, lease: Lease) -> None:
-        """Adds a lease with its predicted tokens."""
-        lease.remaining_tokens = _remaining(lease)
+        """Adds a lease that has not moved on yet, with its predicted tokens."""
+        lease.remaining_tokens = remaining_tokens(lease.placement.predicted.p50, 0, lease.tokens_max)
         self._leases.add(lease)
-        self._fleet.add(lease.placement.instance_id, 1, lease.remaining_tokens)
+        lanes, index = self._fleet.lane(lease.placement.instance_id)
+        lanes.open(index, lease)
 
     def move_on(self, lease: Lease, generated_tokens: int) -> int:
         """Takes how far a lease's answer is and gives the tokens that are new; the count never decreases."""
-        new = max(0, generated_tokens - lease.generated_tokens)
-        lease.generated_tokens += new
-        before, lease.remaining_tokens = lease.remaining_tokens, _remaining(lease)
-        self._fleet.add(lease.placement.instance_id, 0, lease.remaining_tokens - before)
+        new = generated_tokens - lease.generated_tokens
+        if new <= 0:
+            return 0
+        lanes, index = self._fleet.lane(lease.placement.instance_id)
+        if not lease.generated_tokens:
+            lanes.start(index, lease)
+        lease.generated_tokens = generated_tokens
+        remaining = remaining_tokens(lease.placement.predicted.p50, generated_tokens, lease.tokens_max)
+        lanes.move(index, remaining - lease.remaining_tokens)
+        lease.remaining_tokens = remaining
         return new
 
     def end(self, lease: Lease) -> None:
         """Ends a lease and frees what it took."""
         self._leases.remove(lease)
-        self._fleet.add(lease.placement.instance_id, -1, -lease.remaining_tokens)
+        lanes, index = self._fleet.lane(lease.placement.instance_id)
+        lanes.end(index, lease)
+
+    def observe(self, loads: Iterable[InstanceLoad], now_us: int) -> list[str]:
+        """Takes what is seen of the fleet from outside and gives the models whose caps may have moved."""
+        models = self._fleet.observe(loads, now_us)
+        since_us = self._fleet.seen_us_min()
+        if since_us is not None:
+            for lease in self._leases.newest_first():
+                if lease.opened_us < since_us:
+                    break
+                self._fleet.count_unseen(lease)
+        return models
 
     def counts(self, model: str) -> Counts:
         """Requests held and leases open of the model."""
-        return Counts(len(self._held.of_model(model)), self._leases.count_by_model[model])
+        queue = self._held.queues.get(model)
+        return Counts(len(queue) if queue else 0, self._leases.count_by_model[model])
 
     def sight(self, held: Held) -> Sight | None:
         """What a router sees for the request; None where the model has no instance."""
-        request = held.request
-        lanes = self._fleet.models.get(request.model)
-        if lanes is None or not lanes.ids:
-            return None
-        view = RouteView(
-            instance_ids=lanes.ids,
-            in_flight_count=lanes.in_flight(),
-            predicted_tokens=lanes.tokens(),
-            concurrency_cap=lanes.caps,
-            eligible=lanes.eligible(request.excluded_instance_ids, held.context_tokens),
-            turn_index=turn_after(lanes.ids, self._last_instance.get(request.model, "")),
-            prompt_tokens=request.prompt_tokens,
-            predicted_length=held.prediction.quantiles,
-            slo_class=request.slo_class,
-        )
-        return Sight(view, lanes.blocked, lanes.contexts, request.excluded_instance_ids, held.context_tokens)
+        lanes = self._fleet.models.get(held.request.model)
+        return _sight(lanes, held) if lanes is not None and lanes.ids else None
 
 
-def _remaining(lease: Lease) -> int:
-    return remaining_tokens(lease.placement.predicted.p50, lease.generated_tokens, lease.tokens_max)
+def _sight(lanes: Lanes, held: Held) -> Sight:
+    request = held.request
+    eligible = lanes.eligible_for(request.excluded_instance_ids, held.context_tokens)
+    in_flight, tokens, prompt, pending, unseen, unseen_prompt = lanes.counts()
+    view = RouteView(
+        instance_ids=lanes.ids,
+        eligible=eligible,
+        eligible_count=lanes.eligible_count if eligible is lanes.eligible else int(eligible.sum()),
+        concurrency_cap=lanes.caps,
+        in_flight_count=in_flight,
+        predicted_tokens=tokens,
+        prompt_tokens_in_flight=prompt,
+        prompt_tokens_pending=pending,
+        unseen_count=unseen,
+        unseen_prompt_tokens=unseen_prompt,
+        observed=lanes.observed,
+        turn_index=lanes.turn_index,
+        prompt_tokens=request.prompt_tokens,
+        predicted_length=held.quantiles,
+        slo_class=request.slo_class,
+    )
+    return Sight(view, lanes.blocked, lanes.contexts, request.excluded_instance_ids, held.context_tokens)

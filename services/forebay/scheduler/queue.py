@@ -1,10 +1,10 @@
 """The held requests of one model, in columns that orderers rank."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from forebay.core.values import InferenceRequest, LengthPrediction
+from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.scheduler.deadlines import Deadlines
 from forebay.scheduler.policy.orderer.base import Orderer, OrderView
 
@@ -12,12 +12,12 @@ ROWS = ("arrived_us", "deadline_us", "predicted_tokens", "prompt_tokens", "slo_c
 SEQUENCE = ROWS.index("sequence")
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """One request that waits or is just being placed; `tokens_max` is its limit with the model's context counted in."""
 
     request: InferenceRequest
-    prediction: LengthPrediction
+    quantiles: LengthQuantiles
+    predicted_by: str
     gateway_id: str
     tokens_max: int
     context_tokens: int
@@ -56,7 +56,7 @@ class HeldQueue:
         index = len(self._entries)
         if index == self._columns.shape[1]:
             self._columns = np.concatenate((self._columns, np.zeros_like(self._columns)), axis=1)
-        median, request = held.prediction.quantiles.p50, held.request
+        median, request = held.quantiles.p50, held.request
         row = (held.arrived_us, held.deadline_us, median, request.prompt_tokens, request.slo_class, held.sequence)
         self._columns[:, index] = row
         self._entries.append(held)
@@ -71,7 +71,7 @@ class HeldQueue:
             self._entries[index] = last
             self._index[last.request.request_id] = index
             self._columns[:, index] = self._columns[:, len(self._entries)]
-        self.predicted_tokens -= held.prediction.quantiles.p50
+        self.predicted_tokens -= held.quantiles.p50
         return held
 
     def first(self, orderer: Orderer, now_us: int) -> Held:
@@ -101,7 +101,7 @@ class HeldBook:
         self.queues: dict[str, HeldQueue] = {}
         self._none = HeldQueue()
         self._model_of: dict[str, str] = {}
-        self._deadlines = Deadlines()
+        self.deadlines = Deadlines()
 
     def __len__(self) -> int:
         return len(self._model_of)
@@ -117,12 +117,12 @@ class HeldBook:
         """Holds a request that is not held."""
         request = held.request
         self._model_of[request.request_id] = request.model
-        self._deadlines.set(request.request_id, held.deadline_us)
+        self.deadlines.set(request.request_id, held.deadline_us)
         self.queues.setdefault(request.model, HeldQueue()).push(held)
 
     def remove(self, request_id: str) -> Held:
         """Lets a held request go."""
-        self._deadlines.drop(request_id)
+        self.deadlines.drop(request_id)
         model = self._model_of.pop(request_id)
         held = self.queues[model].remove(request_id)
         if not len(self.queues[model]):
@@ -131,8 +131,4 @@ class HeldBook:
 
     def due(self, now_us: int) -> list[Held]:
         """Takes out the requests that have waited long enough."""
-        return [self.remove(request_id) for request_id in self._deadlines.due(now_us)]
-
-    def next_us(self) -> int | None:
-        """When the next request has waited long enough."""
-        return self._deadlines.next_us()
+        return [self.remove(request_id) for request_id in self.deadlines.due(now_us)]

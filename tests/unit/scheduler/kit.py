@@ -1,7 +1,10 @@
 """Short ways to build what the scheduler's tests are about."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from forebay.core.values import (
     InferenceRequest,
@@ -14,6 +17,7 @@ from forebay.core.values import (
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy import build
+from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Observed, RouteView
 
 S = 1_000_000
 """A second in microseconds."""
@@ -41,3 +45,50 @@ def engine(*instances: Instance, **settings: Any) -> Engine:
     if instances:
         made.on_fleet(instances, 0)
     return made
+
+
+def route_view(
+    in_flight: Sequence[int],
+    closed: Sequence[int] = (),
+    turn: int = 0,
+    running: Sequence[int] = (),
+    waiting: Sequence[int] = (),
+    used: Sequence[float] = (),
+    room: Sequence[int] = (),
+    caps: Sequence[int] = (),
+    **counts: Sequence[int],
+) -> RouteView:
+    """What a router sees of these loads, instances i0, i1, ...; nothing was seen from outside unless given here."""
+    count = len(in_flight)
+    caps = caps or [100] * count
+    eligible = [index not in closed and in_flight[index] < caps[index] for index in range(count)]
+    counted = ("predicted_tokens", "prompt_tokens_in_flight", "prompt_tokens_pending", "unseen_prompt_tokens")
+    zero = [0] * count
+    return RouteView(
+        instance_ids=tuple(f"i{index}" for index in range(count)),
+        eligible=frozen(eligible, np.bool_),
+        eligible_count=sum(eligible),
+        concurrency_cap=frozen(caps, np.int32),
+        in_flight_count=frozen(in_flight),
+        unseen_count=frozen(counts.pop("unseen_count", in_flight)),
+        **{name: frozen(counts.pop(name, [0] * count)) for name in counted},
+        observed=Observed(
+            frozen([bool(used or waiting)] * count, np.bool_),
+            frozen(running or zero),
+            frozen(waiting or zero),
+            frozen(used or zero, np.float64),
+            frozen(room or [KV_TOKENS_UNKNOWN] * count),
+        ),
+        turn_index=turn,
+        prompt_tokens=10,
+        predicted_length=LengthQuantiles(1, 2, 3, 4),
+        slo_class=SloClass.INTERACTIVE_FAST,
+        **counts,  # type: ignore[arg-type]
+    )
+
+
+def frozen(values: Sequence[float], dtype: Any = np.int64) -> Any:
+    """A read-only array."""
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array

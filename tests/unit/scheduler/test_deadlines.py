@@ -1,13 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.scheduler.deadlines import Deadlines
+from forebay.scheduler.deadlines import NEVER_US, Deadlines
 
 CHANGES = st.lists(st.tuples(st.sampled_from("abcd"), st.one_of(st.none(), st.integers(0, 20))), max_size=40)
 
 
 def test_nothing_is_due_where_nothing_was_set() -> None:
-    assert Deadlines().next_us() is None
+    assert Deadlines().next_us() == NEVER_US
     assert Deadlines().due(10**18) == []
 
 
@@ -46,7 +46,8 @@ def test_it_agrees_with_a_plain_dictionary(changes: list[tuple[str, int | None]]
         else:
             deadlines.set(key, at_us)
             plain[key] = at_us
-        assert deadlines.next_us() == min(plain.values(), default=None)
+        assert deadlines.soonest_us <= min(plain.values(), default=NEVER_US)
+        assert deadlines.next_us() == min(plain.values(), default=NEVER_US)
     for now_us in range(0, 21, 3):
         due = {key for key, at_us in plain.items() if at_us <= now_us}
         assert set(deadlines.due(now_us)) == due

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,34 +7,30 @@ from hypothesis import strategies as st
 
 from forebay.core.scheduling import Flip, Verdict
 from forebay.core.values import LengthQuantiles, SloClass
-from forebay.scheduler.decisions import Record, Records, Sight
+from forebay.scheduler.decisions import BYTES_EACH, Record, Records, Sight
 from forebay.scheduler.explain import explain, flip
 from forebay.scheduler.policy.router import ROUTERS
-from forebay.scheduler.policy.router.base import Route, Router, RouteView
+from forebay.scheduler.policy.router.base import Route, Router
 from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredictedTokens
 from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
+from tests.unit.scheduler.kit import route_view
 
 POLICIES = {"router": "least_requests"}
 
 
 def sight(in_flight: list[int], tokens: list[int] | None = None, cap: int = 100, closed: tuple[int, ...] = ()) -> Sight:
     count = len(in_flight)
-    counts = np.array(in_flight, dtype=np.int32)
-    caps = np.full(count, cap, dtype=np.int32)
     blocked = tuple("draining" if index in closed else "" for index in range(count))
-    view = RouteView(
-        instance_ids=tuple(f"i{index}" for index in range(count)),
-        in_flight_count=counts,
-        predicted_tokens=np.array(tokens or [0] * count, dtype=np.int64),
-        concurrency_cap=caps,
-        eligible=(counts < caps) & np.array([not reason for reason in blocked]),
-        turn_index=0,
-        prompt_tokens=10,
-        predicted_length=LengthQuantiles(1, 2, 3, 4),
-        slo_class=SloClass.INTERACTIVE_FAST,
-    )
+    view = route_view(in_flight, closed, caps=[cap] * count, predicted_tokens=tokens or [0] * count)
     return Sight(view, blocked, np.full(count, 1_000), frozenset(), 11)
+
+
+def with_counts(seen: Sight, **columns: Any) -> Sight:
+    """The same sight with other columns, and the eligible ones told anew."""
+    view = seen.view._replace(**columns)
+    eligible = view.in_flight_count < view.concurrency_cap
+    return seen._replace(view=view._replace(eligible=eligible, eligible_count=int(eligible.sum())))
 
 
 def record(seen: Sight | None, route: Route | None, name: str = "d1", text: str = "") -> Record:
@@ -54,7 +50,8 @@ def test_candidates_stand_best_first_with_what_the_score_is_made_of() -> None:
         ("i0", 3.0, True),
         ("i3", 0.0, False),
     ]
-    assert decision.candidates[0].inputs == {"in_flight_count": 1.0, "predicted_tokens": 6.0, "concurrency_cap": 100.0}
+    inputs = decision.candidates[0].inputs
+    assert (inputs["in_flight_count"], inputs["predicted_tokens"], inputs["concurrency_cap"]) == (1.0, 6.0, 100.0)
     assert decision.instance_id == "i1"
     assert decision.inputs["held_count"] == 3.0
 
@@ -63,7 +60,8 @@ def test_every_instance_that_could_not_win_says_why() -> None:
     seen = sight([0, 2, 0, 0, 0], cap=2, closed=(0,))
     contexts = np.array([1_000, 1_000, 1_000, 5, 1_000])
     eligible = np.array([False, False, False, False, True])
-    seen = replace(seen, contexts=contexts, excluded=frozenset({"i2"}), view=replace(seen.view, eligible=eligible))
+    view = seen.view._replace(eligible=eligible, eligible_count=1)
+    seen = seen._replace(contexts=contexts, excluded=frozenset({"i2"}), view=view)
     decision = explain(record(seen, LeastRequests().route(seen.view)), POLICIES)
     assert {one.instance_id: one.reason for one in decision.candidates} == {
         "i0": "draining",
@@ -119,9 +117,7 @@ def test_the_flip_counts_ties_and_caps(in_flight: list[int], cap: int, expected:
 
 
 def test_a_winner_that_is_full_earlier_flips_earlier() -> None:
-    seen = sight([1, 9])
-    caps = np.array([3, 100], dtype=np.int32)
-    seen = replace(seen, view=replace(seen.view, concurrency_cap=caps))
+    seen = with_counts(sight([1, 9]), concurrency_cap=np.array([3, 100], dtype=np.int32))
     assert flip(seen, LeastRequests().route(seen.view)) == Flip("i1", "in_flight_count", 1.0, 3.0)
 
 
@@ -156,9 +152,8 @@ def test_inv_flip_the_flip_flips_and_nothing_less_does(loads: list[tuple[int, in
     def winner_at(value: int) -> str:
         column = getattr(seen.view, field).copy()
         column[route.index] = value
-        changed = replace(seen.view, **{field: column})
-        counts = changed.in_flight_count
-        return changed.instance_ids[router.route(replace(changed, eligible=counts < changed.concurrency_cap)).index]
+        changed = with_counts(seen, **{field: column}).view
+        return changed.instance_ids[router.route(changed).index]
 
     assert winner_at(int(found.to_value)) == found.instance_id
     for value in range(int(found.from_value), int(found.to_value)):
@@ -184,8 +179,7 @@ def test_records_are_bounded_in_number() -> None:
 
 
 def test_records_are_bounded_in_bytes() -> None:
-    # 100 instances: 4 bytes of requests, 8 of tokens and 1 of eligibility each; the scores are the tokens.
-    records = Records(10**6, 10 * 1_300)
+    records = Records(10**6, 10 * 100 * BYTES_EACH)
     for number in range(50):
         seen = sight([0] * 100)
         records.add(record(seen, LeastPredictedTokens().route(seen.view), f"d{number}"))

@@ -3,11 +3,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forebay.core.values import InstanceLoad, InstanceState
-from forebay.scheduler.fleet import Fleet, turn_after
+from forebay.core.scheduling import Placement
+from forebay.core.values import InstanceLoad, InstanceState, LengthQuantiles
+from forebay.scheduler.fleet import Fleet
+from forebay.scheduler.lanes import COUNTED, turn_after
+from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy.puller.base import PullView
 from forebay.scheduler.policy.puller.fixed_cap import FixedCap
-from tests.unit.scheduler.kit import instance
+from tests.unit.scheduler.kit import instance, request
 
 NONE: frozenset[str] = frozenset()
 
@@ -18,9 +21,26 @@ def fleet(*names: str, **changes: Any) -> Fleet:
     return made
 
 
+def lease(instance_id: str, tokens: int = 50, prompt_tokens: int = 10, opened_us: int = 5) -> Lease:
+    quantiles = LengthQuantiles(0, tokens, tokens, tokens)
+    placement = Placement("r", "l", "d", instance_id, "", quantiles, "", 60)
+    return Lease(placement, request("r", prompt=prompt_tokens), "", 0, opened_us, 60, remaining_tokens=tokens)
+
+
+def opened(of: Fleet, *leases: Lease) -> None:
+    for one in leases:
+        lanes, index = of.lane(one.placement.instance_id)
+        lanes.open(index, one)
+
+
+def ended(of: Fleet, one: Lease) -> None:
+    lanes, index = of.lane(one.placement.instance_id)
+    lanes.end(index, one)
+
+
 def eligible(of: Fleet, excluded: frozenset[str] = NONE, tokens: int = 1) -> list[str]:
     lanes = of.models["m"]
-    return [name for name, yes in zip(lanes.ids, lanes.eligible(excluded, tokens), strict=True) if yes]
+    return [name for name, yes in zip(lanes.ids, lanes.eligible_for(excluded, tokens), strict=True) if yes]
 
 
 def test_instances_stand_in_the_order_of_ids() -> None:
@@ -42,9 +62,10 @@ def test_a_stopped_instance_is_not_part_of_the_fleet() -> None:
 
 def test_a_full_instance_takes_requests_again_when_one_ends() -> None:
     one = fleet("a")
-    one.add("a/m", 2, 100)
+    first = lease("a/m")
+    opened(one, first, lease("a/m"))
     assert eligible(one) == []
-    one.add("a/m", -1, -50)
+    ended(one, first)
     assert eligible(one) == ["a/m"]
 
 
@@ -60,15 +81,15 @@ def test_a_draining_instance_stays_closed_until_it_leaves() -> None:
 
 def test_an_unreachable_instance_is_avoided_until_it_answers() -> None:
     one = fleet("a", "b")
-    one.observe([InstanceLoad("a/m", "m", False)])
+    one.observe([InstanceLoad("a/m", "m", False)], 9)
     assert (eligible(one), one.has_unreachable) == (["b/m"], True)
-    one.observe([InstanceLoad("a/m", "m", True)])
+    one.observe([InstanceLoad("a/m", "m", True)], 9)
     assert (eligible(one), one.has_unreachable) == (["a/m", "b/m"], False)
 
 
 def test_what_was_never_seen_counts_as_reachable() -> None:
     one = fleet("a")
-    one.observe([])
+    one.observe([], 9)
     assert eligible(one) == ["a/m"]
 
 
@@ -83,10 +104,11 @@ def test_excluded_instances_and_short_contexts_are_passed_over() -> None:
 
 def test_leases_outlive_their_instance_and_meet_it_again() -> None:
     one = fleet("a", "b")
-    one.add("a/m", 2, 70)
+    first = lease("a/m", 30)
+    opened(one, first, lease("a/m", 40))
     one.replace([instance("b")])
     assert one.load_of("a/m") == (2, 70)
-    one.add("a/m", -1, -30)
+    ended(one, first)
     one.replace([instance("a"), instance("b")])
     assert one.load_of("a/m") == (1, 40)
     assert one.models["m"].tokens_total == 40
@@ -94,7 +116,7 @@ def test_leases_outlive_their_instance_and_meet_it_again() -> None:
 
 def test_leases_may_be_known_before_the_fleet_is() -> None:
     one = Fleet(FixedCap())
-    one.add("a/m", 2, 70)
+    opened(one, lease("a/m", 30), lease("a/m", 40))
     one.replace([instance("a")])
     assert (one.load_of("a/m"), eligible(one)) == ((2, 70), [])
 
@@ -108,9 +130,9 @@ def test_the_same_fleet_again_changes_nothing() -> None:
 
 def test_the_same_load_again_changes_nothing() -> None:
     one = fleet("a")
-    one.observe([InstanceLoad("a/m", "m", True, running_count=1)])
+    one.observe([InstanceLoad("a/m", "m", True, running_count=1)], 9)
     revision = one.revision
-    one.observe([InstanceLoad("a/m", "m", True, running_count=2)])
+    one.observe([InstanceLoad("a/m", "m", True, running_count=2)], 9)
     assert one.revision == revision
 
 
@@ -132,18 +154,18 @@ def test_a_puller_sees_what_was_put_there_and_what_was_seen() -> None:
 
     one = Fleet(Recorder())
     one.replace([instance("a")])
-    one.add("a/m", 1, 10)
-    one.observe([InstanceLoad("a/m", "m", True, running_count=3, waiting_count=4, kv_utilization=0.5)])
+    opened(one, lease("a/m", 10))
+    one.observe([InstanceLoad("a/m", "m", True, running_count=3, waiting_count=4, kv_utilization=0.5)], 9)
     assert seen[-1] == PullView("a/m", "m", 2, 1, 3, 4, 0.5)
-    assert one.models["m"].cap_of("a/m") == 5
+    assert one.models["m"].cap_of(0) == 5
 
 
 def test_a_kept_view_does_not_change_with_the_fleet() -> None:
     one = fleet("a")
     lanes = one.models["m"]
-    before = lanes.in_flight(), lanes.tokens(), lanes.caps, lanes.eligible(NONE, 1)
-    one.add("a/m", 2, 9)
-    one.observe([InstanceLoad("a/m", "m", False)])
+    before = *lanes.counts()[:2], lanes.caps, lanes.eligible_for(NONE, 1)
+    opened(one, lease("a/m"), lease("a/m"))
+    one.observe([InstanceLoad("a/m", "m", False)], 9)
     assert [array.tolist() for array in before] == [[0], [0], [2], [True]]
     for array in before:
         with pytest.raises(ValueError, match="read-only"):
@@ -157,3 +179,47 @@ def test_the_turn_goes_on_after_the_last_one_even_when_it_is_gone(last: str, tur
 
 def test_there_is_a_turn_without_instances() -> None:
     assert turn_after((), "a") == 0
+
+
+def counts(of: Fleet) -> dict[str, list[int]]:
+    return dict(zip(COUNTED, (row.tolist() for row in of.models["m"].counts()), strict=True))
+
+
+def test_a_prompt_is_pending_until_the_first_token() -> None:
+    one = fleet("a", "b")
+    first, second = lease("a/m", prompt_tokens=30), lease("a/m", prompt_tokens=7)
+    opened(one, first, second)
+    assert counts(one)["prompt_tokens_pending"] == [37, 0]
+    lanes, index = one.lane("a/m")
+    lanes.start(index, first)
+    first.generated_tokens = 1
+    assert counts(one)["prompt_tokens_pending"] == [7, 0]
+    assert counts(one)["prompt_tokens_in_flight"] == [37, 0]
+    ended(one, first)
+    ended(one, second)
+    assert all(row == [0, 0] for row in counts(one).values())
+
+
+def test_what_was_put_there_before_the_last_sight_was_seen() -> None:
+    one = fleet("a", "b")
+    older, newer = lease("a/m", prompt_tokens=30, opened_us=4), lease("a/m", prompt_tokens=7, opened_us=6)
+    opened(one, older, newer, lease("b/m", prompt_tokens=1, opened_us=4))
+    assert counts(one)["unseen_prompt_tokens"] == [37, 1]
+    one.observe([InstanceLoad("a/m", "m", True, seen_us=5, waiting_count=0)], 9)
+    one.count_unseen(newer)
+    one.count_unseen(older)
+    assert counts(one)["unseen_prompt_tokens"] == [7, 1]
+    assert counts(one)["unseen_count"] == [1, 1]
+    ended(one, older)
+    ended(one, newer)
+    assert counts(one)["unseen_count"] == [0, 1]
+
+
+def test_what_was_seen_of_an_instance_stays_when_the_fleet_changes() -> None:
+    one = fleet("a")
+    one.observe([InstanceLoad("a/m", "m", True, seen_us=5, running_count=3, kv_utilization=0.25)], 9)
+    one.replace([instance("a"), instance("b", kv_tokens_max=5_000)])
+    seen = one.models["m"].observed
+    assert (seen.told.tolist(), seen.running_count.tolist()) == ([True, False], [3, 0])
+    assert (seen.kv_utilization.tolist(), seen.kv_tokens_max.tolist()) == ([0.25, 0.0], [100_000, 5_000])
+    assert one.seen_us_min() == 5

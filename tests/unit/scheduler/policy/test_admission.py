@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from forebay.core.values import SloClass
@@ -23,7 +21,7 @@ VIEW = AdmissionView(
 
 
 def test_open_admits_whatever_comes() -> None:
-    assert Open().admit(replace(VIEW, tokens_held=10**9)) == Admitted()
+    assert Open().admit(VIEW._replace(tokens_held=10**9)) == Admitted()
 
 
 def test_token_budget_admits_a_request_that_just_fits() -> None:
@@ -46,13 +44,13 @@ def test_the_time_to_come_back_is_when_the_tokens_too_many_are_generated(tokens_
 
 
 def test_without_a_known_pace_the_configured_delay_counts() -> None:
-    said = TokenBudget(tokens_max=500, retry_delay_s=3.0).admit(replace(VIEW, tokens_per_s=0.0))
+    said = TokenBudget(tokens_max=500, retry_delay_s=3.0).admit(VIEW._replace(tokens_per_s=0.0))
     assert isinstance(said, Later)
     assert said.retry_delay_us == 3_000_000
 
 
 def test_an_idle_model_takes_even_a_request_larger_than_its_budget() -> None:
-    idle = replace(VIEW, tokens_in_flight=0, tokens_held=0, predicted_tokens=5_000)
+    idle = VIEW._replace(tokens_in_flight=0, tokens_held=0, predicted_tokens=5_000)
     assert TokenBudget(tokens_max=1_000).admit(idle) == Admitted()
 
 

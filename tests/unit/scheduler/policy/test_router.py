@@ -1,38 +1,25 @@
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from forebay.core.values import LengthQuantiles, SloClass
 from forebay.scheduler.policy import KINDS
 from forebay.scheduler.policy.router import ROUTERS
 from forebay.scheduler.policy.router.base import Router, RouteView
+from forebay.scheduler.policy.router.join_shortest_tokens import JoinShortestTokens
+from forebay.scheduler.policy.router.least_kv import LeastKv
 from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredictedTokens
 from forebay.scheduler.policy.router.least_requests import LeastRequests
+from forebay.scheduler.policy.router.llm_d import LlmD
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
 from forebay.scheduler.policy.router.round_robin import RoundRobin
+from tests.unit.scheduler.kit import frozen, route_view
 
 
 def view(
     in_flight: list[int], tokens: list[int] | None = None, closed: tuple[int, ...] = (), turn: int = 0
 ) -> RouteView:
-    count = len(in_flight)
-    eligible = np.array([index not in closed for index in range(count)])
-    made = RouteView(
-        instance_ids=tuple(f"i{index}" for index in range(count)),
-        in_flight_count=np.array(in_flight, dtype=np.int32),
-        predicted_tokens=np.array(tokens or [0] * count, dtype=np.int64),
-        concurrency_cap=np.full(count, 100, dtype=np.int32),
-        eligible=eligible,
-        turn_index=turn,
-        prompt_tokens=10,
-        predicted_length=LengthQuantiles(1, 2, 3, 4),
-        slo_class=SloClass.INTERACTIVE_NORMAL,
-    )
-    for array in (made.in_flight_count, made.predicted_tokens, made.concurrency_cap, made.eligible):
-        array.flags.writeable = False
-    return made
+    return route_view(in_flight, closed, turn, predicted_tokens=tokens or [0] * len(in_flight))
 
 
 def test_round_robin_takes_each_in_turn_and_starts_over() -> None:
@@ -112,9 +99,59 @@ def test_scores_are_the_inputs_that_they_are_named_after() -> None:
     seen = view([3, 1], tokens=[5, 8])
     assert LeastRequests().route(seen).score_input == "in_flight_count"
     assert LeastPredictedTokens().route(seen).score_input == "predicted_tokens"
-    assert RoundRobin().route(replace(seen, turn_index=1)).scores.tolist() == [1, 0]
+    assert RoundRobin().route(seen._replace(turn_index=1)).scores.tolist() == [1, 0]
 
 
 def test_every_kind_names_its_policies_once() -> None:
     for policies in KINDS.values():
         assert len(set(policies.values())) == len(policies)
+
+
+def test_join_shortest_tokens_counts_prompts_that_are_not_begun_and_answers_that_are_not_ended() -> None:
+    seen = route_view([1, 1, 1], predicted_tokens=[100, 90, 10], prompt_tokens_pending=[0, 5, 500])
+    route = JoinShortestTokens().route(seen)
+    assert (route.index, route.scores.tolist(), route.score_input) == (1, [100, 95, 510], "queued_tokens")
+    assert LeastPredictedTokens().route(seen).index == 2
+
+
+def test_join_shortest_tokens_can_do_without_lengths() -> None:
+    seen = route_view([4, 1], predicted_tokens=[0, 900], prompt_tokens_pending=[20, 22])
+    assert JoinShortestTokens(count_predicted=False).route(seen).scores.tolist() == [24, 23]
+
+
+def test_least_kv_adds_what_was_put_there_since_it_looked() -> None:
+    seen = route_view([3, 3], used=[0.5, 0.3], room=[1_000, 2_000], unseen_prompt_tokens=[0, 300])
+    assert LeastKv().route(seen).index == 1
+    fuller = seen._replace(unseen_prompt_tokens=frozen([0, 500]))
+    assert LeastKv().route(fuller).scores.tolist() == [0.5, 0.55]
+    assert LeastKv().route(fuller).index == 0
+
+
+def test_least_kv_goes_by_its_own_account_where_nobody_tells() -> None:
+    assert LeastKv().route(route_view([1, 1], unseen_prompt_tokens=[70, 60])).index == 1
+
+
+def test_llm_d_weighs_queue_and_cache() -> None:
+    seen = route_view([0, 0, 0], waiting=[10, 0, 5], used=[0.0, 0.9, 0.3])
+    route = LlmD().route(seen)
+    assert (route.index, route.scores.tolist()) == (2, [2.0, 1.8, 1.6])
+    assert LlmD(queue_weight=0).route(seen).index == 0
+    assert LlmD(kv_weight=0).route(seen).index == 1
+
+
+def test_llm_d_compares_queues_among_the_eligible_only() -> None:
+    seen = route_view([0, 0, 0], closed=(0,), waiting=[1_000, 4, 2], used=[0.1, 0.1, 0.9])
+    assert LlmD().route(seen).scores.tolist()[1:] == [2.2, 1.8]
+    assert LlmD().route(route_view([0, 0], waiting=[3, 3], used=[0.2, 0.1])).scores.tolist() == [0.4, 0.2]
+
+
+def test_llm_d_herds_between_sights_only_if_told_to() -> None:
+    seen = route_view([5, 0], waiting=[0, 1], used=[0.1, 0.1], unseen_count=[5, 0])
+    assert LlmD().route(seen).index == 1
+    assert LlmD(count_unseen=False).route(seen).index == 0
+
+
+@pytest.mark.parametrize("weights", [{"queue_weight": -1.0}, {"kv_weight": -0.1}])
+def test_llm_d_refuses_negative_weights(weights: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        LlmD(**weights)  # type: ignore[arg-type]

@@ -1,13 +1,12 @@
 """What an admission policy sees and says."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from forebay.core.values import SloClass
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionView:
+class AdmissionView(NamedTuple):
     """One arrival and the load of its model; tokens are answer tokens still to be generated, by predicted medians."""
 
     model: str

@@ -1,29 +1,58 @@
 """What a router sees and says."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay.core.values import LengthQuantiles, SloClass
 
+Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.NDArray[Any]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
+KV_TOKENS_UNKNOWN = 100_000
+"""Taken for the room in the key-value cache of an instance that does not tell it: about an 8B model on 40 GB."""
 
-@dataclass(frozen=True, slots=True)
-class RouteView:
+# Named tuples, not dataclasses: they are as immutable, and one is made for each request in a third of the time.
+
+
+class Observed(NamedTuple):
+    """What was last seen of each instance from outside, and how many tokens its key-value cache has room for.
+
+    `told` says which instances were seen to tell anything; what one does not tell is 0.
+    """
+
+    told: Mask
+    running_count: Ints
+    waiting_count: Ints
+    kv_utilization: npt.NDArray[np.float64]
+    kv_tokens_max: Ints
+
+
+class RouteView(NamedTuple):
     """One request and the instances of its model, sorted by id; at least one is eligible; the arrays are read-only.
+
+    What the scheduler has put on each instance: `in_flight_count` requests with `prompt_tokens_in_flight`, of which
+    `prompt_tokens_pending` belong to requests that have given no token yet, and `predicted_tokens` still to be
+    generated. `unseen_count` requests with `unseen_prompt_tokens` were put there since `observed`; they are all that
+    is in flight where nothing was ever seen.
 
     `turn_index` is where a rotation goes on: the instance after the one that the model's last request got.
     """
 
     instance_ids: tuple[str, ...]
-    in_flight_count: npt.NDArray[np.int32]
-    predicted_tokens: npt.NDArray[np.int64]
-    concurrency_cap: npt.NDArray[np.int32]
     eligible: Mask
+    eligible_count: int
+    concurrency_cap: npt.NDArray[np.int32]
+    in_flight_count: Ints
+    predicted_tokens: Ints
+    prompt_tokens_in_flight: Ints
+    prompt_tokens_pending: Ints
+    unseen_count: Ints
+    unseen_prompt_tokens: Ints
+    observed: Observed
     turn_index: int
     prompt_tokens: int
     predicted_length: LengthQuantiles
@@ -52,6 +81,8 @@ class Router(Protocol):
         ...
 
 
-def lowest(scores: Scores, eligible: Mask) -> int:
+def lowest(view: RouteView, scores: Scores) -> int:
     """Index of the lowest eligible score; the first, hence the smallest id, of equal ones."""
-    return int(np.where(eligible, scores, np.inf).argmin())
+    if view.eligible_count == len(view.instance_ids):
+        return int(scores.argmin())
+    return int(np.where(view.eligible, scores, np.inf).argmin())

@@ -11,4 +11,4 @@ class LeastPredictedTokens:
 
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its predicted tokens."""
-        return Route(lowest(view.predicted_tokens, view.eligible), view.predicted_tokens, "predicted_tokens")
+        return Route(lowest(view, view.predicted_tokens), view.predicted_tokens, "predicted_tokens")

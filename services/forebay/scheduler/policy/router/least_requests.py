@@ -11,4 +11,4 @@ class LeastRequests:
 
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its requests in flight."""
-        return Route(lowest(view.in_flight_count, view.eligible), view.in_flight_count, "in_flight_count")
+        return Route(lowest(view, view.in_flight_count), view.in_flight_count, "in_flight_count")

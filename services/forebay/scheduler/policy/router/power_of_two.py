@@ -23,8 +23,9 @@ class PowerOfTwo:
 
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its requests in flight; only those drawn count."""
-        open_indices = np.flatnonzero(view.eligible)
-        drawn = sorted(self._draws.sample(range(len(open_indices)), min(2, len(open_indices))))
-        indices = tuple(int(open_indices[position]) for position in drawn)
-        scores = view.in_flight_count
-        return Route(min(indices, key=lambda index: (scores[index], index)), scores, "in_flight_count", indices)
+        count, scores = view.eligible_count, view.in_flight_count
+        drawn = sorted(self._draws.sample(range(count), min(2, count)))
+        if count < len(view.instance_ids):
+            drawn = np.flatnonzero(view.eligible)[drawn].tolist()
+        first, last = drawn[0], drawn[-1]
+        return Route(last if scores[last] < scores[first] else first, scores, "in_flight_count", tuple(drawn))

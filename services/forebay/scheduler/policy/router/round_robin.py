@@ -14,5 +14,6 @@ class RoundRobin:
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its steps from the turn."""
         count = len(view.instance_ids)
-        steps = (np.arange(count, dtype=np.int32) - view.turn_index) % count
-        return Route(lowest(steps, view.eligible), steps, "turn_steps")
+        order = np.arange(count)
+        steps = np.concatenate((order[count - view.turn_index :], order[: count - view.turn_index]))
+        return Route(lowest(view, steps), steps, "turn_steps")
