@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from forebay.core.errors import ConfigError
+from forebay.core.units import US_PER_S
 from forebay.simulator.workload.base import Bools, Ints, Ragged, Workload, make_workload
 from forebay.simulator.workload.streams import stream
 
@@ -19,23 +20,27 @@ class RowOptions:
     """What to do with rows that are legal and awkward.
 
     `zero_output`: an answer of no tokens counts as "one" token (its prompt did run), or "drop" leaves its row out.
-    `sort`: rows may stand in any order; otherwise time that goes back is an error.
+    `sort`: rows may stand in any order; otherwise time that goes back is an error. `tick_s`: the file's clock ticks so
+    seldom; rows of one stamp are spread over the tick, evenly at random by `seed`, but not beyond the next stamp.
     """
 
     zero_output: str = "one"
     sort: bool = False
+    tick_s: float = 0.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.zero_output not in ZERO_OUTPUTS:
             raise ValueError(f"zero_output must be one of {', '.join(ZERO_OUTPUTS)}, not {self.zero_output!r}")
+        if not (0 <= self.tick_s < 1e6 and self.seed >= 0):
+            raise ValueError("tick_s and seed must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """A workload before it is one: a row of the file each, `arrival_us` from any start. `first_line` is that of row 0.
 
-    `columns`, `names` and `blocks` are those of `make_workload`. Rows of one stamp of a clock that ticks every
-    `tick_us` are spread over the tick by `seed`, but not beyond the next stamp.
+    `columns`, `names` and `blocks` are those of `make_workload`.
     """
 
     path: Path
@@ -48,8 +53,6 @@ class Draft:
     block_tokens: int = 512
     notes: tuple[str, ...] = ()
     first_line: int = 2
-    tick_us: int = 0
-    seed: int = 0
 
     def workload(self, options: RowOptions) -> Workload:
         """The workload; its first arrival is at 0. Raises ConfigError with the line where time goes back."""
@@ -59,7 +62,7 @@ class Draft:
             rows = rows[~zero]
         if not len(rows):
             raise ConfigError(f"{self.path} has no request left; give a trace with at least one that has an answer")
-        arrivals, prompts = self._spread(self.arrival_us[rows]), self.prompt_tokens[rows]
+        arrivals, prompts = _spread(self.arrival_us[rows], options), self.prompt_tokens[rows]
         return make_workload(
             arrivals - arrivals[0],
             np.maximum(prompts, 1),
@@ -67,7 +70,7 @@ class Draft:
             names=dict(self.names),
             blocks=self.blocks.take(rows) if self.blocks else None,
             block_tokens=self.block_tokens,
-            notes=self.notes + _notes(self.path, zero, prompts == 0, options.zero_output),
+            notes=self.notes + _notes(self.path.name, zero, prompts == 0, options),
             **{name: column[rows] for name, column in self.columns.items()},
         )
 
@@ -80,19 +83,22 @@ class Draft:
             raise ConfigError(f"{self.path}:{line}: time goes back; sort the file by time, or set sort = true")
         return np.arange(len(self.arrival_us))
 
-    def _spread(self, stamps: Ints) -> Ints:
-        if not self.tick_us:
-            return stamps
-        distinct, place = np.unique(stamps, return_inverse=True)
-        widths = np.minimum(np.diff(distinct, append=distinct[-1] + self.tick_us), self.tick_us)
-        offsets = stream(self.seed, "tick").random(len(stamps)) * widths[place]
-        return np.sort(stamps + offsets.astype(np.int64))
+
+def _spread(stamps: Ints, options: RowOptions) -> Ints:
+    if not options.tick_s:
+        return stamps
+    tick_us = round(options.tick_s * US_PER_S)
+    distinct, place = np.unique(stamps, return_inverse=True)
+    widths = np.minimum(np.diff(distinct, append=distinct[-1] + tick_us), tick_us)
+    offsets = stream(options.seed, "tick").random(len(stamps)) * widths[place]
+    return np.sort(stamps + offsets.astype(np.int64))
 
 
-def _notes(path: Path, zero_output: Bools, zero_prompt: Bools, how: str) -> tuple[str, ...]:
-    done = "left out" if how == "drop" else "counted as one token"
-    notes = (
+def _notes(name: str, zero_output: Bools, zero_prompt: Bools, options: RowOptions) -> tuple[str, ...]:
+    done = "left out" if options.zero_output == "drop" else "counted as one token"
+    counts = (
         (int(zero_output.sum()), f"answers of no tokens {done}"),
         (int(zero_prompt.sum()), "prompts of no tokens counted as one token"),
     )
-    return tuple(f"{path.name}: {count} {what}" for count, what in notes if count)
+    spread = (f"{name}: arrivals spread within ticks of {options.tick_s:g} s, seed {options.seed}",)
+    return tuple(f"{name}: {count} {what}" for count, what in counts if count) + (spread if options.tick_s else ())

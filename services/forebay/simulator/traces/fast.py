@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.units import US_PER_S
-from forebay.simulator.traces.fields import COUNT_PATTERN, SECONDS_PATTERN, Column, Kind
+from forebay.simulator.traces.fields import COUNT_PATTERN, SECONDS_PATTERN, TEXTS, Column, Kind
 from forebay.simulator.workload.base import Ints
 
 BYTES_MIN = 1_000_000
@@ -32,14 +32,15 @@ def read_fast(path: Path, kinds: Mapping[str, Kind]) -> dict[str, Column] | None
         import pyarrow.csv
     except ImportError:
         return None
-    texts: dict[str, dict[str, int]] = {name: {} for name, kind in kinds.items() if kind is Kind.TEXT}
+    texts: dict[str, dict[str, int]] = {name: {} for name, kind in kinds.items() if kind in TEXTS}
     parts: dict[str, list[Ints]] = {name: [] for name in kinds}
     try:
         for batch in _batches(path, list(kinds)):
             for name, kind in kinds.items():
                 column = batch.column(name)
-                values = _coded(column, texts[name]) if kind is Kind.TEXT else _numbers(column, kind)
+                values = _coded(column, texts[name]) if kind in TEXTS else _numbers(column, kind)
                 parts[name].append(values)
+            _check_names(texts, kinds)
     except (NotPlainError, OSError, EOFError, KeyError, UnicodeError, pyarrow.ArrowException):
         return None
     return {name: Column(np.concatenate(parts[name]), tuple(texts.get(name, ()))) for name in kinds if parts[name]}
@@ -64,6 +65,11 @@ def _coded(column: Any, known: dict[str, int]) -> Ints:
     places = np.array([known.setdefault(name, len(known)) for name in coded.dictionary.to_pylist()], dtype=np.int64)
     found: Ints = places[coded.indices.to_numpy(zero_copy_only=False)]
     return found
+
+
+def _check_names(texts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, Kind]) -> None:
+    if any(kinds[name] is Kind.NAME and "" in known for name, known in texts.items()):
+        raise NotPlainError
 
 
 def _numbers(column: Any, kind: Kind) -> Ints:

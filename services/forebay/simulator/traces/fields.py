@@ -21,6 +21,10 @@ class Kind(Enum):
     SECONDS = "a number of seconds, such as 0 or 12.5"
     TIME = "a time, such as 2023-11-16 18:15:46.6805900"
     TEXT = "text"
+    NAME = "a name"
+
+
+TEXTS = (Kind.TEXT, Kind.NAME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from forebay.core.errors import ConfigError
-from forebay.core.units import US_PER_MS, US_PER_S
+from forebay.core.units import US_PER_MS
 from forebay.simulator.traces.drafts import Draft, RowOptions
 from forebay.simulator.traces.records import read_records
 from forebay.simulator.workload.base import Workload, ragged
@@ -16,19 +16,17 @@ from forebay.simulator.workload.base import Workload, ragged
 class Mooncake(RowOptions):
     """JSON lines with timestamp (ms), input_length, output_length, hash_ids (kvcache-ai/Mooncake, FAST'25).
 
-    The clock of the published traces ticks every 3 s. Rows of one stamp are spread over `tick_s`, evenly at random by
-    `seed`, but not beyond the next stamp; 0 leaves them as they are. `block_tokens` is the text of one id.
+    The clock of the published traces ticks every 3 s, over which rows are spread. `block_tokens` is the text of one id.
     """
 
     model: str = "model"
     tick_s: float = 3.0
     block_tokens: int = 512
-    seed: int = 0
 
     def __post_init__(self) -> None:
         RowOptions.__post_init__(self)
-        if self.tick_s < 0 or self.block_tokens < 1 or self.seed < 0:
-            raise ValueError("tick_s and seed must not be negative, and block_tokens must be at least 1")
+        if self.block_tokens < 1:
+            raise ValueError("block_tokens must be at least 1")
 
     def read(self, path: Path) -> Workload:
         """The trace; raises ConfigError naming the line of a bad row."""
@@ -52,13 +50,5 @@ class Mooncake(RowOptions):
             blocks=ragged(blocks),
             block_tokens=self.block_tokens,
             first_line=1,
-            tick_us=round(self.tick_s * US_PER_S),
-            seed=self.seed,
-            notes=self._notes(path),
         )
         return draft.workload(self)
-
-    def _notes(self, path: Path) -> tuple[str, ...]:
-        if not self.tick_s:
-            return ()
-        return (f"{path.name}: arrivals spread within ticks of {self.tick_s:g} s, seed {self.seed}",)

@@ -10,7 +10,7 @@ import numpy as np
 
 from forebay.core.errors import ConfigError
 from forebay.simulator.traces import fast
-from forebay.simulator.traces.fields import PARSERS, Column, Kind
+from forebay.simulator.traces.fields import PARSERS, TEXTS, Column, Kind
 from forebay.simulator.traces.lines import read_lines
 from forebay.simulator.workload.base import Ints
 
@@ -67,13 +67,15 @@ def _read_rows(path: Path, header: list[str], kinds: Mapping[str, Kind]) -> dict
     rows = csv.reader(read_lines(path), strict=True)
     next(rows)
     places = {name: header.index(name) for name in kinds}
-    texts: dict[str, dict[str, int]] = {name: {} for name, kind in kinds.items() if kind is Kind.TEXT}
+    texts: dict[str, dict[str, int]] = {name: {} for name, kind in kinds.items() if kind in TEXTS}
     parts: dict[str, list[Ints]] = {name: [np.zeros(0, dtype=np.int64)] for name in kinds}
     line = LINE_OF_FIRST_ROW
     while chunk := _chunk(rows, path, line, len(header)):
         for name, kind in kinds.items():
             column = [row[places[name]] for row in chunk]
-            values = _coded(column, texts[name]) if kind is Kind.TEXT else _numbers(column, kind, name, path, line)
+            if kind is Kind.NAME and "" in column:
+                raise ConfigError(f"{path}:{column.index('') + line}: {name} is empty")
+            values = _coded(column, texts[name]) if kind in TEXTS else _numbers(column, kind, name, path, line)
             parts[name].append(np.fromiter(values, dtype=np.int64, count=len(chunk)))
         line += len(chunk)
     return {name: Column(np.concatenate(parts[name]), tuple(texts.get(name, ()))) for name in kinds}

@@ -9,6 +9,7 @@ from forebay.core.errors import ConfigError
 from forebay.simulator.workload.arrivals import Diurnal, Gamma, Poisson, Spikes
 from forebay.simulator.workload.base import Workload
 from forebay.simulator.workload.lengths import LENGTHS, Lengths, SampledLengths
+from forebay.simulator.workload.programs import Programs, Sessions
 
 
 class Generator(Protocol):
@@ -26,6 +27,8 @@ GENERATORS: Mapping[str, type[Generator]] = {
     "gamma": Gamma,
     "diurnal": Diurnal,
     "spikes": Spikes,
+    "sessions": Sessions,
+    "programs": Programs,
 }
 
 
