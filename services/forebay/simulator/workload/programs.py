@@ -140,9 +140,7 @@ class _Maker:
 
         Gives the text after it and its last call.
         """
-        prompts, outputs = (
-            column.tolist() for column in self._traffic.lengths.draw(width + (width > 1), self._lengths)
-        )
+        prompts, outputs = zip(*(next(self._lengths) for _ in range(width + (width > 1))), strict=True)
         branches = [self._writer.extend(text, tokens) for tokens in prompts[:width]]
         joined = sum(outputs[:width]) + (prompts[-1] if width > 1 else 0)
         after = self._writer.extend(branches[0] if width == 1 else text, joined)
