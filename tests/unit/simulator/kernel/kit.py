@@ -1,0 +1,225 @@
+"""Kernels side by side: generated stories, what a kernel makes of one, and the first difference between two."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import strategies as st
+
+from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.simulator.kernel.backend import Backend, Compiled, Plain
+from forebay.simulator.kernel.base import Kernel
+from forebay.simulator.kernel.fast import FastKernel
+from forebay.simulator.kernel.reference import ReferenceKernel
+
+END_PS = 2**61
+
+
+def compiled() -> Backend:
+    """The compiled backend; skips the test where numba is not installed."""
+    pytest.importorskip("numba", reason="numba is not installed: the compiled kernel is not tested")
+    return Compiled()
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"plain": Plain, "compiled": compiled}
+
+
+def profile(
+    kv_tokens: int = 10_000, max_seqs: int = 8, budget: int = 32, block_size: int = 4, scale: int = 1
+) -> EngineProfile:
+    """An engine whose times are small enough for events to meet at the same picosecond."""
+    return EngineProfile(
+        name="toy",
+        status="kernel-level",
+        iteration_ps=(0, *(scale * (10 + token // 3) for token in range(1, budget + 1))),
+        decode_ps=scale,
+        context_token_ps=scale,
+        prefill_ps=5 * scale,
+        half_pair_fixed=700 * scale,
+        prefill_token_fixed=300 * scale,
+        mixed_context_token_ps=scale // 2,
+        mixed_pair_ps=scale % 3,
+        kv_tokens=kv_tokens,
+        max_seqs=max_seqs,
+        block_size=block_size,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """`gap_ps` after the step before, something happens to an instance or a row, both taken modulo what there is."""
+
+    kind: str
+    gap_ps: int
+    target: int
+    prompt_tokens: int
+    output_tokens: int
+    hit_tokens: int
+    spare_tokens: int
+
+
+@dataclass(frozen=True)
+class Story:
+    """Instances and what happens to them."""
+
+    engines: list[tuple[EngineProfile, EngineFlags]]
+    steps: list[Step]
+
+
+KINDS = ("arrive",) * 8 + ("cancel", "again", "look", "look", "hang", "resume", "slow", "crash", "add")
+
+profiles = st.builds(
+    profile,
+    kv_tokens=st.sampled_from([64, 80, 120, 200, 400, 5_000]),
+    max_seqs=st.sampled_from([1, 2, 3, 5, 8, 16]),
+    budget=st.sampled_from([17, 20, 33, 64]),
+    block_size=st.sampled_from([1, 2, 4, 5, 8]),
+    scale=st.sampled_from([1, 2, 7]),
+)
+flags = st.builds(
+    EngineFlags,
+    reserve_full_prompt=st.booleans(),
+    watermark_blocks=st.sampled_from([0, 0, 1, 3]),
+    no_evict=st.sampled_from([False, False, True]),
+    chunked_prefill=st.sampled_from([True, True, False]),
+    model_tokens_max=st.sampled_from([0, 0, 60]),
+)
+steps = st.builds(
+    Step,
+    kind=st.sampled_from(KINDS),
+    gap_ps=st.sampled_from([0, 0, 1, 5, 16, 17, 40, 100, 300, 1_000]),
+    target=st.integers(0, 40),
+    prompt_tokens=st.integers(1, 50),
+    output_tokens=st.one_of(st.integers(1, 4), st.integers(1, 40)),
+    hit_tokens=st.sampled_from([0, 0, 3, 8, 20, 60]),
+    spare_tokens=st.sampled_from([0, 0, 5, 20]),
+)
+stories = st.builds(Story, engines=st.lists(st.tuples(profiles, flags), min_size=1, max_size=4), steps=st.lists(steps, max_size=70))
+
+
+@dataclass
+class Teller:
+    """Puts a kernel through a story and writes down all that it says."""
+
+    kernel: Kernel
+    story: Story
+    log: list[tuple[object, ...]] = field(default_factory=list)
+    now_ps: int = 0
+    row_count: int = 0
+    away: list[int] = field(default_factory=list)
+    lengths: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    engines: dict[int, EngineProfile] = field(default_factory=dict)
+    factor: int = 1
+
+    def tell(self) -> list[tuple[object, ...]]:
+        """The whole story, until nothing moves any more."""
+        for engine in self.story.engines:
+            self.add(engine)
+        for step in self.story.steps:
+            self.now_ps += step.gap_ps
+            self.pass_time(self.now_ps)
+            self.act(step)
+        for instance in self.engines:
+            self.kernel.resume(instance, self.now_ps)
+        self.now_ps = END_PS
+        self.pass_time(END_PS)
+        self.look()
+        return self.log
+
+    def add(self, engine: tuple[EngineProfile, EngineFlags]) -> None:
+        self.engines[self.kernel.add(*engine)] = engine[0]
+
+    def pass_time(self, until_ps: int) -> None:
+        while rows := self.kernel.advance(until_ps):
+            self.log.append(("finished", self.kernel.now_ps, *rows))
+        assert self.kernel.now_ps == until_ps
+
+    def act(self, step: Step) -> None:
+        if step.kind == "add" and len(self.engines) < 5:
+            self.add(self.story.engines[step.target % len(self.story.engines)])
+        if step.kind == "look":
+            self.look()
+        if step.kind == "cancel" and self.row_count:
+            self.cancel(step.target % self.row_count)
+        if self.engines:
+            self.act_on(sorted(self.engines)[step.target % len(self.engines)], step)
+
+    def act_on(self, instance: int, step: Step) -> None:
+        if step.kind == "arrive":
+            hit, limit = step.hit_tokens, step.output_tokens + step.spare_tokens
+            self.lengths[self.row_count] = (step.prompt_tokens, step.output_tokens, hit, limit if limit % 2 else 0)
+            self.row_count += 1
+            self.arrive(instance, self.row_count - 1)
+        elif step.kind == "again" and self.away:
+            self.arrive(instance, self.away.pop())
+        elif step.kind == "hang":
+            self.kernel.hang(instance, self.now_ps)
+        elif step.kind == "resume":
+            self.kernel.resume(instance, self.now_ps)
+        elif step.kind == "slow":
+            self.kernel.retime(instance, self.engines[instance].slowed(1 + step.prompt_tokens / 25), self.now_ps)
+        elif step.kind == "crash" and len(self.engines) > 1:
+            del self.engines[instance]
+            lost = self.kernel.crash(instance, self.now_ps)
+            self.away += lost
+            self.log.append(("lost", self.now_ps, instance, *lost))
+
+    def arrive(self, instance: int, row: int) -> None:
+        entered = self.kernel.arrive(instance, row, *self.lengths[row], self.now_ps)
+        self.log.append(("arrive", self.now_ps, instance, row, entered))
+        prompt, output, _, limit = self.lengths[row]
+        assert entered == (self.kernel.refusal(instance, prompt, output, limit) is None)
+        if not entered:
+            self.away.append(row)
+
+    def cancel(self, row: int) -> None:
+        cancelled = self.kernel.cancel(row, self.now_ps)
+        self.log.append(("cancel", self.now_ps, row, cancelled, self.kernel.generated_tokens(row)))
+        if cancelled:
+            self.away.append(row)
+
+    def look(self) -> None:
+        """All that can be seen."""
+        for instance in self.engines:
+            self.log.append(("view", self.now_ps, instance, self.kernel.view(instance)))
+        for row in range(self.row_count):
+            self.log.append(("row", self.now_ps, row, *self.row(row)))
+
+    def row(self, row: int) -> tuple[int, ...]:
+        kernel = self.kernel
+        return (
+            kernel.first_ps(row),
+            kernel.finish_ps(row),
+            kernel.preemption_count(row),
+            kernel.generated_tokens(row),
+        )
+
+
+def told(kernel: Kernel, story: Story) -> list[tuple[object, ...]]:
+    """What the kernel says in the course of the story."""
+    return Teller(kernel, story).tell()
+
+
+def fast(story: Story, backend: Backend, stretch_iterations_max: int = 65_536) -> list[tuple[object, ...]]:
+    """The story by the fast kernel."""
+    return told(FastKernel(len(story.steps), backend, stretch_iterations_max), story)
+
+
+def reference(story: Story) -> list[tuple[object, ...]]:
+    """The story by the reference."""
+    return told(ReferenceKernel(len(story.steps)), story)
+
+
+def first_difference(one: list[tuple[object, ...]], other: list[tuple[object, ...]]) -> str:
+    """Where two logs part, with what both said shortly before; empty where they are equal."""
+    if one == other:
+        return ""
+    place = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return "\n".join(_lines(one, other, place))
+
+
+def _lines(one: list[tuple[object, ...]], other: list[tuple[object, ...]], place: int) -> Iterator[str]:
+    yield f"parted at entry {place}; before it:"
+    yield from (f"  {entry}" for entry in one[max(0, place - 6) : place])
+    yield f"expected: {one[place] if place < len(one) else 'the end'}"
+    yield f"found:    {other[place] if place < len(other) else 'the end'}"
