@@ -1,6 +1,7 @@
 """Scripts of the instance model: commands, `----`, and what happens; blocks are parted by an empty line.
 
     profile KEY=VALUE ...                         an engine of 1,000 + 10 a token + 3 a decode + 2 a context token (ps)
+                                                  with any flag of `EngineFlags`, and batcher=NAME
     arrive NAME prompt=N output=N [hit=N] [max=N] [priority=N] at=T
     cancel NAME at=T | evict NAME at=T | crash at=T | hang at=T | resume at=T
     advance T                                     every token that appears until T, then the state
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel
+from forebay.core.instance.batcher import BATCHERS
 
 FOLDER = Path(__file__).parent
 SCRIPTS = sorted(FOLDER.glob("*.txt"))
@@ -71,7 +73,7 @@ class Interpreter:
             prefill_token_fixed=0,
             **limits,
         )
-        return InstanceModel(profile, EngineFlags(**flags))
+        return InstanceModel(profile, EngineFlags(**flags), BATCHERS[values.get("batcher", "chunked_prefill")]())
 
     def _arrive(self, name: str, values: Values) -> list[str]:
         optional = {"hit_tokens": "hit", "output_tokens_max": "max", "priority": "priority"}

@@ -14,6 +14,7 @@ from forebay.core.instance.blocks import BlockPool
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
 from forebay.core.instance.sequence import EngineFlags, EngineRequest, Sequence, TokenEvent
 
+NOTHING = BatchPlan((), ())
 _RANK = attrgetter("rank")
 
 
@@ -50,8 +51,9 @@ class InstanceModel:
 
     Call `advance(now)` before `arrive` or `cancel` at the same `now`: a boundary comes before whatever
     happens at its instant. A request that reaches an idle instance starts an iteration at once, so a second
-    one of the same instant misses that iteration. Tokens appear at the end of an iteration. Raises ValueError
-    when time runs backwards or a due boundary was skipped.
+    one of the same instant misses that iteration, unless the engine lets requests gather. Tokens appear at the end of
+    an iteration: those of decodes in order of admission, then those of completed prompts. Raises ValueError when time
+    runs backwards or a due boundary was skipped.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class InstanceModel:
         self._sequences: dict[str, Sequence] = {}
         self._running: list[Sequence] = []
         self._waiting: list[Sequence] = []
-        self._plan = BatchPlan((), ())
+        self._plan = NOTHING
         self._end_ps: int | None = None
         self._hung_ps: int | None = None
         self._now_ps = 0
@@ -73,13 +75,13 @@ class InstanceModel:
 
     @property
     def next_ps(self) -> int | None:
-        """End of the iteration in progress; None while idle or hung."""
+        """End of the iteration in progress, or of the time to gather; None while idle or hung."""
         return None if self._hung_ps is not None else self._end_ps
 
     @property
     def request_ids(self) -> tuple[str, ...]:
-        """Who is here and not cancelled: in order of admission, then of the queue."""
-        return tuple(one.request_id for one in (*self._running, *self._waiting) if not one.cancelled)
+        """Whose answers are still to end: in order of admission, then of the queue."""
+        return tuple(one.request_id for one in (*self._running, *self._waiting) if not one.ended)
 
     def refusal(self, request: EngineRequest) -> str | None:
         """Why `request` could never run here, or None if it can."""
@@ -106,7 +108,7 @@ class InstanceModel:
         self._sequences[request.request_id] = sequence
         insort(self._waiting, sequence, key=_RANK)
         self._arrived_count += 1
-        if self._end_ps is None and self._hung_ps is None:
+        if self._hung_ps is None and not self._busy:
             self._start(now_ps)
         return True
 
@@ -114,7 +116,7 @@ class InstanceModel:
         """Drop a request; False if it is not here. In an iteration it keeps its blocks until the boundary."""
         self._reach(now_ps)
         sequence = self._sequences.get(request_id)
-        if sequence is None or sequence.cancelled:
+        if sequence is None or sequence.ended:
             return False
         self._cancelled_count += 1
         self._drop(sequence)
@@ -128,23 +130,25 @@ class InstanceModel:
         """
         self._reach(now_ps)
         sequence = self._sequences.get(request_id)
-        if sequence is None or sequence.cancelled:
+        if sequence is None or sequence.ended:
             return None
         self._drop(sequence)
-        return sequence.request.rest(sequence.generated_tokens, sequence.kept_tokens)
+        told_tokens = 0 if self._plan.answers_wait else sequence.generated_tokens
+        return sequence.request.rest(told_tokens, max(0, sequence.kept_tokens - sequence.padding_tokens))
 
-    def crash(self, now_ps: int) -> list[str]:
+    def crash(self, now_ps: int) -> tuple[str, ...]:
         """Lose everything: the iteration in progress, the cache, and the requests, whose ids it gives in order of
         admission, then of the queue. They count neither as cancelled nor as finished.
 
         What remains is an empty engine, also where it hung. Requests that were cancelled before are not told of.
         """
         self._reach(now_ps)
-        lost = [s.request_id for s in (*self._running, *self._waiting) if not s.cancelled]
+        lost = self.request_ids
         self._pool = BlockPool(self.profile.block_count)
         self._sequences.clear()
         self._running.clear()
         self._waiting.clear()
+        self._plan = NOTHING
         self._end_ps = self._hung_ps = None
         return lost
 
@@ -170,10 +174,10 @@ class InstanceModel:
         hung_ps, self._hung_ps = self._hung_ps, None
         if hung_ps is None:
             return
-        if self._end_ps is None:
-            self._start(now_ps)
+        if self._busy:
+            self._end_ps = (self._end_ps or 0) + now_ps - hung_ps
         else:
-            self._end_ps += now_ps - hung_ps
+            self._start(now_ps)
 
     def retime(self, profile: EngineProfile) -> None:
         """Use another profile from the next iteration on; it must have the same memory and limits."""
@@ -223,19 +227,25 @@ class InstanceModel:
     def _drop(self, sequence: Sequence) -> None:
         """Let a request go: at once from the queue, at the next boundary out of an iteration."""
         if sequence in self._running:
-            sequence.cancelled = True
+            sequence.ended = True
         else:
             self._waiting.remove(sequence)
             del self._sequences[sequence.request_id]
+
+    @property
+    def _busy(self) -> bool:
+        """Whether an iteration is in progress; else the engine is idle or lets requests gather."""
+        return self._end_ps is not None and bool(self._plan.decodes or self._plan.chunks)
 
     def _usable_hit(self, request: EngineRequest) -> int:
         size = self.profile.block_size
         return min(request.hit_tokens, request.prompt_tokens - 1) // size * size
 
     def _start(self, now_ps: int) -> None:
-        """Plan the next iteration and take its blocks; idle if there is nothing to do."""
-        self._end_ps = None
-        if not (self._running or self._waiting):
+        """Plan the next iteration and take its blocks; gather or idle if there is nothing to do."""
+        self._plan = NOTHING
+        self._end_ps = None if self._running else self._gathered_ps(now_ps)
+        if self._end_ps is not None or not (self._running or self._waiting):
             return
         self._plan = self._batcher.plan(
             BatchView(self._running, self._waiting, self._pool.free_count, self.profile, self.flags)
@@ -244,13 +254,20 @@ class InstanceModel:
         self._iteration_count += 1
         self._end_ps = now_ps + self._duration_ps(self._plan, moved_blocks)
 
+    def _gathered_ps(self, now_ps: int) -> int | None:
+        """Until when the empty engine waits for more requests; None if it does not."""
+        if not (self.flags.batch_delay_ps and 0 < len(self._waiting) < self.profile.max_seqs):
+            return None
+        gathered_ps = min(sequence.arrived_ps for sequence in self._waiting) + self.flags.batch_delay_ps
+        return gathered_ps if gathered_ps > now_ps else None
+
     def _apply(self, plan: BatchPlan, now_ps: int) -> int:
         """Carry out what the batcher decided; the blocks that move between cache and host for it."""
         moved_blocks = 0
         for request_id in plan.preempted:
             moved_blocks += self._preempt(self._sequences[request_id])
         for request_id in plan.admitted:
-            moved_blocks += self._admit(self._sequences[request_id], now_ps)
+            moved_blocks += self._admit(self._sequences[request_id], plan.padded_tokens, now_ps)
         for request_id, tokens in _work(plan):
             self._grow(self._sequences[request_id], tokens)
         return moved_blocks
@@ -268,13 +285,15 @@ class InstanceModel:
         self._preemption_count += 1
         return blocks if swapping else 0
 
-    def _admit(self, sequence: Sequence, now_ps: int) -> int:
+    def _admit(self, sequence: Sequence, padded_tokens: int, now_ps: int) -> int:
         if self._waiting.pop(0) is not sequence:
             raise ValueError(f"batcher admitted {sequence.request_id!r} out of order")
         if sequence.preemption_count == 0:
             self._queued_ps += now_ps - sequence.arrived_ps
         back, sequence.swapped = sequence.swapped, False
+        sequence.padding_tokens = max(0, padded_tokens - sequence.request.prompt_tokens)
         sequence.cached_tokens = sequence.hit_tokens
+        self._grow(sequence, 0)
         self._running.append(sequence)
         return self.profile.blocks(sequence.hit_tokens) if back else 0
 
@@ -298,22 +317,38 @@ class InstanceModel:
         for request_id, tokens in _work(self._plan):
             sequence = self._sequences[request_id]
             sequence.cached_tokens += tokens
-            if sequence.cached_tokens == sequence.target_tokens and not sequence.cancelled:
+            if sequence.cached_tokens == sequence.target_tokens:
                 sequence.decoding = True
                 sequence.generated_tokens += 1
-                events.append(TokenEvent(request_id, end_ps, sequence.generated_tokens, sequence.finished))
-        self._generated_tokens += len(events)
-        self._leave()
+                if not (sequence.ended or self._plan.answers_wait):
+                    events.append(self._tell(sequence, sequence.generated_tokens, end_ps))
+        if not (self._plan.rows_stay and any(not (one.ended or one.finished) for one in self._running)):
+            events.extend(self._untold(end_ps))
+            self._leave()
         return events
 
+    def _tell(self, sequence: Sequence, token_count: int, at_ps: int) -> TokenEvent:
+        finished = token_count == sequence.request.output_tokens
+        self._generated_tokens += 1
+        self._finished_count += finished
+        sequence.ended = finished
+        return TokenEvent(sequence.request_id, at_ps, token_count, finished)
+
+    def _untold(self, end_ps: int) -> Iterator[TokenEvent]:
+        """The answers that waited for the end of their batch."""
+        if self._plan.answers_wait:
+            for sequence in self._running:
+                if not sequence.ended:
+                    for token_count in range(1, sequence.request.output_tokens + 1):
+                        yield self._tell(sequence, token_count, end_ps)
+
     def _leave(self) -> None:
-        leaving = [sequence for sequence in self._running if sequence.finished or sequence.cancelled]
+        leaving = [sequence for sequence in self._running if sequence.ended]
         for sequence in leaving:
             self._pool.give_back(sequence.block_count)
             del self._sequences[sequence.request_id]
-            self._finished_count += not sequence.cancelled
         if leaving:
-            self._running = [sequence for sequence in self._running if sequence.request_id in self._sequences]
+            self._running = [sequence for sequence in self._running if not sequence.ended]
 
 
 def _work(plan: BatchPlan) -> Iterator[tuple[str, int]]:

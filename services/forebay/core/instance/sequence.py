@@ -71,6 +71,10 @@ class EngineFlags:
     gets its next token in that same iteration. Each block takes `swap_block_ps` out and again in
     (`EngineProfile.kv_transfer_ps`); the iteration lasts longer by the transfers of its pass or, where `swap_overlaps`,
     only as long as the longer of transfers and computing.
+
+    `batch_padding` and `batch_answers_wait` are habits of static batches (`batcher.Static`); other batchers heed
+    neither. `batch_delay_ps`: an empty engine lets requests gather and starts when `max_seqs` of them wait, or that
+    long after the oldest of them arrived (0: at once, so that the first to come runs alone).
     """
 
     reserve_full_prompt: bool = True
@@ -82,10 +86,14 @@ class EngineFlags:
     preemption: str = "recompute"
     swap_block_ps: int = 0
     swap_overlaps: bool = False
+    batch_padding: bool = False
+    batch_answers_wait: bool = False
+    batch_delay_ps: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.watermark_blocks, self.model_tokens_max, self.swap_block_ps) < 0:
-            raise ValueError("watermark_blocks, model_tokens_max and swap_block_ps must not be negative")
+        for name in ("watermark_blocks", "model_tokens_max", "swap_block_ps", "batch_delay_ps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.order not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}, got {self.order!r}")
         if self.preemption not in PREEMPTIONS:
@@ -109,6 +117,8 @@ class Sequence:
     """The state of one request inside an instance; owned and changed by the instance alone.
 
     `cached_tokens` lie in the KV cache, in `block_count` blocks. `decoding` once the prefill reached its target.
+    `ended` once its client got the last token or left it; in static batches its row may remain, and then
+    `generated_tokens` counts the invalid tokens too. `padding_tokens` lengthen its prompt there.
     `swapped` while it waits with `hit_tokens` of its cache on the host. `rank` is unique in the instance: priority (0
     where the engine heeds none) and number of the arrival.
     """
@@ -122,8 +132,9 @@ class Sequence:
     block_count: int = 0
     preemption_count: int = 0
     decoding: bool = False
+    padding_tokens: int = 0
     swapped: bool = False
-    cancelled: bool = False
+    ended: bool = False
 
     @property
     def request_id(self) -> str:
@@ -133,7 +144,7 @@ class Sequence:
     @property
     def target_tokens(self) -> int:
         """Tokens that must be in the cache before the next one can be sampled: prompt and answer so far."""
-        return self.request.prompt_tokens + self.generated_tokens
+        return self.request.prompt_tokens + self.padding_tokens + self.generated_tokens
 
     @property
     def tokens_max(self) -> int:
@@ -143,7 +154,7 @@ class Sequence:
     @property
     def finished(self) -> bool:
         """Whether the whole answer was generated."""
-        return self.generated_tokens == self.request.output_tokens
+        return self.generated_tokens >= self.request.output_tokens
 
     @property
     def kept_tokens(self) -> int:

@@ -1,10 +1,12 @@
 """A small engine, generated traces, and what comes out when one is played on the other."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
+from forebay.core.instance.batcher import BATCHERS
 from forebay.core.instance.sequence import ORDERS, PREEMPTIONS
 
 PROFILE = EngineProfile(
@@ -60,7 +62,26 @@ def flag_sets(draw: st.DrawFn) -> EngineFlags:
         preemption=draw(st.sampled_from(PREEMPTIONS)),
         swap_block_ps=draw(st.sampled_from([0, 400])),
         swap_overlaps=draw(st.booleans()),
+        batch_padding=draw(st.booleans()),
+        batch_answers_wait=draw(st.booleans()),
+        batch_delay_ps=draw(st.sampled_from([0, 1, 3_000])),
     )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of engine, of which one can be made."""
+
+    profile: EngineProfile
+    flags: EngineFlags
+    batcher: str
+
+    def make(self, **flags: Any) -> InstanceModel:
+        """A new instance of it, with some flags set otherwise."""
+        return InstanceModel(self.profile, replace(self.flags, **flags), BATCHERS[self.batcher]())
+
+
+kinds = st.builds(Kind, profiles, flag_sets(), st.sampled_from(sorted(BATCHERS)))
 
 
 @dataclass

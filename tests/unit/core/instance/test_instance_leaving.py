@@ -95,7 +95,7 @@ def test_a_crash_loses_those_who_run_in_order_and_then_the_queue() -> None:
     instance.advance(3000)
     instance.cancel("c", 3000)
     instance.cancel("a", 3000)
-    assert instance.crash(3100) == ["b", "d"]
+    assert instance.crash(3100) == ("b", "d")
 
 
 def test_nothing_remains_of_a_crashed_instance() -> None:

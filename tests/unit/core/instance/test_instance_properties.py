@@ -6,14 +6,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, PrefillChunk, TokenEvent
-from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, flag_sets, play, profiles, traces
+from tests.unit.core.instance.kit import (
+    AMPLE,
+    FOREVER,
+    PROFILE,
+    Arrival,
+    Kind,
+    flag_sets,
+    kinds,
+    play,
+    profiles,
+    traces,
+)
 
 
-@given(traces(), profiles, flag_sets())
-def test_every_accepted_request_gets_each_of_its_tokens_once_in_order(
-    trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
-) -> None:
-    run = play(InstanceModel(profile, flags), trace)
+@given(traces(), kinds)
+def test_every_accepted_request_gets_each_of_its_tokens_once_in_order(trace: list[Arrival], kind: Kind) -> None:
+    run = play(kind.make(), trace)
     counts: dict[str, list[int]] = {}
     for event in run.events:
         counts.setdefault(event.request_id, []).append(event.token_count)
@@ -21,11 +30,11 @@ def test_every_accepted_request_gets_each_of_its_tokens_once_in_order(
     assert [e.finished for e in run.events].count(True) == len(run.accepted)
 
 
-@given(traces(), profiles, flag_sets(), st.frozensets(st.sampled_from([f"r{n}" for n in range(14)])))
+@given(traces(), kinds, st.frozensets(st.sampled_from([f"r{n}" for n in range(14)])))
 def test_all_blocks_and_requests_are_accounted_for_in_the_end(
-    trace: list[Arrival], profile: EngineProfile, flags: EngineFlags, cancelled: frozenset[str]
+    trace: list[Arrival], kind: Kind, cancelled: frozenset[str]
 ) -> None:
-    instance = InstanceModel(profile, flags)
+    instance = kind.make()
     run = play(instance, trace, cancelled)
     view = instance.view()
     assert view.free_block_count == view.block_count
@@ -35,31 +44,29 @@ def test_all_blocks_and_requests_are_accounted_for_in_the_end(
     assert view.next_ps is None
 
 
-@given(traces(), profiles, flag_sets())
-def test_the_clock_never_goes_back(trace: list[Arrival], profile: EngineProfile, flags: EngineFlags) -> None:
-    run = play(InstanceModel(profile, flags), trace)
+@given(traces(), kinds)
+def test_the_clock_never_goes_back(trace: list[Arrival], kind: Kind) -> None:
+    run = play(kind.make(), trace)
     times = [event.at_ps for event in run.events]
     assert times == sorted(times)
     first_ps = {event.request_id: event.at_ps for event in run.events if event.token_count == 1}
     assert all(first_ps[request.request_id] > now_ps for now_ps, request in trace if request in run.accepted)
 
 
-@given(traces(), profiles, flag_sets())
-def test_the_same_trace_gives_the_same_run(trace: list[Arrival], profile: EngineProfile, flags: EngineFlags) -> None:
-    assert play(InstanceModel(profile, flags), trace) == play(InstanceModel(profile, flags), trace)
+@given(traces(), kinds)
+def test_the_same_trace_gives_the_same_run(trace: list[Arrival], kind: Kind) -> None:
+    assert play(kind.make(), trace) == play(kind.make(), trace)
 
 
-@given(traces(), profiles, flag_sets())
-def test_how_often_the_caller_looks_does_not_matter(
-    trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
-) -> None:
-    lazy = InstanceModel(profile, flags)
+@given(traces(), kinds)
+def test_how_often_the_caller_looks_does_not_matter(trace: list[Arrival], kind: Kind) -> None:
+    lazy = kind.make()
     events: list[TokenEvent] = []
     for now_ps, request in trace:
         events += lazy.advance(now_ps)
         lazy.arrive(request, now_ps)
     events += lazy.advance(FOREVER)
-    assert events == play(InstanceModel(profile, flags), trace).events
+    assert events == play(kind.make(), trace).events
 
 
 @given(st.integers(1, 90), st.integers(1, 40))

@@ -71,13 +71,18 @@ class BatchPlan:
     """One iteration: who decodes a token, which chunks are computed, who was evicted and who enters.
 
     `preempted` lists victims in the order of eviction (each returns to its rank in the queue), `admitted` the
-    heads of the queue in order; each of them has work.
+    heads of the queue in order. In static batches `padded_tokens` is the length that the prompts of the admitted are
+    padded to (0: as they are), `rows_stay` keeps all who run until nobody's answer is unfinished, and `answers_wait`
+    returns the answers only then.
     """
 
     decodes: tuple[str, ...]
     chunks: tuple[ChunkPlan, ...]
     preempted: tuple[str, ...] = ()
     admitted: tuple[str, ...] = ()
+    padded_tokens: int = 0
+    rows_stay: bool = False
+    answers_wait: bool = False
 
 
 class Batcher(Protocol):
