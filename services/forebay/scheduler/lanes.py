@@ -43,7 +43,8 @@ class Lanes:
         self.contexts = _frozen(np.array([one.context_tokens_max or UNLIMITED for one in instances], dtype=np.int64))
         self.context_min = int(self.contexts.min(initial=UNLIMITED))
         self.context_max = int(self.contexts.max(initial=0))
-        self.observed = _observed(instances, loads)
+        self._room = _frozen(np.array([one.kv_tokens_max or KV_TOKENS_UNKNOWN for one in instances], dtype=np.int64))
+        self.observed = _observed(loads, self._room)
         self.seen_us = [NEVER_SEEN_US] * len(self.ids)
         self.tokens_total = 0
         self._counts = np.zeros((len(COUNTED), len(self.ids)), dtype=np.int64)
@@ -78,12 +79,15 @@ class Lanes:
 
         Where nobody tells what an instance holds, all that is in flight there goes on counting as put there since.
         """
-        self.observed = _observed(self.instances, loads)
-        for index, load in enumerate(loads):
-            told = load is not None and _tells(load)
-            self.seen_us[index] = load.seen_us or now_us if load is not None and told else NEVER_SEEN_US
-            self._unseen[index] = 0 if told else self._in_flight[index]
-            self._unseen_prompt[index] = 0 if told else self._prompt[index]
+        self.observed = _observed(loads, self._room)
+        told = self.observed.told.tolist()
+        self.seen_us = [
+            (load.seen_us or now_us) if load is not None and tells else NEVER_SEEN_US
+            for load, tells in zip(loads, told, strict=True)
+        ]
+        for index, tells in enumerate(told):
+            self._unseen[index] = 0 if tells else self._in_flight[index]
+            self._unseen_prompt[index] = 0 if tells else self._prompt[index]
 
     def add_unseen(self, index: int, lease: Lease) -> None:
         """Counts a lease as put on the instance since it was seen."""
@@ -173,18 +177,17 @@ def turn_after(instance_ids: Sequence[str], last_id: str) -> int:
     return bisect_right(instance_ids, last_id) % max(1, len(instance_ids))
 
 
-def _observed(instances: Sequence[Instance], loads: Sequence[InstanceLoad | None]) -> Observed:
+def _observed(loads: Sequence[InstanceLoad | None], room: Ints) -> Observed:
+    rows = [_row(load) if load is not None else (0.0, 0.0, 0.0, 0.0) for load in loads]
+    told, running, waiting, used = np.array(rows, dtype=np.float64).reshape(-1, 4).T
     return Observed(
-        told=_frozen(np.array([_tells(load) for load in loads], dtype=np.bool_)),
-        running_count=_frozen(np.array([(load and load.running_count) or 0 for load in loads], dtype=np.int64)),
-        waiting_count=_frozen(np.array([(load and load.waiting_count) or 0 for load in loads], dtype=np.int64)),
-        kv_utilization=_frozen(np.array([(load and load.kv_utilization) or 0.0 for load in loads], dtype=np.float64)),
-        kv_tokens_max=_frozen(np.array([one.kv_tokens_max or KV_TOKENS_UNKNOWN for one in instances], dtype=np.int64)),
+        _frozen(told > 0), _frozen(running.astype(np.int64)), _frozen(waiting.astype(np.int64)), _frozen(used), room
     )
 
 
-def _tells(load: InstanceLoad | None) -> bool:
-    return load is not None and (load.kv_utilization is not None or load.waiting_count is not None)
+def _row(load: InstanceLoad) -> tuple[float, float, float, float]:
+    tells = load.kv_utilization is not None or load.waiting_count is not None
+    return tells, load.running_count or 0, load.waiting_count or 0, load.kv_utilization or 0.0
 
 
 def _frozen(array: npt.NDArray[N]) -> npt.NDArray[N]:

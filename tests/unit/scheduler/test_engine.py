@@ -640,3 +640,31 @@ def test_a_wake_before_its_time_is_asked_for_again() -> None:
     on = engine(instance("a"))
     placed(on, "r1", 0)
     assert on.on_wake(30 * S) == [WakeAt(60 * S)]
+
+
+def test_a_router_sees_what_metrics_saw_and_what_was_put_there_since() -> None:
+    on = engine(
+        instance("a", concurrency_max=64, kv_tokens_max=1_000),
+        instance("b", concurrency_max=64, kv_tokens_max=1_000),
+        router="least_kv",
+    )
+    loads = [InstanceLoad(f"{name}/m", "m", True, S, 9, 0, used) for name, used in (("a", 0.45), ("b", 0.2))]
+    on.on_loads(loads, S)
+    chosen = [
+        answers(on.on_arrive(request(f"r{number}", prompt=100), prediction(5), S + number))[0] for number in range(4)
+    ]
+    assert [one.instance_id for one in chosen if isinstance(one, Placement)] == ["b/m", "b/m", "b/m", "a/m"]
+    [best, *_] = on.explain(chosen[-1].decision_id).candidates
+    assert best.inputs["kv_utilization"] == 0.45
+    assert best.inputs["unseen_prompt_tokens"] == 0
+
+
+def test_old_sights_are_forgotten_when_metrics_is_silent() -> None:
+    on = engine(instance("a"), instance("b"), router="least_kv", lease_ttl_s=20.0)
+    on.on_arrive(request("r1"), prediction(5), 0)
+    on.on_loads([InstanceLoad("a/m", "m", True, S, 9, 0, 0.9)], S)
+    first = answers(on.on_arrive(request("r2"), prediction(5), S))[0]
+    assert "kv_utilization" in on.explain(first.decision_id).candidates[1].inputs
+    on.on_wake(20 * S)
+    then = answers(on.on_arrive(request("r3"), prediction(5), 20 * S))[0]
+    assert all("kv_utilization" not in one.inputs for one in on.explain(then.decision_id).candidates)

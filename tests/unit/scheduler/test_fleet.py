@@ -2,6 +2,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay.core.scheduling import Placement
 from forebay.core.values import InstanceLoad, InstanceState, LengthQuantiles
@@ -223,3 +225,62 @@ def test_what_was_seen_of_an_instance_stays_when_the_fleet_changes() -> None:
     assert (seen.told.tolist(), seen.running_count.tolist()) == ([True, False], [3, 0])
     assert (seen.kv_utilization.tolist(), seen.kv_tokens_max.tolist()) == ([0.25, 0.0], [100_000, 5_000])
     assert one.seen_us_min() == 5
+
+
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), st.sampled_from("abc"), st.integers(1, 50)),
+        st.tuples(st.sampled_from(["start", "end"]), st.integers(0, 20), st.just(0)),
+        st.tuples(st.just("observe"), st.sampled_from(["a", "b", "ab", ""]), st.integers(0, 3)),
+        st.tuples(st.just("replace"), st.sampled_from(["a", "ab", "bc", "abc", ""]), st.integers(1, 3)),
+    ),
+    max_size=40,
+)
+
+
+@given(CHANGES)
+def test_inv_counts_the_counts_are_those_of_the_open_leases(changes: list[tuple[str, Any, int]]) -> None:
+    one, leases, seen = Fleet(FixedCap()), list[Lease](), dict[str, int]()
+    for now_us, (kind, what, number) in enumerate(changes, start=10):
+        if kind == "open":
+            leases.append(lease(f"{what}/m", number, number, now_us))
+            opened(one, leases[-1])
+        elif kind == "start" and what < len(leases) and not leases[what].generated_tokens:
+            lanes, index = one.lane(leases[what].placement.instance_id)
+            lanes.start(index, leases[what])
+            leases[what].generated_tokens = 1
+        elif kind == "end" and what < len(leases):
+            ended(one, leases.pop(what))
+        elif kind == "observe":
+            loads = [InstanceLoad(f"{name}/m", "m", True, now_us - number, waiting_count=0) for name in what]
+            one.observe(loads, now_us)
+            known = one.models["m"].ids if one.models else ()
+            seen |= {name: -1 for name in known} | {x.instance_id: x.seen_us for x in loads if x.instance_id in known}
+            for each in leases:
+                one.count_unseen(each)
+        elif kind == "replace":
+            one.replace([instance(name, concurrency_max=number) for name in what])
+            held = {each.placement.instance_id for each in leases}
+            seen = {name: at for name, at in seen.items() if name in held or name[0] in what}
+        check_counts(one, leases, seen)
+
+
+def check_counts(of: Fleet, leases: list[Lease], seen: dict[str, int]) -> None:
+    if "m" not in of.models:
+        return
+    lanes = of.models["m"]
+    for index, instance_id in enumerate(lanes.ids):
+        on_it = [one for one in leases if one.placement.instance_id == instance_id]
+        unseen = [one for one in on_it if one.opened_us >= seen.get(instance_id, -1)]
+        expected = {
+            "in_flight_count": len(on_it),
+            "predicted_tokens": sum(one.remaining_tokens for one in on_it),
+            "prompt_tokens_in_flight": sum(one.request.prompt_tokens for one in on_it),
+            "prompt_tokens_pending": sum(one.request.prompt_tokens for one in on_it if not one.generated_tokens),
+            "unseen_count": len(unseen),
+            "unseen_prompt_tokens": sum(one.request.prompt_tokens for one in unseen),
+        }
+        assert {name: row[index] for name, row in counts(of).items()} == expected
+        assert bool(lanes.eligible[index]) == (len(on_it) < lanes.cap_of(index))
+    assert lanes.eligible_count == int(lanes.eligible.sum())
+    assert lanes.tokens_total == int(lanes.counts()[1].sum())

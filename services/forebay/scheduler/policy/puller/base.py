@@ -1,14 +1,12 @@
 """What a puller sees and says."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 UNLIMITED = 2**31 - 1
 """The cap that never binds."""
 
 
-@dataclass(frozen=True, slots=True)
-class PullView:
+class PullView(NamedTuple):
     """One instance: what the scheduler has put there and what was last seen from outside, None where nothing was."""
 
     instance_id: str
