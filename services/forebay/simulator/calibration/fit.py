@@ -13,9 +13,11 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.units import PS_PER_S
 from forebay.simulator.calibration.constants import FRONTEND, Constant, apply, durations_s, features
 from forebay.simulator.calibration.replay import Replay, replay
-from forebay.simulator.calibration.runs import Floats, Run
+from forebay.simulator.calibration.runs import Floats, Ints, Run
+from forebay.simulator.calibration.steps import Steps
 
 ROUNDS = 12
 STILL = 2e-4
@@ -40,11 +42,13 @@ def fit(
     constants: Sequence[Constant],
     flags: EngineFlags | None = None,
     until_s: float = np.inf,
+    steps: Sequence[Steps] = (),
 ) -> Fitted:
     """Adds to the `constants` of `profile` what makes replays of `runs` agree best with what was measured.
 
     Requests count alike, whatever their length: what is made small is the relative error of the time to the first
     token and of the time between first and last, outliers counting less. Only requests that ended by `until_s` count.
+    Measured iterations (`steps`) count like requests, one by one.
     """
     flags = EngineFlags() if flags is None else flags
     values = np.array([max(constant.least, 0.0) for constant in constants])
@@ -53,11 +57,14 @@ def fit(
     for round_count in range(1, ROUNDS + 1):
         replays = [replay(run, current, flags) for run in runs]
         rows, target = _system(profile, runs, replays, constants, until_s)
+        for measured in steps:
+            more, times = _step_system(profile, measured, constants)
+            rows, target = np.concatenate([rows, more]), np.concatenate([target, times])
         if round_count <= 2:
             kept = _identified(rows)
         values = _damped(values, _solve(rows, target, constants, kept), round_count)
         before, current = current, apply(profile, constants, values)
-        if _moved(before, current, replays) < STILL:
+        if _moved(before, current, [modelled.shape for modelled in replays] + [each.shape for each in steps]) < STILL:
             break
     bounds = [c.name for i, c in enumerate(constants) if i in kept and not c.knots[1] and _on_bound(values[i], c)]
     lost = [constant.name for i, constant in enumerate(constants) if i not in kept and not constant.knots[1]]
@@ -73,23 +80,34 @@ def _system(
     until_s: float,
 ) -> tuple[Floats, Floats]:
     """Two equations a request, both sides over the measured time: constants times features, and what is left of it."""
-    table = any(constant.knots[1] for constant in constants)
-    rows, target = [], []
+    rows, target = [np.zeros((0, len(constants)))], [np.zeros(0)]
     for run, modelled in zip(runs, replays, strict=True):
-        spent = durations_s(profile, modelled.shape)
-        if table:
-            spent -= np.array(profile.iteration_ps)[modelled.shape[:, [0, 2]].sum(axis=1).astype(int)] / 1e12
+        spent = _spent(profile, modelled.shape, constants)
         columns = np.column_stack([features(modelled.shape, constants), spent])
         decode, first = _windows(modelled, columns)
         for sums, measured_s in ((first, run.first_s - run.arrival_s), (decode, run.last_s - run.first_s)):
             used = (run.last_s <= until_s) & (measured_s > 0) & ((sums is first) | (run.output_tokens > 1))
             if sums is first:
                 sums[:, [i for i, c in enumerate(constants) if c.name == FRONTEND]] = 1.0
-                measured_s = measured_s - (0 if _fits_frontend(constants) else profile.frontend_ps / 1e12)
+                measured_s = measured_s - (0 if _fits_frontend(constants) else profile.frontend_ps / PS_PER_S)
             scale = np.maximum(run.last_s - run.arrival_s if sums is first else measured_s, 1e-6)[used]
             rows.append(sums[used, :-1] / scale[:, None])
             target.append((measured_s[used] - sums[used, -1]) / scale)
     return np.concatenate(rows), np.concatenate(target)
+
+
+def _step_system(profile: EngineProfile, steps: Steps, constants: Sequence[Constant]) -> tuple[Floats, Floats]:
+    """One equation an iteration, both sides over its measured length."""
+    left_s = steps.duration_s - _spent(profile, steps.shape, constants)
+    return features(steps.shape, constants) / steps.duration_s[:, None], left_s / steps.duration_s
+
+
+def _spent(profile: EngineProfile, shape: Floats, constants: Sequence[Constant]) -> Floats:
+    """Seconds of iterations that no constant stands for; a table stands for all of the profile's own."""
+    spent = durations_s(profile, shape)
+    if any(constant.knots[1] for constant in constants):
+        spent = spent - np.array(profile.iteration_ps)[(shape[:, 0] + shape[:, 2]).astype(int)] / PS_PER_S
+    return spent
 
 
 def _fits_frontend(constants: Sequence[Constant]) -> bool:
@@ -111,7 +129,7 @@ def _windows(modelled: Replay, columns: Floats) -> tuple[Floats, Floats]:
     return decode, whole + columns[entered] * left[:, None]
 
 
-def _identified(rows: Floats) -> "np.typing.NDArray[np.int64]":
+def _identified(rows: Floats) -> Ints:
     """Columns that are not nearly a mixture of those before them."""
     kept: list[int] = []
     basis = np.zeros((len(rows), 0))
@@ -125,7 +143,7 @@ def _identified(rows: Floats) -> "np.typing.NDArray[np.int64]":
     return np.array(kept, dtype=np.int64)
 
 
-def _solve(rows: Floats, target: Floats, constants: Sequence[Constant], kept: "np.typing.NDArray[np.int64]") -> Floats:
+def _solve(rows: Floats, target: Floats, constants: Sequence[Constant], kept: Ints) -> Floats:
     """Bounded least squares with outliers weighted down (soft L1), over the kept columns."""
     values = np.array([max(constant.least, 0.0) for constant in constants])
     bounds = (np.array([constants[i].least for i in kept]), np.array([constants[i].most for i in kept]))
@@ -147,11 +165,13 @@ def _damped(old: Floats, new: Floats, round_count: int) -> Floats:
     return new if round_count <= 4 else (old + new) / 2
 
 
-def _moved(before: EngineProfile, after: EngineProfile, replays: Sequence[Replay]) -> float:
+def _moved(before: EngineProfile, after: EngineProfile, parts: Sequence[Floats]) -> float:
     """The relative change of all iterations' time together."""
-    shapes = np.concatenate([modelled.shape for modelled in replays])
+    shapes = np.concatenate(parts)
     old, new = durations_s(before, shapes), durations_s(after, shapes)
-    return float(np.abs(new - old).sum() / max(old.sum(), 1e-12)) + abs(after.frontend_ps - before.frontend_ps) / 1e12
+    return (
+        float(np.abs(new - old).sum() / max(old.sum(), 1e-12)) + abs(after.frontend_ps - before.frontend_ps) / PS_PER_S
+    )
 
 
 def _on_bound(value: float, constant: Constant) -> bool:

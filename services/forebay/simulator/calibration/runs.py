@@ -1,11 +1,8 @@
 """Measured runs from files: a row a request with its lengths and the times of its first and last token."""
 
-import csv
-import gzip
-import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
+from forebay.simulator.calibration.rows import number, read_rows, read_text, time_s
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -68,7 +66,7 @@ def read_runs(path: Path, *, hits_known: bool = True) -> list[Run]:
     unless `hits_known` is False, which counts all of them as 0: hits make prefills short, and constants fitted without
     them are too small. Raises ConfigError naming file and line.
     """
-    table = [_parse(path, number, row) for number, row in _rows(path)]
+    table = [_parse(path, number, row) for number, row in read_rows(path)]
     if not table:
         raise ConfigError(f"{path}: no rows; a run needs a row a request")
     if hits_known and any(math.isnan(row["hit"]) for row in table):
@@ -96,7 +94,7 @@ def limits_of(path: Path) -> dict[str, int]:
     for suffix in (".json.gz", ".json"):
         beside = path.with_name(path.name.split("_requests")[0] + "_meta" + suffix)
         if "_requests" in path.name and beside.exists():
-            said = json.loads(_text(beside)).get("engine_kwargs", {})
+            said = json.loads(read_text(beside)).get("engine_kwargs", {})
             names = {
                 "max_seqs": "max_num_seqs",
                 "max_batch_tokens": "max_num_batched_tokens",
@@ -106,55 +104,9 @@ def limits_of(path: Path) -> dict[str, int]:
     return {}
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows with their line numbers (of a Parquet file: row numbers from 1)."""
-    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind == "csv":
-        yield from enumerate(csv.DictReader(io.StringIO(_text(path))), start=2)
-    elif kind in ("jsonl", "ndjson"):
-        yield from _json_lines(path)
-    elif kind == "parquet":
-        yield from enumerate(_parquet(path), start=1)
-    else:
-        raise ConfigError(f"{path}: runs are .csv, .jsonl (or either with .gz) or .parquet files")
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{path}:{number}: not JSON: {error.msg}") from error
-        if not isinstance(row, dict):
-            raise ConfigError(f"{path}:{number}: a row must be an object")
-        yield number, row
-
-
-def _parquet(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(f"{path}: reading Parquet needs pyarrow; run: make dev") from error
-    try:
-        rows: list[Mapping[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return rows
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-
-
 def _parse(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     where = f"{path}:{number}"
-    parsed: dict[str, Any] = {name: _time(where, row, TIMES[name]) for name in TIMES}
+    parsed: dict[str, Any] = {name: time_s(where, row, TIMES[name]) for name in TIMES}
     parsed |= {name: _count(where, row, COUNTS[name]) for name in COUNTS}
     parsed |= {name: row.get(name, "") if row.get(name) is not None else "" for name in GROUPS}
     if not parsed["arrival"] <= parsed["first"] <= parsed["last"]:
@@ -164,34 +116,17 @@ def _parse(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     return parsed
 
 
-def _time(where: str, row: Mapping[str, Any], names: Mapping[str, float]) -> float:
-    found = [name for name in names if row.get(name) not in (None, "")]
-    if not found:
-        raise ConfigError(f"{where}: no {' or '.join(names)}")
-    return _number(where, found[0], row[found[0]]) * names[found[0]]
-
-
 def _count(where: str, row: Mapping[str, Any], names: Sequence[str]) -> float:
     found = [name for name in names if row.get(name) not in (None, "")]
     if not found and names is COUNTS["hit"]:
         return math.nan
     if not found:
         raise ConfigError(f"{where}: no {' or '.join(names)}")
-    value = _number(where, found[0], row[found[0]])
+    value = number(where, found[0], row[found[0]])
     least = 0 if names is COUNTS["hit"] else 1
     if value != int(value) or value < least:
         raise ConfigError(f"{where}: {found[0]} must be a whole number of at least {least}, got {row[found[0]]!r}")
     return value
-
-
-def _number(where: str, name: str, value: object) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {name} must be a number, got {value!r}") from error
-    if not math.isfinite(number):
-        raise ConfigError(f"{where}: {name} must be finite, got {value!r}")
-    return number
 
 
 def _run(name: str, rows: list[dict[str, Any]]) -> Run:
