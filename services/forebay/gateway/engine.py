@@ -28,6 +28,7 @@ from forebay.gateway.values import (
 
 _TICK_US = 250 * US_PER_MS
 _UNDELIVERED_COUNT_MAX = 10_000
+_NEVER_US = 2**62
 
 
 class Phase(Enum):
@@ -71,6 +72,9 @@ class Engine:
         self._fleet = Fleet(config.fallback_queue_factor, int(config.suspect_s * US_PER_S))
         self._flights: dict[str, _Flight] = {}
         self._waiting: dict[str, _Flight] = {}
+        # What runs on leases that the scheduler knows, the one told of longest ago first.
+        self._told: dict[str, _Flight] = {}
+        self._ttl_us_min = _NEVER_US
         self._undelivered: deque[tuple[OpenLease, End]] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
         self._is_linked = False
 
@@ -92,6 +96,10 @@ class Engine:
     def oldest_ask_us(self) -> int | None:
         """When the longest unanswered question was put to the scheduler; None where there is none."""
         return min((one.asked_us for one in self._flights.values() if one.phase is Phase.ASKED), default=None)
+
+    def due(self, now_us: int) -> list[str]:
+        """The requests whose leases `on_wake` would renew now; whoever counts tokens rarely counts theirs before."""
+        return [flight.request.request_id for flight in self._due(now_us)] if self._is_linked else []
 
     def on_arrive(self, request: InferenceRequest, now_us: int) -> list[Action]:
         """A client sent a request."""
@@ -177,7 +185,7 @@ class Engine:
         running = [one for one in self._flights.values() if one.phase is Phase.RUNNING]
         for flight in running:
             flight.is_known = True
-            flight.told_us = now_us
+            self._tell(flight, now_us)
         # What ended meanwhile is named too, so that the scheduler has a lease to end and learns from its outcome.
         opened = [*(_open_lease(one) for one in running), *(lease for lease, _ in self._undelivered)]
         actions: list[Action] = [Resume(tuple(opened)), *(ended for _, ended in self._undelivered)]
@@ -210,7 +218,8 @@ class Engine:
             return self._place_here(flight, now_us)
         flight.phase = Phase.ASKED
         self._waiting.pop(flight.request.request_id, None)
-        return [Ask(replace(flight.request, excluded_instance_ids=frozenset(flight.excluded)))]
+        request = flight.request
+        return [Ask(replace(request, excluded_instance_ids=frozenset(flight.excluded)) if flight.excluded else request)]
 
     def _place_here(self, flight: _Flight, now_us: int) -> list[Action]:
         model, excluded = flight.request.model, flight.excluded
@@ -245,8 +254,10 @@ class Engine:
         flight.phase = Phase.RUNNING
         self._waiting.pop(flight.request.request_id, None)
         flight.placement = placement
-        flight.placed_us = flight.told_us = now_us
+        flight.placed_us = now_us
         flight.attempt_count += 1
+        if flight.is_known:
+            self._tell(flight, now_us)
         self._fleet.take(placement.instance_id)
         return [Attempt(flight.request.request_id, placement)]
 
@@ -255,6 +266,7 @@ class Engine:
         if flight.phase is not Phase.RUNNING or flight.placement is None:
             return []
         self._fleet.give_back(flight.placement.instance_id)
+        self._told.pop(flight.request.request_id, None)
         flight.phase = Phase.ENDED
         if not flight.is_known:
             return []
@@ -286,18 +298,35 @@ class Engine:
         return [report, *(() if self._is_linked else self._place_waiting(now_us))]
 
     def _renewals(self, now_us: int) -> list[Action]:
-        running = [one for one in self._flights.values() if one.phase is Phase.RUNNING and one.is_known]
-        interval_s = max(self._config.progress_interval_s, len(running) / self._config.progress_rate_max)
-        interval_us = int(interval_s * US_PER_S)
         actions: list[Action] = []
-        for flight in running:
+        for flight in self._due(now_us):
             assert flight.placement is not None
-            # A third of the lease, so that one lost message does not end it.
-            due_us = min(interval_us, flight.placement.lease_ttl_us // 3 or interval_us)
-            if now_us - flight.told_us >= due_us:
-                flight.told_us = now_us
-                actions.append(Renew(flight.placement.lease_id, flight.generated_tokens))
+            self._tell(flight, now_us)
+            actions.append(Renew(flight.placement.lease_id, flight.generated_tokens))
         return actions
+
+    def _due(self, now_us: int) -> list[_Flight]:
+        interval_s = max(self._config.progress_interval_s, len(self._told) / self._config.progress_rate_max)
+        interval_us = int(interval_s * US_PER_S)
+        due: list[_Flight] = []
+        for flight in self._told.values():
+            assert flight.placement is not None
+            age_us = now_us - flight.told_us
+            # A third of the lease, so that one lost message does not end it.
+            if age_us >= min(interval_us, flight.placement.lease_ttl_us // 3 or interval_us):
+                due.append(flight)
+            elif 0 <= age_us < min(interval_us, self._ttl_us_min // 3):
+                # All that follow were told of later; a clock that was set back puts some into the future.
+                break
+        return due
+
+    def _tell(self, flight: _Flight, now_us: int) -> None:
+        """The scheduler hears of the lease now."""
+        assert flight.placement is not None
+        self._told.pop(flight.request.request_id, None)
+        self._told[flight.request.request_id] = flight
+        flight.told_us = now_us
+        self._ttl_us_min = min(self._ttl_us_min, flight.placement.lease_ttl_us or _NEVER_US)
 
 
 def _own_placement(flight: _Flight, instance: Instance) -> Placement:

@@ -228,6 +228,24 @@ def test_the_rate_of_renewals_is_bounded() -> None:
     assert len(only(engine.on_wake(4 * S), Renew)) == 8
 
 
+def test_those_whose_renewal_is_due_are_known_before() -> None:
+    engine = linked(Config())
+    for number in range(3):
+        engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), 0)
+        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), number * S // 2)
+    assert [engine.due(at) for at in (S - 1, S, 3 * S // 2)] == [[], ["r0"], ["r0", "r1"]]
+    assert only(engine.on_wake(3 * S // 2), Renew) == [Renew("l0", 0), Renew("l1", 0)]
+    assert engine.due(2 * S) == ["r2"]
+
+
+def test_a_clock_that_was_set_back_delays_no_renewal_of_later_leases() -> None:
+    engine = linked(Config())
+    for number, placed_us in enumerate((100 * S, 0)):
+        engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), placed_us)
+        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), placed_us)
+    assert only(engine.on_wake(S), Renew) == [Renew("l1", 0)]
+
+
 def test_a_lease_is_renewed_before_it_expires_whatever_the_rate() -> None:
     engine = linked(Config(progress_interval_s=100.0))
     engine.on_arrive(REQUEST, 0)
