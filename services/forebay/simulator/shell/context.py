@@ -23,7 +23,8 @@ E = TypeVar("E")
 
 
 class Context:
-    """One run's common ground. The loop alone moves `now_ps`; whatever is to happen later goes through `agenda`."""
+    """One run's common ground. The loop alone moves the clock, `now_ps`, of which engines hear
+    `now_us`; whatever is to happen later goes through `agenda`."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Context:
         self.world = world
         self.kernel = kernel
         self.seed = seed
-        self.now_ps = 0
+        self.now_ps = self.now_us = 0
         self.agenda = Agenda()
         self.machines = Machines(kernel, world.engine, profile_of)
         self.rows = Rows(workload)
@@ -47,10 +48,9 @@ class Context:
         self.rejections: Counter[str] = Counter()
         self._journal = journal
 
-    @property
-    def now_us(self) -> int:
-        """The time that engines hear."""
-        return self.now_ps // PS_PER_US
+    def reach(self, now_ps: int) -> None:
+        """The clock stands there now."""
+        self.now_ps, self.now_us = now_ps, now_ps // PS_PER_US
 
     def at_us(self, at_us: int, call: Call) -> None:
         """Calls at this time, or now where it has passed."""

@@ -49,11 +49,11 @@ class Simulation:
             until_ps = min(clients.next_ps, agenda.next_ps, self._horizon_ps)
             finished = kernel.advance(until_ps)
             if len(finished):
-                context.now_ps = kernel.now_ps
+                context.reach(kernel.now_ps)
                 self._gateway.finished(finished)
                 self._look()
                 continue
-            context.now_ps = until_ps
+            context.reach(until_ps)
             if until_ps == agenda.next_ps:
                 agenda.pop()()
             elif until_ps == clients.next_ps:

@@ -64,8 +64,8 @@ class Run:
 class GatewayShell:
     """The one caller of the gateway's engine; it sends requests to instances and hears of their tokens.
 
-    Tokens are counted when somebody looks: at the engine's ticks and at the end of an answer. Silent instances are
-    noticed at ticks too.
+    Tokens are counted when somebody asks: when a lease is renewed, at the end of an answer, and when an instance ends.
+    Silence is noticed when leases are renewed, about each second.
     """
 
     def __init__(
@@ -234,12 +234,13 @@ class GatewayShell:
         self._apply(self.engine.on_wake(self._context.now_us))
 
     def _listen(self, now_ps: int) -> list[Run]:
-        """Counts what the answers have grown to; gives those that have not grown for too long."""
-        generated, silent = self._kernel.generated_tokens, []
-        for run in self.runs.values():
-            if not run.is_on:
+        """Counts how far the answers are whose leases are renewed now; gives those that are silent for too long."""
+        silent = []
+        for request_id in self.engine.due(now_ps // PS_PER_US):
+            run = self.runs.get(self._row_of[request_id])
+            if run is None or not run.is_on:
                 continue
-            tokens = generated(run.row)
+            tokens = self._kernel.generated_tokens(run.row)
             if tokens != run.tokens:
                 self._hear(run, tokens, now_ps)
             if self._silence.is_broken(run, now_ps):
