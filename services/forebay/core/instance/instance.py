@@ -67,6 +67,7 @@ class InstanceModel:
         self._running: list[Sequence] = []
         self._waiting: list[Sequence] = []
         self._plan = NOTHING
+        self._work: list[tuple[Sequence, int]] = []
         self._end_ps: int | None = None
         self._hung_ps: int | None = None
         self._now_ps = 0
@@ -149,6 +150,7 @@ class InstanceModel:
         self._running.clear()
         self._waiting.clear()
         self._plan = NOTHING
+        self._work.clear()
         self._end_ps = self._hung_ps = None
         return lost
 
@@ -243,7 +245,7 @@ class InstanceModel:
 
     def _start(self, now_ps: int) -> None:
         """Plan the next iteration and take its blocks; gather or idle if there is nothing to do."""
-        self._plan = NOTHING
+        self._plan, self._work = NOTHING, []
         self._end_ps = None if self._running else self._gathered_ps(now_ps)
         if self._end_ps is not None or not (self._running or self._waiting):
             return
@@ -268,8 +270,12 @@ class InstanceModel:
             moved_blocks += self._preempt(self._sequences[request_id])
         for request_id in plan.admitted:
             moved_blocks += self._admit(self._sequences[request_id], plan.padded_tokens, now_ps)
-        for request_id, tokens in _work(plan):
-            self._grow(self._sequences[request_id], tokens)
+        self._work = [(self._sequences[request_id], 1) for request_id in plan.decodes]
+        self._work += [(self._sequences[chunk.request_id], chunk.tokens) for chunk in plan.chunks]
+        size = self.profile.block_size
+        for sequence, tokens in self._work:
+            if sequence.cached_tokens + tokens > sequence.block_count * size:
+                self._grow(sequence, tokens)
         return moved_blocks
 
     def _preempt(self, sequence: Sequence) -> int:
@@ -305,17 +311,17 @@ class InstanceModel:
     def _duration_ps(self, plan: BatchPlan, moved_blocks: int) -> int:
         if not (plan.decodes or plan.chunks):
             raise ValueError("batcher planned an iteration without work while requests are present")
-        context_tokens = sum(self._sequences[request_id].cached_tokens for request_id in plan.decodes)
-        chunks = [PrefillChunk(c.tokens, self._sequences[c.request_id].cached_tokens) for c in plan.chunks]
-        compute_ps = self.profile.duration_ps(len(plan.decodes), context_tokens, chunks)
+        decode_count = len(plan.decodes)
+        context_tokens = sum([sequence.cached_tokens for sequence, _ in self._work[:decode_count]])
+        chunks = [PrefillChunk(tokens, sequence.cached_tokens) for sequence, tokens in self._work[decode_count:]]
+        compute_ps = self.profile.duration_ps(decode_count, context_tokens, chunks)
         transfer_ps = moved_blocks * self.flags.swap_block_ps
         return max(compute_ps, transfer_ps) if self.flags.swap_overlaps else compute_ps + transfer_ps
 
     def _complete(self, end_ps: int) -> list[TokenEvent]:
         """Put the iteration's tokens into the cache and say which answers grew."""
         events: list[TokenEvent] = []
-        for request_id, tokens in _work(self._plan):
-            sequence = self._sequences[request_id]
+        for sequence, tokens in self._work:
             sequence.cached_tokens += tokens
             if sequence.cached_tokens == sequence.target_tokens:
                 sequence.decoding = True
@@ -349,9 +355,3 @@ class InstanceModel:
             del self._sequences[sequence.request_id]
         if leaving:
             self._running = [sequence for sequence in self._running if not sequence.ended]
-
-
-def _work(plan: BatchPlan) -> Iterator[tuple[str, int]]:
-    """Each request of the iteration with its new tokens, in admission order."""
-    yield from ((request_id, 1) for request_id in plan.decodes)
-    yield from ((chunk.request_id, chunk.tokens) for chunk in plan.chunks)

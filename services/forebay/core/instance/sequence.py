@@ -1,6 +1,7 @@
 """What an instance is asked to do, how it may be configured, and what it says while it does it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 ORDERS = ("fcfs", "priority", "preemptive")
 PREEMPTIONS = ("recompute", "swap")
@@ -102,9 +103,11 @@ class EngineFlags:
             raise ValueError("an engine with no_evict cannot have the order 'preemptive'")
 
 
-@dataclass(frozen=True, slots=True)
-class TokenEvent:
-    """Token number `token_count` of a request's answer appeared at `at_ps`; `finished` with the last one."""
+class TokenEvent(NamedTuple):
+    """Token number `token_count` of a request's answer appeared at `at_ps`; `finished` with the last one.
+
+    A tuple, since it is the one value that is made for every token.
+    """
 
     request_id: str
     at_ps: int
@@ -127,6 +130,7 @@ class Sequence:
     hit_tokens: int
     arrived_ps: int
     rank: tuple[int, int]
+    request_id: str = field(init=False)
     generated_tokens: int = 0
     cached_tokens: int = 0
     block_count: int = 0
@@ -136,10 +140,8 @@ class Sequence:
     swapped: bool = False
     ended: bool = False
 
-    @property
-    def request_id(self) -> str:
-        """The request's own name."""
-        return self.request.request_id
+    def __post_init__(self) -> None:
+        self.request_id = self.request.request_id
 
     @property
     def target_tokens(self) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
@@ -24,6 +25,7 @@ PROFILE = EngineProfile(
 )
 AMPLE = replace(PROFILE, kv_tokens=1_000_000)
 FOREVER = 10**15
+few = settings(max_examples=30)
 
 Arrival = tuple[int, EngineRequest]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineProfile, EngineRequest, InstanceModel, PrefillChunk, TokenEvent
-from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, profiles, traces
+from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, few, profiles, traces
 
 
 def test_a_moved_request_takes_its_answer_along_as_prompt_and_its_cache_as_hit() -> None:
@@ -71,6 +71,7 @@ def test_who_is_not_here_cannot_move() -> None:
     assert instance.evict("b", 2) is None
 
 
+@few
 @given(traces(), profiles, st.frozensets(st.sampled_from([f"r{n}" for n in range(14)])))
 def test_a_request_leaves_for_elsewhere_as_a_cancelled_one_does(
     trace: list[Arrival], profile: EngineProfile, leaving: frozenset[str]
@@ -125,6 +126,7 @@ def test_a_due_boundary_comes_before_a_crash() -> None:
         instance.crash(instance.next_ps or 0)
 
 
+@few
 @given(traces(), profiles, st.integers(0, 100_000))
 def test_every_request_is_finished_or_lost_in_a_crash(
     trace: list[Arrival], profile: EngineProfile, crash_ps: int

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
 from forebay.core.instance.batcher import BatchPlan, BatchView, ChunkedPrefill
 from forebay.core.instance.sequence import ORDERS
-from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, flag_sets, play, profiles, traces
+from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, few, flag_sets, play, profiles, traces
 
 orders = st.sampled_from(ORDERS)
 
@@ -56,6 +56,7 @@ def test_a_victim_waits_at_its_rank_and_not_in_front() -> None:
     assert finished == ["b", "c", "a"]
 
 
+@few
 @given(traces(), profiles, flag_sets(), orders)
 def test_with_equal_priorities_every_order_is_first_come_first_served(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags, order: str
@@ -66,6 +67,7 @@ def test_with_equal_priorities_every_order_is_first_come_first_served(
     assert play(ordered, equal) == play(InstanceModel(profile, flags), equal)
 
 
+@few
 @given(traces(), profiles)
 def test_first_come_first_served_heeds_no_priority(trace: list[Arrival], profile: EngineProfile) -> None:
     plain = [(now_ps, replace(request, priority=0)) for now_ps, request in trace]
@@ -73,6 +75,7 @@ def test_first_come_first_served_heeds_no_priority(trace: list[Arrival], profile
 
 
 @pytest.mark.parametrize("order", ORDERS[1:])
+@few
 @given(trace=traces())
 def test_where_nobody_waits_for_room_the_order_changes_no_time(order: str, trace: list[Arrival]) -> None:
     roomy = replace(AMPLE, max_seqs=64, iteration_ps=(0, *(1000 + 10 * n for n in range(1, 2000))))
@@ -95,6 +98,7 @@ class OneSeat:
         return planned
 
 
+@few
 @given(traces())
 def test_a_preemptive_engine_with_one_seat_runs_the_most_urgent_at_every_boundary(trace: list[Arrival]) -> None:
     alone = replace(PROFILE, max_seqs=1, iteration_ps=(0, *(1000 + 10 * n for n in range(1, 200))))

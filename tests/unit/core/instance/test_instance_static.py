@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, PrefillChunk, TokenEvent
 from forebay.core.instance.batcher import BATCHERS
-from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, flag_sets, play, profiles, traces
+from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, few, flag_sets, play, profiles, traces
 
 DELAY_PS = 500
 GATHER = EngineFlags(batch_delay_ps=DELAY_PS)
@@ -168,6 +168,7 @@ def test_an_engine_that_hangs_while_requests_gather_looks_at_them_when_it_resume
     assert instance.next_ps == 900 + PROFILE.duration_ps(0, 0, [PrefillChunk(4, 0), PrefillChunk(4, 0)])
 
 
+@few
 @given(traces(), profiles, flag_sets())
 def test_one_seat_makes_static_and_continuous_batches_the_same(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
@@ -177,7 +178,8 @@ def test_one_seat_makes_static_and_continuous_batches_the_same(
     assert play(static(one, flags), trace) == play(InstanceModel(one, flags), trace)
 
 
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 6), flag_sets())
+@few
+@given(st.integers(1, 20), st.integers(2, 20), st.integers(1, 6), flag_sets())
 def test_padding_changes_nothing_among_equal_lengths(prompt: int, output: int, count: int, flags: EngineFlags) -> None:
     trace = [(number, EngineRequest(f"r{number}", prompt, output)) for number in range(count)]
     flags = replace(flags, batch_padding=False, batch_answers_wait=False)
@@ -187,6 +189,7 @@ def test_padding_changes_nothing_among_equal_lengths(prompt: int, output: int, c
     assert finishes(waited.events) == finishes(plain.events)
 
 
+@few
 @given(traces(), flag_sets())
 def test_padding_costs_no_time_where_every_step_takes_as_long(trace: list[Arrival], flags: EngineFlags) -> None:
     constant = EngineProfile("constant", "uncalibrated", (0, *[1000] * 2000), 0, 0, 0, 0, 0, kv_tokens=10**6)
@@ -195,6 +198,7 @@ def test_padding_costs_no_time_where_every_step_takes_as_long(trace: list[Arriva
     assert play(static(constant, padded), trace).events == play(static(constant, flags), trace).events
 
 
+@few
 @given(traces(), profiles, flag_sets(), st.booleans(), st.booleans())
 def test_continuous_batches_neither_pad_nor_wait(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags, padding: bool, waits: bool
@@ -203,6 +207,7 @@ def test_continuous_batches_neither_pad_nor_wait(
     assert play(InstanceModel(profile, other), trace) == play(InstanceModel(profile, flags), trace)
 
 
+@few
 @given(traces(), profiles, flag_sets())
 def test_nobody_is_evicted_from_a_static_batch(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags
@@ -213,9 +218,10 @@ def test_nobody_is_evicted_from_a_static_batch(
 
 
 @pytest.mark.parametrize("batcher", BATCHERS)
+@few
 @given(trace=traces())
 def test_a_delay_only_moves_who_finds_the_engine_empty(batcher: str, trace: list[Arrival]) -> None:
     apart = [(number * 10**7, request) for number, (_, request) in enumerate(trace)]
     delayed = play(InstanceModel(AMPLE, GATHER, BATCHERS[batcher]()), apart).events
     prompt = play(InstanceModel(AMPLE, EngineFlags(), BATCHERS[batcher]()), apart).events
-    assert [replace(event, at_ps=event.at_ps + DELAY_PS) for event in prompt] == delayed
+    assert [event._replace(at_ps=event.at_ps + DELAY_PS) for event in prompt] == delayed

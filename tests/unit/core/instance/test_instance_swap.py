@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, PrefillChunk
 from forebay.core.instance.batcher import BatchPlan, BatchView, ChunkedPrefill
-from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, flag_sets, play, profiles, traces
+from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, Arrival, few, flag_sets, play, profiles, traces
 
 SMALL = replace(PROFILE, kv_tokens=32, iteration_ps=(0, *(1000 + 10 * n for n in range(1, 40))))
 SWAP = EngineFlags(preemption="swap", swap_block_ps=100)
@@ -98,6 +98,7 @@ def test_a_prefix_hit_is_no_transfer() -> None:
     assert instance.next_ps == SMALL.duration_ps(0, 0, [PrefillChunk(4, 8)])
 
 
+@few
 @given(traces(), st.builds(replace, flag_sets(), preemption=st.just("recompute")), st.integers(0, 900))
 def test_where_nobody_is_evicted_swapping_changes_nothing(
     trace: list[Arrival], flags: EngineFlags, swap_block_ps: int
@@ -107,12 +108,14 @@ def test_where_nobody_is_evicted_swapping_changes_nothing(
     assert play(InstanceModel(AMPLE, swapping), trace) == play(InstanceModel(AMPLE, flags), trace)
 
 
+@few
 @given(traces(), profiles, st.builds(replace, flag_sets(), swap_block_ps=st.just(0), preemption=st.just("swap")))
 def test_free_transfers_need_no_overlap(trace: list[Arrival], profile: EngineProfile, flags: EngineFlags) -> None:
     overlapped = replace(flags, swap_overlaps=not flags.swap_overlaps)
     assert play(InstanceModel(profile, flags), trace) == play(InstanceModel(profile, overlapped), trace)
 
 
+@few
 @given(traces(), profiles, st.builds(replace, flag_sets(), preemption=st.just("swap")))
 def test_no_prompt_token_is_computed_twice(trace: list[Arrival], profile: EngineProfile, flags: EngineFlags) -> None:
     journal = Journal()

@@ -56,8 +56,11 @@ class _Draft:
             if self.preempted and sequence in self.preempted:
                 continue
             cached = sequence.cached_tokens
-            tokens = 1 if sequence.decoding else min(sequence.target_tokens - cached, self.budget)
-            needed = self._blocks(cached + tokens) - self._blocks(cached)
+            if sequence.decoding:
+                tokens, needed = 1, 0 if cached % self.view.profile.block_size else 1
+            else:
+                tokens = min(sequence.target_tokens - cached, self.budget)
+                needed = self._blocks(cached + tokens) - self._blocks(cached)
             if needed <= self.free_blocks or self._make_room(sequence, needed):
                 self._grant(sequence, tokens, needed)
 
