@@ -2,26 +2,44 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.simulator.traces.azure import Azure
+from forebay.simulator.traces.burstgpt import BurstGpt
+from forebay.simulator.traces.columns import Saved, save
+from forebay.simulator.traces.guess import guess
 from forebay.simulator.traces.mooncake import Mooncake
+from forebay.simulator.traces.requestlog import RequestLog
+from forebay.simulator.traces.servegen import ServeGen
+from forebay.simulator.traces.splitwise import SageServe, Splitwise
+from forebay.simulator.traces.vidur import Vidur
 from forebay.simulator.workload.base import Workload
+
+__all__ = ["FORMATS", "Reader", "guess", "read", "save"]
 
 
 class Reader(Protocol):
     """Reads files of one format; its fields are the format's options."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     def read(self, path: Path) -> Workload:
-        """The workload; its first arrival is at 0. Raises ConfigError naming what is wrong with which line."""
+        """The workload; raises ConfigError naming what is wrong with which line."""
         ...
 
 
 FORMATS: Mapping[str, type[Reader]] = {
     "azure": Azure,
+    "burstgpt": BurstGpt,
     "mooncake": Mooncake,
+    "servegen": ServeGen,
+    "splitwise": Splitwise,
+    "sageserve": SageServe,
+    "vidur": Vidur,
+    "requestlog": RequestLog,
+    "workload": Saved,
 }
 
 

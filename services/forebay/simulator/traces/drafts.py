@@ -40,7 +40,7 @@ class RowOptions:
 class Draft:
     """A workload before it is one: a row of the file each, `arrival_us` from any start. `first_line` is that of row 0.
 
-    `columns`, `names` and `blocks` are those of `make_workload`.
+    `columns`, `names` and `blocks` are those of `make_workload`; rows that are not `kept` are left out.
     """
 
     path: Path
@@ -53,10 +53,13 @@ class Draft:
     block_tokens: int = 512
     notes: tuple[str, ...] = ()
     first_line: int = 2
+    kept: Bools | None = None
 
     def workload(self, options: RowOptions) -> Workload:
         """The workload; its first arrival is at 0. Raises ConfigError with the line where time goes back."""
         rows = self._order(options.sort)
+        if self.kept is not None:
+            rows = rows[self.kept[rows]]
         zero = self.output_tokens[rows] == 0
         if options.zero_output == "drop":
             rows = rows[~zero]

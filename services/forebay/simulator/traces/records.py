@@ -43,6 +43,13 @@ class Record:
             return float(value)
         raise self.wrong(key, "a finite number that is not negative")
 
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        value = self._get(key)
+        if isinstance(value, bool):
+            return value
+        raise self.wrong(key, "true or false")
+
     def text(self, key: str) -> str:
         """A text."""
         value = self._get(key)
