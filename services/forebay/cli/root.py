@@ -5,6 +5,7 @@ from typing import Any
 import click
 import grpc
 
+from forebay.cli.calibrate import calibrate
 from forebay.cli.demo import demo
 from forebay.cli.doctor import doctor
 from forebay.cli.explain import explain
@@ -58,3 +59,4 @@ def main() -> None:
 
 for command in (up, down, load, status, explain, doctor, demo, train):
     main.add_command(command)
+main.add_command(calibrate)

@@ -59,6 +59,23 @@ def table(profile: EngineProfile) -> list[Constant]:
     return [Constant("table_0_1_s", 1e-6, knots=(0, 1)), *rises]
 
 
+def blank(max_seqs: int, max_batch_tokens: int, kv_tokens: int, block_size: int = 1) -> EngineProfile:
+    """An engine of which nothing but its limits is known; fit `table` to make something of it."""
+    return EngineProfile(
+        name="new",
+        status="uncalibrated",
+        iteration_ps=(0, *[PS_PER_S // 100] * max_batch_tokens),
+        decode_ps=0,
+        context_token_ps=0,
+        prefill_ps=0,
+        half_pair_fixed=0,
+        prefill_token_fixed=0,
+        kv_tokens=kv_tokens,
+        max_seqs=max_seqs,
+        block_size=block_size,
+    )
+
+
 def features(shape: Floats, constants: Sequence[Constant]) -> Floats:
     """Units of each constant in iterations of `shape`, one a row, columns as in `SHAPE`."""
     decodes, context, prompt, pairs = shape.T

@@ -6,6 +6,7 @@ cached tokens of each), and for mixtures of experts by (tokens, activated expert
 An iteration is embedding + layers * (2 layernorm + dense layers + attention or experts) + final norm + head + sampler.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Layers:
     replicas: int = 1
     hidden: int = 0
     link_s: float = 0.0
-    link_bytes_per_s: float = 1.0
+    link_bytes_per_s: float = math.inf
     block_size: int = 16
 
 
