@@ -323,7 +323,7 @@ class InstanceModel:
         events: list[TokenEvent] = []
         for sequence, tokens in self._work:
             sequence.cached_tokens += tokens
-            if sequence.cached_tokens == sequence.target_tokens:
+            if sequence.decoding or sequence.cached_tokens == sequence.target_tokens:
                 sequence.decoding = True
                 sequence.generated_tokens += 1
                 if not (sequence.ended or self._plan.answers_wait):
