@@ -47,10 +47,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a finished job took: requests, and seconds of processor time with the preparation of its workload."""
+    """What a finished job took: requests, and seconds of processor time with the preparation of its workload.
+
+    `notes` say what was drawn, dropped or changed in the workload before it was run.
+    """
 
     row_count: int
     cpu_s: float
+    notes: tuple[str, ...] = ()
 
 
 def jobs_of(experiment: Experiment) -> list[Job]:
@@ -70,13 +74,13 @@ def jobs_of(experiment: Experiment) -> list[Job]:
     ]
 
 
-def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> tuple[RunResult, Summary]:
-    """Runs a job here and now; `watch` hears how many requests of how many have ended."""
+def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> tuple[RunResult, Summary, tuple[str, ...]]:
+    """Runs a job here and now and gives the workload's notes too; `watch` hears how many rows of how many ended."""
     workload = _workload(job.trace, job.world, job.seed, job.load)
     total = len(workload)
     scenario = Scenario(workload, job.world, job.policy, job.seed, job.load)
     result = simulate(scenario, watch=None if watch is None else lambda done: watch(done, total))
-    return result, summarize(result, job.world.slo, job.world)
+    return result, summarize(result, job.world.slo, job.world), workload.notes
 
 
 @lru_cache(maxsize=1)
@@ -117,7 +121,8 @@ def find_done(job: Job, digest: str, runs: Path) -> Done | None:
     try:
         kept = json.loads((runs / job.key / JOB).read_text())
         store.read_summary(runs / job.key)
-        return Done(int(kept["row_count"]), float(kept["cpu_s"])) if kept["digest"] == digest else None
+        done = Done(int(kept["row_count"]), float(kept["cpu_s"]), tuple(kept["notes"]))
+        return done if kept["digest"] == digest else None
     except (OSError, ValueError, KeyError, TypeError, ConfigError):
         return None
 

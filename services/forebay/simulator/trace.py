@@ -9,6 +9,7 @@ from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.simulator.summary import CLASS_NAMES
 from forebay.simulator.traces import FORMATS
+from forebay.simulator.workload.alter import HOWS
 from forebay.simulator.workload.generators import GENERATORS, make_generator
 
 DATA = "data:"
@@ -23,10 +24,12 @@ class TraceConfig:
 
     A path is relative to the experiment's file; `data:` before it stands for the folder of public data (FOREBAY_DATA),
     `samples:` for what comes with Forebay. `start_s` and `duration_s` cut a window (0: to the end), `limit` keeps the
-    first requests of it (0: all).
-    `model` sends all of them to one model, `model_shares`, `class_shares` and `region_shares` draw by seed; without
-    them the trace's own stay. `shuffle_s` exchanges lengths among the requests of each window of that length by seed
-    (0: never), so that seeds differ where a file leaves nothing else open.
+    first requests of it (0: all) and `tokens_max` shortens prompts until prompt and answer fit (0: never).
+
+    `model` sends all of them to one model; the shares draw models, classes, regions and tenants by seed; without them
+    the trace's own stay. `deadlines_s` are those of drawn classes. `shuffle_s` exchanges lengths among the requests of
+    each window of that length by seed (0: never), so that seeds differ where a file leaves nothing else open. A load
+    is met by `load_by`: "stretch" divides all times, "copies" keeps the times and repeats or thins the requests.
     """
 
     format: str = ""
@@ -36,24 +39,34 @@ class TraceConfig:
     start_s: float = 0.0
     duration_s: float = 0.0
     limit: int = 0
+    tokens_max: int = 0
     model: str = ""
     model_shares: Mapping[str, float] = field(default_factory=dict)
     class_shares: Mapping[str, float] = field(default_factory=dict)
     region_shares: Mapping[str, float] = field(default_factory=dict)
+    tenant_shares: Mapping[str, float] = field(default_factory=dict)
+    deadlines_s: Mapping[str, float] = field(default_factory=dict)
     shuffle_s: float = 0.0
+    load_by: str = "stretch"
 
     def __post_init__(self) -> None:
         _need(bool(self.generator) != bool(self.format), "give either a generator, or a format and a path")
         _need(bool(self.format) == bool(self.path), "format and path belong together")
         _need_known("format", self.format, FORMATS)
         _need_known("generator", self.generator, GENERATORS)
-        for name in ("start_s", "duration_s", "limit", "shuffle_s"):
+        for name in ("start_s", "duration_s", "limit", "tokens_max", "shuffle_s"):
             _need(getattr(self, name) >= 0, f"{name} must not be negative")
+        _need(self.load_by in HOWS, f"load_by must be one of {', '.join(HOWS)}, not {self.load_by!r}")
         _need(not (self.model and self.model_shares), "model and model_shares exclude each other")
-        for name in ("model_shares", "class_shares", "region_shares"):
+        for name in ("model_shares", "class_shares", "region_shares", "tenant_shares"):
             _need_shares(name, getattr(self, name))
-        unknown = sorted(set(self.class_shares) - set(CLASS_NAMES.values()))
-        _need(not unknown, f"class_shares has no class {', '.join(unknown)}; known: {', '.join(CLASS_NAMES.values())}")
+        for name in ("class_shares", "deadlines_s"):
+            unknown = sorted(set(getattr(self, name)) - set(CLASS_NAMES.values()))
+            known = ", ".join(CLASS_NAMES.values())
+            _need(not unknown, f"{name} has no class {', '.join(unknown)}; known: {known}")
+        for name, value in self.deadlines_s.items():
+            _need(_is_number(value) and value >= 0, f"deadlines_s.{name} must be seconds of 0 or more, not {value!r}")
+        _need(bool(self.class_shares) or not self.deadlines_s, "deadlines_s need class_shares beside them")
 
 
 def check_options(trace: TraceConfig, where: str) -> None:
@@ -90,9 +103,12 @@ def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -
 
 def _need_shares(name: str, shares: Mapping[str, object]) -> None:
     for key, value in shares.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        _need(is_number and float(str(value)) >= 0, f"{name}.{key} must be a share of 0 or more, not {value!r}")
+        _need(_is_number(value) and float(str(value)) >= 0, f"{name}.{key} must be a share of 0 or more, not {value!r}")
     _need(not shares or sum(float(str(value)) for value in shares.values()) > 0, f"{name} must not all be 0")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _need_known(kind: str, name: str, known: Mapping[str, object]) -> None:

@@ -38,8 +38,8 @@ def work(job: Job, digest: str, runs: Path, lane: int) -> Done:
         _BOARD[0][2 * lane], _BOARD[0][2 * lane + 1] = done, total
 
     try:
-        result, summary = execute(job, watch)
-        done = Done(len(result.requests.status), time.process_time() - start_s)
+        result, summary, notes = execute(job, watch)
+        done = Done(len(result.requests.status), time.process_time() - start_s, notes)
         keep(job, digest, done, runs, lambda folder: store.write(result, summary, folder))
         return done
     except ForebayError as error:

@@ -1,0 +1,51 @@
+"""Figures for a reader: few digits, the unit beside them, intervals where there are some."""
+
+from forebay.simulator.statistics import Interval, Measure
+
+NOTHING = "–"
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """A value with its unit: 98.2 %, 18 ms, 1.24 s, 2 m 5 s, 12.3 h."""
+    if value is None:
+        return NOTHING
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    if unit == "s":
+        return seconds(value)
+    return f"{number(value)} {unit}".strip()
+
+
+def estimate(value: Interval | None, measure: Measure) -> str:
+    """A mean with half its interval: 98.2 ± 0.3 %."""
+    if value is None:
+        return NOTHING
+    if not value.half:
+        return figure(value.mean, measure.unit)
+    if measure.unit == "%":
+        return f"{100 * value.mean:.1f} ± {100 * value.half:.1f} %"
+    if measure.unit == "s":
+        scale, unit = (1000.0, "ms") if value.mean < 1 else (1.0, "s")
+        return f"{number(scale * value.mean)} ± {number(scale * value.half, 2)} {unit}"
+    return f"{number(value.mean)} ± {number(value.half, 2)} {measure.unit}".strip()
+
+
+def seconds(value: float) -> str:
+    """A duration: 18 ms, 1.24 s, 2 m 5 s, 3 h 20 m."""
+    if abs(value) < 0.9995:
+        return f"{number(1000 * value)} ms"
+    if abs(value) < 59.95:
+        return f"{number(value)} s"
+    if abs(value) < 3599.5:
+        return f"{int(value // 60)} m {round(value % 60):d} s"
+    return f"{int(value // 3600)} h {round(value % 3600 / 60):d} m"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A plain number with so many significant digits, thousands apart, never in powers of ten."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    text = f"{value:.{digits}g}"
+    return f"{float(text):f}".rstrip("0").rstrip(".") if "e" in text else text
