@@ -1,11 +1,10 @@
 """The state behind snapshots: who answers, what each instance tells, and each model's last minute."""
 
 import heapq
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from forebay.core.metrics import Event, QueueSample, RequestRecord, RequestStatus, Snapshot
 from forebay.core.units import US_PER_S
@@ -41,9 +40,11 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Window:
-    """The requests of one model that ended within the last minute, and their sums."""
+    """The requests of one model that ended within the last minute, their sums, and the first-token times, sorted, of
+    those that succeeded."""
 
     ended: list[tuple[int, int, RequestRecord]] = field(default_factory=list)
+    ttfts_us: list[int] = field(default_factory=list)
     failed_count: int = 0
     prompt_tokens: int = 0
     response_tokens: int = 0
@@ -51,10 +52,17 @@ class _Window:
     def add(self, end_us: int, sequence: int, record: RequestRecord) -> None:
         heapq.heappush(self.ended, (end_us, sequence, record))
         self._sum(record, 1)
+        ttft_us = _ttft_us(record)
+        if ttft_us is not None:
+            insort(self.ttfts_us, ttft_us)
 
     def expire(self, before_us: int) -> None:
         while self.ended and self.ended[0][0] <= before_us:
-            self._sum(heapq.heappop(self.ended)[2], -1)
+            record = heapq.heappop(self.ended)[2]
+            self._sum(record, -1)
+            ttft_us = _ttft_us(record)
+            if ttft_us is not None:
+                del self.ttfts_us[bisect_left(self.ttfts_us, ttft_us)]
 
     def _sum(self, record: RequestRecord, sign: int) -> None:
         self.failed_count += sign * (record.status is RequestStatus.FAILED)
@@ -63,11 +71,23 @@ class _Window:
 
     def ttft_s(self) -> tuple[float, float]:
         """Median and 99th percentile of those that succeeded, linear between ranks; zeros where none did."""
-        seen = [r.ttft_us for _, _, r in self.ended if r.status is RequestStatus.OK and r.ttft_us is not None]
-        if not seen:
+        if not self.ttfts_us:
             return 0.0, 0.0
-        p50, p99 = np.percentile(np.array(seen, dtype=np.float64), (50.0, 99.0)) / US_PER_S
-        return float(p50), float(p99)
+        return quantile(self.ttfts_us, 0.50) / US_PER_S, quantile(self.ttfts_us, 0.99) / US_PER_S
+
+
+def _ttft_us(record: RequestRecord) -> int | None:
+    return record.ttft_us if record.status is RequestStatus.OK else None
+
+
+def quantile(values: Sequence[int], level: float) -> float:
+    """The quantile of sorted values, linear between ranks; to the last bit what numpy's `quantile` gives."""
+    place = level * (len(values) - 1)
+    index = min(int(place), len(values) - 2)
+    if index < 0:
+        return float(values[0])
+    low, high, share = values[index], values[index + 1], place - index
+    return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 class MetricsEngine:

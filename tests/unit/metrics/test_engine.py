@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from forebay.core.metrics import Event, InstanceChange, QueueSample, RequestRecord, RequestStatus
 from forebay.core.values import Instance, InstanceLoad, ModelLoad
 from forebay.metrics import engine as module
-from forebay.metrics.engine import MetricsEngine, Reading
+from forebay.metrics.engine import MetricsEngine, Reading, quantile
 
 S = 1_000_000
 NOW = 1_800_000_000 * S
@@ -207,3 +207,8 @@ def test_a_window_holds_what_a_plain_recount_finds(drawn: list[tuple[int, int]],
         assert sum(one.prompt_tokens for one in told) == 10 * len(inside)
         if inside:
             assert np.isclose(told[0].ttft_p50_s, np.median(inside))
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=50), st.sampled_from((0.0, 0.5, 0.9, 0.99, 1.0)))
+def test_quantiles_are_those_of_numpy_to_the_last_bit(values: list[int], level: float) -> None:
+    assert quantile(sorted(values), level) == np.quantile(np.array(values, dtype=np.float64), level)

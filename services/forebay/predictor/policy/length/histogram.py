@@ -73,6 +73,9 @@ class Histogram:
     def _speaking(self, query: InferenceRequest) -> LengthQuantiles:
         bucket = _bucket(query.prompt_tokens)
         rows = self._rows.get(query.model, {})
+        own = rows.get(bucket)
+        if own is not None and len(own.outcomes) >= self.count_min:
+            return own.read()
         ready = [near for near, row in rows.items() if len(row.outcomes) >= self.count_min]
         if ready:
             return rows[min(ready, key=lambda near: (abs(near - bucket), near))].read()
