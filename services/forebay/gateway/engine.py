@@ -1,6 +1,6 @@
 """The life of every request: asked for, placed, tried, answered or refused; with or without a scheduler."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -73,7 +73,7 @@ class Engine:
         self._flights: dict[str, _Flight] = {}
         self._waiting: dict[str, _Flight] = {}
         # What runs on leases that the scheduler knows, the one told of longest ago first.
-        self._told: dict[str, _Flight] = {}
+        self._told: OrderedDict[str, _Flight] = OrderedDict()
         self._ttl_us_min = _NEVER_US
         self._undelivered: deque[tuple[OpenLease, End]] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
         self._is_linked = False
@@ -323,8 +323,8 @@ class Engine:
     def _tell(self, flight: _Flight, now_us: int) -> None:
         """The scheduler hears of the lease now."""
         assert flight.placement is not None
-        self._told.pop(flight.request.request_id, None)
         self._told[flight.request.request_id] = flight
+        self._told.move_to_end(flight.request.request_id)
         flight.told_us = now_us
         self._ttl_us_min = min(self._ttl_us_min, flight.placement.lease_ttl_us or _NEVER_US)
 
