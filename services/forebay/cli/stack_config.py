@@ -10,6 +10,7 @@ import httpx
 
 from forebay.core.errors import ConfigError
 from forebay.core.instance.catalog import parse_profile_name
+from forebay.core.instance.document import SUFFIX
 
 EMULATED_MODELS = {"llama-8b": "A100-80G/Llama-3-8B/tp1", "qwen-7b": "A100-80G/Qwen2.5-7B/tp1"}
 """The models of the default fleet with their engine profiles."""
@@ -60,6 +61,9 @@ def parse_models(text: str | None) -> dict[str, str]:
 
 
 def _checked(profile: str) -> str:
+    if profile.endswith(SUFFIX):
+        # The instances are started elsewhere: a relative path would lead them astray.
+        return str(Path(profile).resolve())
     try:
         parse_profile_name(profile)
     except ValueError as error:

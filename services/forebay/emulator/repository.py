@@ -8,8 +8,9 @@ from forebay.core.errors import ConfigError, InvalidArgument, NotFound, Unavaila
 from forebay.emulator.answers import Answers
 from forebay.emulator.config import Config, ModelSpec
 from forebay.emulator.faults import Faults, FaultState
-from forebay.emulator.host import ModelHost, ModelStats, compute
+from forebay.emulator.host import ModelHost, ModelStats
 from forebay.emulator.model_config import VERSION, override
+from forebay.emulator.profiles import compute, effective
 from forebay.wire.clock import Clock
 
 
@@ -125,12 +126,13 @@ class Repository:
         try:
             spec = override(entry.spec, config_json) if config_json else entry.spec
             profile = compute(spec)
+            spec.flags(profile, 0)
         except (InvalidArgument, ValueError) as error:
             entry.state, entry.reason = before or "UNAVAILABLE", str(error)
             return f"failed to load '{name}', {error}"
         entry.state, entry.reason = "LOADING", ""
         await self._sleep(self._config.cold_start.load_s(profile.weight_bytes_per_gpu))
-        host = ModelHost(spec, profile, self._config, self._answers, entry.stats, self._clock)
+        host = ModelHost(effective(spec, profile), profile, self._config, self._answers, entry.stats, self._clock)
         _inject(host, self._faults.state)
         if entry.host is not None:
             self._spawn(self._retire(entry, entry.host))
@@ -168,7 +170,7 @@ class Repository:
 
 def _possible(spec: ModelSpec) -> ModelSpec:
     try:
-        compute(spec)
+        spec.flags(compute(spec), 0)
     except ValueError as error:
         raise ConfigError(f"model {spec.name!r}: {error}") from error
     return spec

@@ -8,7 +8,8 @@ FAULTS = ("crash", "hang", "slow")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Instances of one model on one kind of GPU in one region; `profile` is GPU/MODEL/tpN as in the catalog.
+    """Instances of one model on one kind of GPU in one region; `profile` is GPU/MODEL/tpN as in the catalog, or a
+    profile file.
 
     The autoscaler moves the number between the bounds; where a model has several groups, it moves that of the first
     and the others keep their `instances_initial`. `concurrency_max` is the engine's seats (0: those of [engine]).
@@ -29,8 +30,8 @@ class Group:
     def __post_init__(self) -> None:
         _need(bool(self.model), "every group needs a model")
         _need(
-            self.profile.count("/") == 2,
-            f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1",
+            self.profile.count("/") == 2 or self.profile.endswith(".json"),
+            f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1, or a profile file",
         )
         _need(self.instances_min >= 0, f"group {self.model}: instances_min must not be negative")
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from forebay.core.errors import ConfigError
 from forebay.core.instance import EngineProfile, compute_profile, parse_profile_name
-from forebay.core.instance.document import from_document, narrowed, to_document
-
-SUFFIX = ".json"
+from forebay.core.instance.document import SUFFIX, from_text, narrowed, to_document
 
 
 def is_file(name: str) -> bool:
@@ -39,13 +37,12 @@ def profile_of(
 def load(path: Path) -> tuple[EngineProfile, dict[str, Any]]:
     """A profile file and its evidence; raises ConfigError naming file, line where known, and key."""
     try:
-        return from_document(json.loads(path.read_text()))
+        return from_text(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; forebay calibrate --output writes such a file") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        where = f"{path}: {error}".replace(": line ", ":", 1)
+        raise ConfigError(where) from error
 
 
 def save(path: Path, profile: EngineProfile, evidence: Mapping[str, object]) -> None:

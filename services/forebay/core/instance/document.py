@@ -1,12 +1,16 @@
 """Profiles as plain documents, for files that carry one: all its integers, and the evidence behind them."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from forebay.core.instance.profile import EngineProfile
 
 SCHEMA = "forebay.profile/1"
+
+SUFFIX = ".json"
+"""How the name of a profile ends that is the path of a file."""
 
 STATUSES = ("checked", "kernel-level", "uncalibrated")
 
@@ -37,6 +41,15 @@ def from_document(document: object) -> tuple[EngineProfile, dict[str, Any]]:
     if not evidence.get("check"):
         values["status"] = "uncalibrated"
     return EngineProfile(**values), evidence
+
+
+def from_text(text: str) -> tuple[EngineProfile, dict[str, Any]]:
+    """The profile of a file's text with its evidence; raises ValueError, naming the line where it is not JSON."""
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}: not JSON: {error.msg}") from error
+    return from_document(document)
 
 
 def narrowed(profile: EngineProfile, max_seqs: int = 0, max_batch_tokens: int = 0, kv_tokens: int = 0) -> EngineProfile:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from forebay.core.units import PS_PER_S
-from forebay.simulator.calibration.constants import blank, durations_s, known, table
+from forebay.simulator.calibration.constants import Constant, blank, durations_s, known, table
 from forebay.simulator.calibration.errors import errors
 from forebay.simulator.calibration.fit import fit
 from forebay.simulator.calibration.replay import replay
@@ -16,7 +16,7 @@ from tests.unit.simulator.calibration.kit import FLAGS, PROFILE, measured, sweep
 STEP_S, SEQ_S, FRONTEND_S = 2.5e-3, 4e-5, 0.030
 
 
-def constants(*names: str) -> list:
+def constants(*names: str) -> list[Constant]:
     return [known(PROFILE)[name] for name in names]
 
 
