@@ -2,9 +2,11 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,17 +83,28 @@ def _read_rows(path: Path, header: list[str], kinds: Mapping[str, Kind]) -> dict
     return {name: Column(np.concatenate(parts[name]), tuple(texts.get(name, ()))) for name in kinds}
 
 
-def _chunk(rows: Iterator[list[str]], path: Path, line: int, width: int) -> list[list[str]]:
+def _chunk(rows: Any, path: Path, line: int, width: int) -> list[list[str]]:
     try:
         chunk = list(islice(rows, CHUNK_ROWS))
+        if rows.line_num != line + len(chunk) - 1:
+            raise csv.Error("a field goes over several lines")
     except csv.Error as error:
-        raise ConfigError(f"{path}:{rows.line_num}: not comma-separated values ({error})") from error  # type: ignore[attr-defined]
+        raise ConfigError(f"{path}:{_broken_line(path)}: not comma-separated values ({error})") from error
     for number, row in enumerate(chunk, start=line):
         if len(row) != width:
             raise ConfigError(f"{path}:{number}: {len(row)} fields where {width} are needed")
-    if rows.line_num != line + len(chunk) - 1:  # type: ignore[attr-defined]
-        raise ConfigError(f"{path}: a field goes over several lines; write each row on one line")
     return chunk
+
+
+def _broken_line(path: Path) -> int:
+    """The first line that is not a row of its own."""
+    rows = csv.reader(read_lines(path), strict=True)
+    line = 0
+    with suppress(csv.Error):
+        for line, _ in enumerate(rows, start=1):
+            if rows.line_num != line:
+                return line
+    return line + 1
 
 
 def _coded(column: list[str], known: dict[str, int]) -> Iterator[int]:
