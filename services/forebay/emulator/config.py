@@ -1,18 +1,25 @@
 """What an emulated Triton is told: its models, how long they take to start, and how fast its time runs."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+
+from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance.batcher import BATCHERS
+from forebay.core.units import PS_PER_US
 
 WEIGHT_BYTES_PER_S = 2_000_000_000
 """Speed at which weights are read where nobody measured it."""
 
+_FLAGS = {flag.name for flag in fields(EngineFlags)}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model of the repository: its engine's profile, limits and admission flags.
+    """One model of the repository: its engine's profile, limits, batcher and flags, as of `core.instance.EngineFlags`.
 
-    `profile` is GPU/MODEL/tpN of the catalog. 0 means: the profile's own figure for `kv_tokens`, and as much as fits
-    the KV cache for `model_tokens_max`, the longest prompt plus answer.
+    `profile` is GPU/MODEL/tpN of the catalog, or the path of a profile file, whose limits a spec can only narrow.
+    0 means: the profile's own figure for `kv_tokens`, and as much as fits the KV cache for `model_tokens_max`, the
+    longest prompt plus answer.
     """
 
     name: str
@@ -26,12 +33,38 @@ class ModelSpec:
     watermark_blocks: int = 0
     no_evict: bool = False
     chunked_prefill: bool = True
+    batcher: str = "chunked_prefill"
+    order: str = "fcfs"
+    preemption: str = "recompute"
+    swap_gb_per_s: int = 16
+    swap_overlaps: bool = False
+    batch_padding: bool = False
+    batch_answers_wait: bool = False
+    batch_delay_us: int = 0
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ValueError(f"model name {self.name!r} must not be empty or contain a slash")
         if self.kv_tokens < 0 or self.model_tokens_max < 0:
             raise ValueError("kv_tokens and model_tokens_max must not be negative")
+        if self.swap_gb_per_s < 0:
+            raise ValueError("swap_gb_per_s must not be negative")
+        if self.batcher not in BATCHERS:
+            raise ValueError(f"batcher must be one of {', '.join(BATCHERS)}, got {self.batcher!r}")
+        self._flags()
+
+    def flags(self, profile: EngineProfile, model_tokens_max: int) -> EngineFlags:
+        """How the model's engine admits and evicts, for requests up to `model_tokens_max`.
+
+        Raises ValueError where caches are swapped and `profile` does not say how large they are.
+        """
+        speed = self.swap_gb_per_s * 1_000_000_000 if self.preemption == "swap" else 0
+        swap_block_ps = profile.kv_transfer_ps(profile.block_size, speed) if speed else 0
+        return replace(self._flags(), model_tokens_max=model_tokens_max, swap_block_ps=swap_block_ps)
+
+    def _flags(self) -> EngineFlags:
+        same = {name: getattr(self, name) for name in _FLAGS & {field.name for field in fields(self)}}
+        return EngineFlags(**same, batch_delay_ps=self.batch_delay_us * PS_PER_US)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,10 @@ OUTPUTS = by_name(
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One request as the client meant it; `outputs` are the tensors that it gets back."""
+    """One request as the client meant it; `outputs` are the tensors that it gets back.
+
+    `priority` is the request parameter of that name, the smallest first, for engines that heed it.
+    """
 
     request_id: str
     model: str
@@ -63,6 +66,7 @@ class GenerateRequest:
     outputs: frozenset[str]
     tokens_max: int
     ignore_eos: bool
+    priority: int = 0
 
 
 def read_request(message: service_pb2.ModelInferRequest) -> GenerateRequest:
@@ -84,6 +88,7 @@ def read_request(message: service_pb2.ModelInferRequest) -> GenerateRequest:
         outputs=named & wanted,
         tokens_max=_tokens_max(sampling),
         ignore_eos=sampling.get("ignore_eos") is True,
+        priority=_priority(message),
     )
 
 
@@ -158,6 +163,11 @@ def _sampling(message: service_pb2.ModelInferRequest, data: bytes | None) -> Map
 
 def _parameter(value: service_pb2.InferParameter) -> object:
     return getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+
+
+def _priority(message: service_pb2.ModelInferRequest) -> int:
+    value = _parameter(message.parameters["priority"]) if "priority" in message.parameters else 0
+    return value if isinstance(value, int) else 0
 
 
 def _tokens_max(sampling: Mapping[str, object]) -> int:

@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from forebay.core.instance import (
-    EngineFlags,
     EngineProfile,
     EngineRequest,
     EngineView,
     InstanceModel,
-    compute_profile,
-    parse_profile_name,
 )
+from forebay.core.instance.batcher import BATCHERS
 from forebay.core.values import WakeAt
 from forebay.emulator.answers import Answer, Answers, words
 from forebay.emulator.config import Config, ModelSpec
@@ -48,20 +46,6 @@ class Generation:
     fail: Callable[[str], None]
 
 
-def compute(spec: ModelSpec) -> EngineProfile:
-    """The timing and memory of a model's engine; raises ValueError for a profile that cannot be."""
-    gpu, model, tp = parse_profile_name(spec.profile)
-    return compute_profile(
-        gpu,
-        model,
-        tp,
-        max_seqs=spec.max_seqs,
-        max_batch_tokens=spec.max_batch_tokens,
-        block_size=spec.block_size,
-        kv_tokens=spec.kv_tokens or None,
-    )
-
-
 def tokens_limit(spec: ModelSpec, profile: EngineProfile) -> int:
     """Longest prompt plus answer that the engine can run."""
     limits = [(profile.block_count - spec.watermark_blocks) * profile.block_size]
@@ -87,14 +71,7 @@ class ModelHost:
         self.spec = spec
         self.stats = stats
         self._tokens_max = tokens_limit(spec, profile)
-        flags = EngineFlags(
-            reserve_full_prompt=spec.reserve_full_prompt,
-            watermark_blocks=spec.watermark_blocks,
-            no_evict=spec.no_evict,
-            chunked_prefill=spec.chunked_prefill,
-            model_tokens_max=self._tokens_max,
-        )
-        model = InstanceModel(profile, flags)
+        model = InstanceModel(profile, spec.flags(profile, self._tokens_max), BATCHERS[spec.batcher]())
         self._engine = EmulatedEngine(model, config.time_scale, config.coalesce_us, clock())
         self._answers = answers
         self._clock = clock
@@ -126,7 +103,7 @@ class ModelHost:
         self._generations[key] = Generation(request, answer, reason, self._clock(), deliver, fail)
         self._idle.clear()
         self.stats.prompt_tokens += answer.input_tokens
-        asked = EngineRequest(key, answer.input_tokens, min(wanted, limit), answer.hit_tokens, limit)
+        asked = EngineRequest(key, answer.input_tokens, min(wanted, limit), answer.hit_tokens, limit, request.priority)
         actions = self._engine.on_request(asked, self._clock())
         self._apply(actions)
         for refused in (action for action in actions if isinstance(action, Refused)):

@@ -50,6 +50,12 @@ def test_a_bare_request_has_the_defaults_of_vllm() -> None:
     )
 
 
+def test_the_priority_is_a_parameter_of_the_request() -> None:
+    asked = message()
+    asked.parameters["priority"].uint64_param = 3
+    assert read_request(asked).priority == 3
+
+
 def test_streaming_leaves_the_prompt_out() -> None:
     assert not read_request(message(stream=TRUE)).prepend_prompt
     assert not read_request(message(exclude_input_in_output=TRUE)).prepend_prompt
