@@ -66,12 +66,12 @@ class Story:
     steps: list[Step]
 
 
-KINDS = ("arrive",) * 8 + ("cancel", "again", "look", "look", "hang", "resume", "slow", "crash", "add")
+KINDS = ("arrive",) * 9 + ("cancel",) * 2 + ("again", "look", "hang", "resume", "resume", "slow", "crash", "add")
 
 profiles = st.builds(
     profile,
-    kv_tokens=st.sampled_from([64, 80, 120, 200, 400, 5_000]),
-    max_seqs=st.sampled_from([1, 2, 3, 5, 8, 16]),
+    kv_tokens=st.sampled_from([80, 100, 120, 200, 400, 5_000]),
+    max_seqs=st.sampled_from([1, 2, 4, 8, 16]),
     budget=st.sampled_from([17, 20, 33, 64]),
     block_size=st.sampled_from([1, 2, 4, 5, 8]),
     scale=st.sampled_from([1, 2, 7]),
@@ -79,22 +79,24 @@ profiles = st.builds(
 flags = st.builds(
     EngineFlags,
     reserve_full_prompt=st.booleans(),
-    watermark_blocks=st.sampled_from([0, 0, 1, 3]),
-    no_evict=st.sampled_from([False, False, True]),
-    chunked_prefill=st.sampled_from([True, True, False]),
-    model_tokens_max=st.sampled_from([0, 0, 60]),
+    watermark_blocks=st.sampled_from([0, 0, 0, 1, 3]),
+    no_evict=st.sampled_from([False, False, False, True]),
+    chunked_prefill=st.sampled_from([True, True, True, False]),
+    model_tokens_max=st.sampled_from([0, 0, 0, 60]),
 )
 steps = st.builds(
     Step,
     kind=st.sampled_from(KINDS),
-    gap_ps=st.sampled_from([0, 0, 1, 5, 16, 17, 40, 100, 300, 1_000]),
+    gap_ps=st.sampled_from([0, 0, 1, 5, 16, 17, 40, 100, 300]),
     target=st.integers(0, 40),
-    prompt_tokens=st.integers(1, 50),
-    output_tokens=st.one_of(st.integers(1, 4), st.integers(1, 40)),
+    prompt_tokens=st.integers(1, 40),
+    output_tokens=st.sampled_from([1, 2, 3, 10, 11, 12, 20, 21, 40]),
     hit_tokens=st.sampled_from([0, 0, 3, 8, 20, 60]),
     spare_tokens=st.sampled_from([0, 0, 5, 20]),
 )
-stories = st.builds(Story, engines=st.lists(st.tuples(profiles, flags), min_size=1, max_size=4), steps=st.lists(steps, max_size=70))
+stories = st.builds(
+    Story, engines=st.lists(st.tuples(profiles, flags), min_size=1, max_size=4), steps=st.lists(steps, max_size=70)
+)
 
 
 @dataclass
@@ -107,6 +109,7 @@ class Teller:
     now_ps: int = 0
     row_count: int = 0
     away: list[int] = field(default_factory=list)
+    here: list[int] = field(default_factory=list)
     lengths: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     engines: dict[int, EngineProfile] = field(default_factory=dict)
     factor: int = 1
@@ -132,6 +135,7 @@ class Teller:
     def pass_time(self, until_ps: int) -> None:
         while rows := self.kernel.advance(until_ps):
             self.log.append(("finished", self.kernel.now_ps, *rows))
+            self.here = [row for row in self.here if row not in rows]
         assert self.kernel.now_ps == until_ps
 
     def act(self, step: Step) -> None:
@@ -139,8 +143,8 @@ class Teller:
             self.add(self.story.engines[step.target % len(self.story.engines)])
         if step.kind == "look":
             self.look()
-        if step.kind == "cancel" and self.row_count:
-            self.cancel(step.target % self.row_count)
+        if step.kind == "cancel" and self.here:
+            self.cancel(self.here[step.target % len(self.here)])
         if self.engines:
             self.act_on(sorted(self.engines)[step.target % len(self.engines)], step)
 
@@ -162,6 +166,7 @@ class Teller:
             del self.engines[instance]
             lost = self.kernel.crash(instance, self.now_ps)
             self.away += lost
+            self.here = [row for row in self.here if row not in lost]
             self.log.append(("lost", self.now_ps, instance, *lost))
 
     def arrive(self, instance: int, row: int) -> None:
@@ -169,14 +174,14 @@ class Teller:
         self.log.append(("arrive", self.now_ps, instance, row, entered))
         prompt, output, _, limit = self.lengths[row]
         assert entered == (self.kernel.refusal(instance, prompt, output, limit) is None)
-        if not entered:
-            self.away.append(row)
+        (self.here if entered else self.away).append(row)
 
     def cancel(self, row: int) -> None:
-        cancelled = self.kernel.cancel(row, self.now_ps)
-        self.log.append(("cancel", self.now_ps, row, cancelled, self.kernel.generated_tokens(row)))
-        if cancelled:
-            self.away.append(row)
+        assert self.kernel.cancel(row, self.now_ps)
+        assert not self.kernel.cancel(row, self.now_ps)
+        self.log.append(("cancel", self.now_ps, row, self.kernel.generated_tokens(row)))
+        self.here.remove(row)
+        self.away.append(row)
 
     def look(self) -> None:
         """All that can be seen."""
