@@ -193,7 +193,7 @@ class AutoscalerShell:
             instance_id=server.instance_id,
             model=server.group.model,
             region=server.group.region,
-            gpu=server.group.profile.partition("/")[0],
+            gpu=server.profile.name.partition("/")[0],
             gpu_count=server.profile.gpu_count,
             state=state.name,
         )

@@ -20,6 +20,7 @@ Forecast = Callable[[WorkloadHistory], tuple[WorkloadForecast, ...]]
 class _Series:
     """The complete and begun windows of one model from the start of the run; `version` grows with every record."""
 
+    forecast: Forecast
     points: list[WorkloadPoint] = field(default_factory=list)
     version: int = 0
     asked: tuple[int, int] = (-1, -1)
@@ -31,16 +32,22 @@ class Forecasts:
 
     A request is part of the history once it has ended, in the window in which it arrived, as in the metrics service.
     A forecast is made anew whenever its history has changed, and reads `history_s` of it, `points_max` windows at most.
+    `forecast` answers for every model, or is one for each: nothing in a history says whose it is.
     """
 
     def __init__(
-        self, needs: Needs, models: tuple[str, ...], forecast: Forecast, history_s: int, points_max: int
+        self,
+        needs: Needs,
+        models: tuple[str, ...],
+        forecast: Forecast | Mapping[str, Forecast],
+        history_s: int,
+        points_max: int,
     ) -> None:
         self._count = needs.forecast_count
         self._window_us = needs.forecast_window_us or WINDOW_US
-        self._forecast = forecast
         self._span_us = min(history_s * US_PER_S, points_max * self._window_us)
-        self._series = {model: _Series() for model in models} if self._count else {}
+        each = forecast if isinstance(forecast, Mapping) else dict.fromkeys(models, forecast)
+        self._series = {model: _Series(each[model]) for model in models} if self._count else {}
 
     def reported(self, record: RequestRecord) -> None:
         """A request ended."""
@@ -69,7 +76,7 @@ class Forecasts:
             start = max(0, end - self._span_us // self._window_us)
             first_us = (end + 1) * self._window_us
             history = WorkloadHistory(series.points[start:end], self._window_us, first_us, self._count)
-            series.answer = tuple(map(_window, self._forecast(history)))
+            series.answer = tuple(map(_window, series.forecast(history)))
             series.asked = (end, series.version)
         return series.answer
 

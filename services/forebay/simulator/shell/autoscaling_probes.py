@@ -77,11 +77,11 @@ class Prober:
         state = self._asked.state_of(key)
         if state is None:
             self._watches.pop(key, None)
-        elif not watch.is_entered and not _is_settled(state, server):
+        elif not watch.is_entered and not is_settled(state, server):
             self._enter(watch, watch.last_us + watch.wait_us)
 
 
-def _is_settled(state: InstanceState, server: Server) -> bool:
+def is_settled(state: InstanceState, server: Server) -> bool:
     """Whether the same answer once more, now that it was given, would change nothing in the engine."""
     if state is InstanceState.DRAINING:
         return server.launched or server.answers

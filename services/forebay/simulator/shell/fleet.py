@@ -42,23 +42,23 @@ class LiveFleet:
         self._delay_us = round(context.world.observation.delay_s * US_PER_S)
         self.servers = Servers(context)
         metrics = MetricsConfig()
-        self._metrics = MetricsShell(
+        self.metrics = MetricsShell(
             context, MetricsEngine(metrics.unreachable_after_count, metrics.queue_stale_after_us), self.servers
         )
         engine = Engine(plan.config, policy, plan.state, context.now_us)
-        self._autoscaler = AutoscalerShell(
+        self.autoscaler = AutoscalerShell(
             context, engine, plan.config, plan.scaled, self.servers, lambda: forecasts.at(context.now_us)
         )
         self._faults = Faults(context, self.servers)
-        self._spots = Spots(context, self.servers, self._autoscaler.leave)
+        self._spots = Spots(context, self.servers, self.autoscaler.leave)
 
     def begin(self, scheduler: Scheduling, gateway: Serving) -> None:
         """The run starts: the first instances are there and published."""
         self._scheduler = scheduler
-        self.servers.begin(gateway, self._autoscaler.server_changed, self._spots.follow)
+        self.servers.begin(gateway, self.autoscaler.server_changed, self._spots.follow)
         for instance_id, group in self._plan.groups.items():
             self.servers.adopt(instance_id, group, launched=group is self._plan.scaled[group.model])
-        self._autoscaler.begin(scheduler, self._publish)
+        self.autoscaler.begin(scheduler, self._publish)
         self._faults.begin()
         rhythm = self._rhythm()
         # Whatever else begins at this instant, such as the samples of the queues, comes before.
@@ -67,28 +67,29 @@ class LiveFleet:
     def reported(self, record: RequestRecord) -> None:
         """A gateway says how a request ended."""
         kept = record_of(record)
-        self._metrics.reported(kept)
+        self.metrics.reported(kept)
         self._forecasts.reported(kept)
 
     def sampled(self, sample: QueueSample) -> None:
         """The scheduler says what it holds of one model."""
-        self._metrics.sampled(sample)
+        self.metrics.sampled(sample)
 
     def _rhythm(self) -> Rhythm:
         rhythm = Rhythm(self._context)
-        rhythm.every_s(self._context.world.observation.scrape_s, self._metrics.scrape)
+        rhythm.every_s(self._context.world.observation.scrape_s, self.metrics.scrape)
         rhythm.every_s(self._watch_interval_s, partial(self._show, self._show_scheduler))
-        rhythm.every_s(SNAPSHOT_S, partial(self._show, self._autoscaler.observe))
-        rhythm.every_s(self._plan.config.tick_s, self._autoscaler.tick)
+        rhythm.every_s(SNAPSHOT_S, partial(self._show, self.autoscaler.observe))
+        # As when the live service starts, there is no load to go by at first.
+        rhythm.every_s(self._plan.config.tick_s, self.autoscaler.tick, at_once=False)
         return rhythm
 
     def _publish(self, instances: Sequence[Instance]) -> None:
-        self._metrics.follow(instances)
+        self.metrics.follow(instances)
         self._scheduler.fleet(instances)
 
     def _show(self, reader: Callable[[Snapshot], None]) -> None:
         """A reader sees the snapshot of now, now or later."""
-        snapshot = self._metrics.snapshot()
+        snapshot = self.metrics.snapshot()
         if self._delay_us:
             self._context.after_us(self._delay_us, partial(reader, snapshot))
         else:

@@ -1,5 +1,6 @@
 """Makes of a world and an arm the autoscaler's own configuration, and the fleet that is there when a run starts."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from forebay.simulator.shell.machines import Machines
 from forebay.simulator.shell.starting import mean_phases_s
 
 SECTION = "autoscaler"
-CHOSEN = ("instances_min", "instances_max", "instances_initial", "concurrency_target")
+COUNTS = ("instances_min", "instances_max", "instances_initial")
+CHOSEN = (*COUNTS, "concurrency_target")
 """What an arm may say of a model; the rest is the world's."""
 START_TIMEOUT_SHARE = 3.0
 
@@ -33,18 +35,19 @@ def make_plan(world: World, table: Mapping[str, object], machines: Machines) -> 
     """The plan of a run; `table` is the [autoscaler] section of the arm.
 
     The first group of each model is scaled. Entries of [[autoscaler.models]] change how it is scaled, nothing else.
-    Where the arm says nothing, the budget suffices for all groups, and a start may take three times what it takes on
-    average. The fleet is as after a restart of the autoscaler: everything runs that should run at the start. Raises
-    ConfigError for what the live service would refuse, and for models that have no group.
+    The engine counts the instances of the other groups too, so they are added to all bounds. Where the arm says
+    nothing, the budget suffices for all groups, and a start may take three times what it takes on average. The fleet
+    is as after a restart of the autoscaler: everything runs that should run at the start. Raises ConfigError for what
+    the live service would refuse, and for models that have no group.
     """
     config = _config(world, table, machines)
     models = {model.name: model for model in config.models}
     members: list[Member] = []
     groups: dict[str, Group] = {}
-    scaled = _first_groups(world)
+    scaled, standing = _first_groups(world), _standing(world)
     for group in world.groups:
         is_scaled = scaled[group.model] is group
-        count = _initial(models[group.model]) if is_scaled else group.instances_initial
+        count = _initial(models[group.model]) - standing[group.model] if is_scaled else group.instances_initial
         for _ in range(count):
             server_id = f"local-{len(members) + 1}"
             instance = _instance(group, server_id, world, machines)
@@ -56,11 +59,14 @@ def make_plan(world: World, table: Mapping[str, object], machines: Machines) -> 
 
 
 def _config(world: World, table: Mapping[str, object], machines: Machines) -> Config:
-    scaled = _first_groups(world)
+    scaled, standing = _first_groups(world), _standing(world)
     chosen = dict(_chosen(table.get("models", ()), scaled))
-    models = [{**_of_group(group, world, machines), **chosen.get(name, {})} for name, group in scaled.items()]
+    models = [
+        _raised({**_of_group(group, world, machines), **chosen.get(name, {})}, standing[name])
+        for name, group in scaled.items()
+    ]
     plain = Config()
-    most = sum(max(group.instances_max, _int(chosen, name)) for name, group in scaled.items())
+    most = sum(from_mapping(ModelConfig, model, f"{SECTION}.models").instances_max for model in models)
     start_s = max(sum(mean_phases_s(world.start, machines.profile(group))) for group in scaled.values())
     defaults = {
         "instances_max": max(plain.instances_max, most),
@@ -69,9 +75,9 @@ def _config(world: World, table: Mapping[str, object], machines: Machines) -> Co
     return from_mapping(Config, {**defaults, **table, "models": models, "servers": []}, SECTION)
 
 
-def _int(chosen: Mapping[str, Mapping[str, object]], model: str) -> int:
-    value = chosen.get(model, {}).get("instances_max", 0)
-    return value if isinstance(value, int) else 0
+def _raised(model: dict[str, object], count: int) -> dict[str, object]:
+    """The same model with instances of other groups counted."""
+    return {key: value + count if key in COUNTS and isinstance(value, int) else value for key, value in model.items()}
 
 
 def _chosen(entries: object, scaled: Mapping[str, Group]) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -92,7 +98,7 @@ def _of_group(group: Group, world: World, machines: Machines) -> dict[str, objec
         "instances_max": group.instances_max,
         "instances_initial": group.instances_initial,
         "concurrency_target": group.concurrency_target,
-        "concurrency_max": machines.seats(group),
+        "concurrency_max": machines.profile(group).max_seqs,
         "kv_tokens_max": machines.profile(group).kv_tokens,
         "context_tokens_max": world.engine.model_tokens_max,
     }
@@ -103,6 +109,15 @@ def _first_groups(world: World) -> dict[str, Group]:
     for group in world.groups:
         found.setdefault(group.model, group)
     return found
+
+
+def _standing(world: World) -> Counter[str]:
+    """The instances of groups that nobody scales, by model."""
+    scaled = _first_groups(world)
+    count: Counter[str] = Counter()
+    for group in world.groups:
+        count[group.model] += 0 if scaled[group.model] is group else group.instances_initial
+    return count
 
 
 def _initial(model: ModelConfig) -> int:
@@ -119,7 +134,7 @@ def _instance(group: Group, server_id: str, world: World, machines: Machines) ->
         state=InstanceState.READY,
         region=group.region,
         profile=group.profile,
-        concurrency_max=machines.seats(group),
+        concurrency_max=machines.profile(group).max_seqs,
         kv_tokens_max=machines.profile(group).kv_tokens,
         context_tokens_max=world.engine.model_tokens_max,
         state_reason="there from the start",

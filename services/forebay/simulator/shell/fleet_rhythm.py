@@ -11,7 +11,7 @@ from forebay.simulator.shell.context import Context
 class _Beat:
     call: Call
     interval_us: int
-    due_us: int
+    due_us: int = 0
 
 
 class Rhythm:
@@ -21,14 +21,15 @@ class Rhythm:
         self._context = context
         self._beats: list[_Beat] = []
 
-    def every_s(self, interval_s: float, call: Call) -> None:
-        """Calls as soon as the rhythm begins, and then after every interval."""
-        self._beats.append(_Beat(call, max(1, round(interval_s * US_PER_S)), 0))
+    def every_s(self, interval_s: float, call: Call, at_once: bool = True) -> None:
+        """Calls after every interval from the beginning on, and `at_once` says whether also when the rhythm begins."""
+        interval_us = max(1, round(interval_s * US_PER_S))
+        self._beats.append(_Beat(call, interval_us, 0 if at_once else interval_us))
 
     def begin(self) -> None:
         """Begins now."""
         for beat in self._beats:
-            beat.due_us = self._context.now_us
+            beat.due_us += self._context.now_us
         self._turn()
 
     def _turn(self) -> None:
