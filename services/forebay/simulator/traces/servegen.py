@@ -112,14 +112,18 @@ class ServeGen:
     def _windows(
         self, name: str, rates: "Rates", span: slice, sketches: Sketches
     ) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
+        own: dict[int, Ints] = {}
         for window in range(span.start, span.stop):
+            at = window * RATE_WINDOW_S // WINDOW_S
+            if at not in own:
+                own = {at: sketches.of(rates.client, at)}
             rng = stream(self.seed, f"{name} window {window}")
             counts = np.floor(rates.counts[window] * self.scale + rng.random(len(rates.client))).astype(np.int64)
             at_s = _offsets(counts, rates.shapes[window], rates.is_weibull[window], rng)
             clients = np.repeat(np.arange(len(rates.client)), counts)
             order = np.argsort(at_s, kind="stable")
             at_s, clients = at_s[order], clients[order]
-            rows = _sketch_rows(clients, rates, sketches, window, rng)
+            rows = _sketch_rows(clients, own[at], rates.counts[window], len(sketches.client), rng)
             arrivals = ((window * RATE_WINDOW_S + at_s) * US_PER_S).astype(np.int64)
             yield arrivals, clients, sketches.sides[0].draw(rows, rng), sketches.sides[1].draw(rows, rng)
 
@@ -208,17 +212,15 @@ def _offsets(counts: Ints, shapes: Floats, is_weibull: Bools, rng: np.random.Gen
     return offsets
 
 
-def _sketch_rows(clients: Ints, rates: Rates, sketches: Sketches, window: int, rng: np.random.Generator) -> Ints:
+def _sketch_rows(clients: Ints, own: Ints, counts: Floats, sketch_count: int, rng: np.random.Generator) -> Ints:
     """The sketch of each request's client; for clients without, one of the others', drawn by their traffic now."""
-    at = window * RATE_WINDOW_S // WINDOW_S
-    own = np.array([sketches.nearest(int(client), at) for client in rates.client], dtype=np.int64)
     rows: Ints = own[clients]
     lost = rows < 0
     if lost.any():
-        weights = np.where(own >= 0, rates.counts[window], 0.0)
+        weights = np.where(own >= 0, counts, 0.0)
         count = int(lost.sum())
         if weights.any():
             rows[lost] = own[rng.choice(len(own), size=count, p=weights / weights.sum())]
         else:
-            rows[lost] = rng.integers(len(sketches.client), size=count)
+            rows[lost] = rng.integers(sketch_count, size=count)
     return rows

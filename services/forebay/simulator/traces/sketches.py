@@ -47,8 +47,11 @@ class Sketches:
     window: Ints
     sides: tuple[Side, Side]
 
-    def nearest(self, client: int, window: int) -> int:
-        """The client's sketch nearest in time, the earlier of two; -1 where it has none."""
+    def of(self, clients: Ints, window: int) -> Ints:
+        """Each client's sketch nearest in time, the earlier of two; -1 where it has none."""
+        return np.array([self._nearest(int(client), window) for client in clients], dtype=np.int64)
+
+    def _nearest(self, client: int, window: int) -> int:
         low, high = np.searchsorted(self.client, [client, client + 1])
         if low == high:
             return -1

@@ -15,6 +15,8 @@ def merge(workloads: Sequence[Workload]) -> Workload:
     """
     if not workloads:
         raise ValueError("there must be at least one workload to merge")
+    if len(workloads) == 1:
+        return workloads[0]
     sizes = {one.block_tokens for one in workloads if len(one.blocks)} or {workloads[0].block_tokens}
     if len(sizes) > 1:
         raise ValueError(f"blocks must be of one size, not {', '.join(map(str, sorted(sizes)))} tokens")
