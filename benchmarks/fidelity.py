@@ -1,0 +1,261 @@
+"""How far the instance model is from engines that were measured: recorded vLLM runs, a live emulator, a live Triton.
+
+Constants are never fitted to what they are judged by. Recorded runs: from measured layers with nothing fitted; with the
+host's time an iteration fitted on the other run; and fitted on what had ended by the middle of the run, judged by the
+rest. Live emulator: the times that a client sees against those of the simulator's instance. Live Triton: calibrated on
+an idle and a closed-loop load, judged by a load with arrivals at random.
+
+Goals: E2E median error of a request <= 3 % on recorded runs, <= 5 % on a live Triton.
+Run: PYTHONPATH=services:clients/python python -m benchmarks.fidelity [--live emulator] [--live triton] [--quick]
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks import common, live
+from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.simulator.calibration.constants import Constant, apply, blank, known, table
+from forebay.simulator.calibration.errors import Errors, errors
+from forebay.simulator.calibration.fit import fit
+from forebay.simulator.calibration.layers import Layers, profile_from_layers
+from forebay.simulator.calibration.replay import replay
+from forebay.simulator.calibration.runs import Run, make_run, read_runs
+from forebay.simulator.profiles import profile_of
+
+DATA = Path(os.environ.get("FOREBAY_DATA", live.ROOT.parent / "shared" / "data")) / "open" / "perf"
+
+ADMISSION = EngineFlags(reserve_full_prompt=False)
+"""vLLM 0.19 admits a prompt when its first chunk fits; the recorded runs never fill their memory."""
+
+COLUMNS = (
+    "run",
+    "constants from",
+    "TTFT mean %",
+    "TPOT mean %",
+    "E2E mean %",
+    "E2E p99 %",
+    "of a request %",
+    "makespan %",
+)
+
+EMULATED = "A100-80G/Llama-3-8B/tp1"
+MODEL = "smollm2"
+SLOTS, BATCH_TOKENS, SLOT_TOKENS = 4, 256, 2_048
+"""Of compose/triton/models/smollm2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recorded run with the profile that follows from its engine's measured layers."""
+
+    name: str
+    run: Run
+    layers: EngineProfile
+
+
+# RTX PRO 6000: weights, activations and graphs leave this many tokens of KV cache on each card (engine-model rule, util
+# 0.9); neither run comes near it. Collectives between two cards without peer-to-peer: latency of NCCL on two RTX 4090
+# (https://github.com/tinygrad/open-gpu-kernel-modules/issues/17), bandwidth of the L40S fit.
+LLAMA = Layers("Llama-3.1-8B", layer_count=32, kv_tokens=560_000, max_seqs=128, max_batch_tokens=2_048)
+QWEN = Layers(
+    "Qwen3-30B-A3B",
+    layer_count=48,
+    kv_tokens=500_000,
+    max_seqs=128,
+    max_batch_tokens=2_048,
+    experts=128,
+    experts_each=8,
+    replicas=2,
+    hidden=2_048,
+    link_s=12e-6,
+    link_bytes_per_s=18.1e9,
+)
+
+
+def recorded() -> list[Recorded]:
+    """The two runs of vLLM 0.19 on RTX PRO 6000."""
+    found = []
+    for layers, model, tables in (
+        (LLAMA, "Llama-3.1-8B", "meta-llama_Llama-3.1-8B"),
+        (QWEN, "Qwen3-30B-A3B-Instruct-2507", "Qwen_Qwen3-30B-A3B-Instruct-2507"),
+    ):
+        # The runs do not say what was found in the prefix cache; some prefills are shorter than their prompts.
+        run = read_runs(DATA / f"vllm_bench_RTXPRO6000_{model}_requests.jsonl.gz", hits_known=False)[0]
+        profile = profile_from_layers(str(DATA / f"llmservingsim_RTXPRO6000_{tables}_bf16_tp1"), layers)
+        found.append(Recorded(layers.name, run, profile))
+    return found
+
+
+def host_time(profile: EngineProfile) -> list[Constant]:
+    """What traffic alone tells: the host's time an iteration."""
+    return [known(profile)["step_s"]]
+
+
+def row(name: str, source: str, found: Errors) -> list[common.Cell]:
+    """A line of the table."""
+    values = (found.ttft.mean, found.tpot.mean, found.e2e.mean, found.e2e.p99)
+    signed = [f"{value:+.1f}" for value in values]
+    return [name, source, *signed, f"{found.e2e.request:.2f}", f"{found.makespan:+.1f}"]
+
+
+def judge(one: Recorded, profile: EngineProfile, rows: np.ndarray | None = None) -> Errors:
+    """Errors of one recorded run under a profile."""
+    return errors(one.run, replay(one.run, profile, ADMISSION), rows)
+
+
+def offline(report: common.Report) -> None:
+    """The recorded runs."""
+    runs = recorded()
+    fits = {one.name: fit(one.layers, [one.run], host_time(one.layers), ADMISSION) for one in runs}
+    lines, figures = [], report.figures
+    for one, other in (runs, runs[::-1]):
+        key = one.name.split("-")[0].lower()
+        plain = judge(one, one.layers)
+        lines.append(row(one.name, "measured layers, nothing fitted", plain))
+        figures[f"{key}_layers_e2e_request_pct"] = plain.e2e.request
+        step_s = fits[other.name].values["step_s"]
+        crossed = judge(one, apply(one.layers, host_time(one.layers), [step_s]))
+        lines.append(row(one.name, f"step {1e3 * step_s:.2f} ms of {other.name}", crossed))
+        figures[f"{key}_other_run_e2e_request_pct"] = crossed.e2e.request
+        middle_s = float(one.run.last_s.max()) / 2
+        early = fit(one.layers, [one.run], host_time(one.layers), ADMISSION, until_s=middle_s)
+        rest = judge(one, early.profile, one.run.last_s > middle_s)
+        source = f"step {1e3 * early.values['step_s']:.2f} ms of its first half"
+        lines.append(row(f"{one.name}, second half", source, rest))
+        figures[f"{key}_second_half_e2e_request_pct"] = rest.e2e.request
+    report.table("Recorded vLLM 0.19 runs on RTX PRO 6000, constants from elsewhere", COLUMNS, lines)
+    fitted = [row(one.name, "this very run: no accuracy", judge(one, fits[one.name].profile)) for one in runs]
+    report.table("The same, fitted to what is judged", COLUMNS, [*fitted, *catalog(runs[0])])
+
+
+def catalog(llama: Recorded) -> list[list[common.Cell]]:
+    """The catalog's profile of the same engine, whose constant was once fitted to this run, and without it."""
+    profile = profile_of("RTXPRO6000/Llama-3-8B/tp1", max_seqs=128)
+    bare = apply(profile, host_time(profile), [-3.25e-3])
+    return [
+        row(llama.name, "catalog, step 3.25 ms fitted to it", judge(llama, profile)),
+        row(llama.name, "catalog without it", judge(llama, bare)),
+    ]
+
+
+def emulator(report: common.Report, quick: bool) -> None:
+    """A client's times at an emulated instance against the simulator's instance with the same arrivals."""
+    profile = profile_of(EMULATED)
+    lines = []
+    for scale, coalesce_ms in ((1.0, 5.0), (1.0, 0.0), (0.1, 0.0))[: 2 if quick else 3]:
+        count, per_s = (40, 4.0) if quick else (80, 4.0)
+        asks = live.make_asks(round(count * max(scale, 0.25)), (50, 1_200), (10, 120), seed=11, per_s=per_s * scale)
+        with tempfile.TemporaryDirectory() as folder:
+            options = (f"--time-scale={scale}", f"--coalesce-ms={coalesce_ms}")
+            with live.emulated("m", EMULATED, asks, Path(folder), *options) as address:
+                rows = live.record(address, "m", partial(live.Recorder.open_loop, asks=asks))
+        times = ("arrival_s", "first_s", "last_s")
+        run = make_run("emulator", [{**one, **{name: one[name] * scale for name in times}} for one in rows])
+        modelled = replay(run, profile, EngineFlags())
+        lines.append(_late(run, modelled.first_s, modelled.last_s, scale, coalesce_ms))
+        name = f"emulator_scale_{scale:g}_coalesce_{coalesce_ms:g}_last_p50_ms".replace(".", "_")
+        report.figures[name] = float(np.median(np.abs(run.last_s - modelled.last_s))) / scale * 1e3
+    columns = (
+        "time scale",
+        "coalesce ms",
+        "requests",
+        "first p50 ms",
+        "first p99 ms",
+        "last p50 ms",
+        "last p99 ms",
+        "E2E %",
+    )
+    report.table(
+        "Live emulator against the simulator's instance: absolute differences on the wall clock", columns, lines
+    )
+
+
+def _late(run: Run, first_s: np.ndarray, last_s: np.ndarray, scale: float, coalesce_ms: float) -> list[common.Cell]:
+    first, last = (np.abs(ours - real) / scale * 1e3 for ours, real in ((first_s, run.first_s), (last_s, run.last_s)))
+    e2e = np.abs((last_s - run.arrival_s) / (run.last_s - run.arrival_s) - 1)
+    quantiles = [float(np.quantile(each, q)) for each in (first, last) for q in (0.5, 0.99)]
+    return [scale, coalesce_ms, len(run), *quantiles, 100 * float(np.median(e2e))]
+
+
+def triton(report: common.Report, quick: bool) -> None:
+    """The real Triton with a real model: calibrated on one load, judged by another."""
+    if not (live.ROOT / ".triton" / "installed.txt").exists():
+        raise click.ClickException("no real Triton here; install it with: make triton")
+    start = blank(SLOTS, BATCH_TOKENS, SLOTS * SLOT_TOKENS)
+    names = ("context_s", "prefill_s", "frontend_s", "pair_s", "seq_s")
+    wanted = [*table(start), *(known(start)[name] for name in names)]
+    each, checks = (1, 1) if quick else (2, 3)
+    with tempfile.TemporaryDirectory() as folder, live.real(MODEL, Path(folder), prompt_cache="false") as address:
+        live.record(address, MODEL, lambda recorder: recorder.closed_loop(_asks(4, 1), 2, "warm"))
+        before = sweep(address, each, seed=20)
+        judged = [_open_run(address, 20 if quick else 40, seed=30 + number) for number in range(checks)]
+        after = sweep(address, each, seed=40)
+    fitted = fit(start, [before, after], wanted, EngineFlags())
+    for name, value in fitted.values.items():
+        if name in names:
+            report.figures[f"triton_{name.removesuffix('_s')}_us"] = 1e6 * value
+    lines = [row(run.name, "this very run: no accuracy", _error(run, fitted.profile)) for run in (before, after)]
+    found = [_error(run, fitted.profile) for run in judged]
+    lines += [row(one.run, "the closed loops", one) for one in found]
+    report.table("Live Triton with SmolLM2, calibrated on closed loops", COLUMNS, lines)
+    noise = [_error(run, fit(start, [run], wanted, EngineFlags()).profile) for run in judged]
+    report.table(
+        "The same loads fitted to themselves: what noise leaves",
+        COLUMNS,
+        [row(one.run, "itself", one) for one in noise],
+    )
+    report.figures["triton_e2e_request_pct"] = float(np.median([one.e2e.request for one in found]))
+    report.figures["triton_noise_e2e_request_pct"] = float(np.median([one.e2e.request for one in noise]))
+
+
+def sweep(address: str, each: int, seed: int) -> Run:
+    """One stream with prompts of all lengths, then more and more clients at once."""
+    levels = [(1, 6), (2, 8), (3, 9), (SLOTS, 16)]
+
+    async def load(recorder: live.Recorder) -> None:
+        for clients, count in levels:
+            await recorder.closed_loop(_asks(count * each, seed + clients), clients, f"{clients}")
+
+    return make_run(f"closed loops {seed}", live.record(address, MODEL, load))
+
+
+def _open_run(address: str, count: int, seed: int) -> Run:
+    asks = live.make_asks(count, (5, 220), (8, 64), seed, per_s=0.6)
+    return make_run(f"open loop {seed}", live.record(address, MODEL, partial(live.Recorder.open_loop, asks=asks)))
+
+
+def _asks(count: int, seed: int) -> list[live.Ask]:
+    return live.make_asks(count, (5, 220), (8, 64), seed)
+
+
+def _error(run: Run, profile: EngineProfile) -> Errors:
+    return errors(run, replay(run, profile, EngineFlags()))
+
+
+PARTS = {"emulator": emulator, "triton": triton}
+
+
+@click.command()
+@click.option("--live", "parts", multiple=True, type=click.Choice(list(PARTS)), help="Measure a live server too.")
+@common.options
+def main(parts: Sequence[str], quick: bool, json_path: str | None) -> None:
+    """Prints errors of the instance model against measured engines."""
+    report = common.Report("fidelity", quick)
+    if DATA.exists():
+        offline(report)
+    else:
+        print(f"recorded runs are not in {DATA}; set FOREBAY_DATA")
+    for part in parts:
+        PARTS[part](report, quick)
+    report.close(json_path)
+
+
+if __name__ == "__main__":
+    main()
