@@ -2,10 +2,10 @@
 
 import inspect
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import FunctionType, ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from forebay.core.instance import profile
 from forebay.simulator.kernel import calls, columns, step, sweep
 from forebay.simulator.kernel.columns import Ints
+
+Numbers: TypeAlias = npt.NDArray[np.int64]
 
 SOURCES: tuple[ModuleType, ...] = (step, calls, sweep)
 
@@ -43,8 +45,12 @@ class Backend(Protocol):
         """The column with more numbers at its end; the old one must not be used any more."""
         ...
 
-    def taken(self, numbers: npt.NDArray[np.int64]) -> Ints:
+    def taken(self, numbers: Numbers) -> Ints:
         """A column of given numbers."""
+        ...
+
+    def fields(self, column: Ints, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
+        """Reads one number of each record, for each of the fields; what it gives must not be changed."""
         ...
 
     def window(self, column: Ints) -> Ints:
@@ -66,9 +72,13 @@ class Plain:
         column.extend([value] * count)
         return column
 
-    def taken(self, numbers: npt.NDArray[np.int64]) -> Ints:
+    def taken(self, numbers: Numbers) -> Ints:
         """A list of given numbers."""
         return cast(list[int], numbers.tolist())
+
+    def fields(self, column: Ints, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
+        """Copies them anew each time."""
+        return lambda: tuple(np.array(column[field::width], dtype=np.int64) for field in fields)
 
     def window(self, column: Ints) -> Ints:
         """The list itself."""
@@ -92,9 +102,17 @@ class Compiled:
         cast(Any, longer)[: len(column)] = column
         return longer
 
-    def taken(self, numbers: npt.NDArray[np.int64]) -> Ints:
+    def taken(self, numbers: Numbers) -> Ints:
         """The array itself."""
         return cast(Ints, numbers)
+
+    def fields(self, column: Ints, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
+        """Shows the column itself, so that they move on with it."""
+        records: Numbers = cast(Any, column).reshape(-1, width)
+        shown = tuple(records[:, field] for field in fields)
+        for one in shown:
+            one.flags.writeable = False
+        return lambda: shown
 
     def window(self, column: Ints) -> Ints:
         """A memory view: half the time of an array's item."""

@@ -1,11 +1,14 @@
 """What the simulator asks of its instances, whichever implementation runs them."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineView
+
+Numbers: TypeAlias = npt.NDArray[np.int64]
 
 
 class Kernel(Protocol):
@@ -94,19 +97,47 @@ class Kernel(Protocol):
         ...
 
 
+class Loads(NamedTuple):
+    """What is on each instance as of now; read-only, and valid until the kernel moves on.
+
+    Requests, the sum of their weights, of their prompt tokens, and of the prompt tokens of those without a token yet.
+    """
+
+    in_flight_count: Numbers
+    weight: Numbers
+    prompt_tokens: Numbers
+    prompt_tokens_pending: Numbers
+
+
 class OpenLoop(Protocol):
     """What a kernel offers to runs in which nobody hears of finishes: one call an arrival."""
 
     def load(
-        self, prompt_tokens: npt.ArrayLike, output_tokens: npt.ArrayLike, hit_tokens: npt.ArrayLike | None = None
+        self,
+        prompt_tokens: npt.ArrayLike,
+        output_tokens: npt.ArrayLike,
+        hit_tokens: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
     ) -> None:
-        """The lengths of all rows, from 0 on, for `place`."""
+        """The lengths of all rows, from 0 on, for `place`, and what each adds to its instance's weight."""
         ...
 
     def place(self, instance: int, row: int, now_ps: int, until_ps: int) -> bool:
         """`arrive` of a loaded row at `now_ps`, then all boundaries up to and including `until_ps`."""
         ...
 
-    def in_flight(self) -> Sequence[int]:
-        """Requests running or waiting, by instance, as of now; do not change it. It is read again after each call."""
+    def run(self, until_ps: int) -> None:
+        """Passes all boundaries up to and including `until_ps`."""
+        ...
+
+    def drain(self) -> None:
+        """Passes all boundaries until nothing moves any more; the clock stops at the last."""
+        ...
+
+    def loads(self) -> Loads:
+        """What is on each instance."""
+        ...
+
+    def times(self) -> tuple[Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps` and `preemption_count` of all rows."""
         ...

@@ -8,6 +8,7 @@ from forebay.simulator.kernel.step import (
     boundary_ps,
     complete,
     cut,
+    depart,
     earliest,
     free_record,
     link_last,
@@ -53,6 +54,13 @@ def run(
         head[at.DONE] = 0
         turn(head, inst, table, room, seq, tree, rows, done)
     head[at.NOW] = until_ps
+
+
+def drain(head: Ints, inst: Ints, table: Ints, room: Ints, seq: Ints, tree: Ints, rows: Ints, done: Ints) -> None:
+    """Passes all boundaries; the clock stops at the last."""
+    while tree[1] < at.NEVER_PS:
+        head[at.DONE] = 0
+        turn(head, inst, table, room, seq, tree, rows, done)
 
 
 def fits(inst: Ints, i: int, prompt_tokens: int, output_tokens: int, longest_tokens: int) -> bool:
@@ -127,7 +135,9 @@ def house(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, row: int) -> None:
     rows[place + at.SEQ] = s
     inst[i + at.ARRIVED] += 1
     inst[i + at.IN_FLIGHT] += 1
-    inst[i + at.LOAD] += seq[s + at.WEIGHT]
+    inst[i + at.WEIGHT_HERE] += seq[s + at.WEIGHT]
+    inst[i + at.PROMPTS_HERE] += seq[s + at.PROMPT]
+    inst[i + at.PROMPTS_PENDING] += seq[s + at.PROMPT]
 
 
 def queue(
@@ -205,8 +215,9 @@ def cancel(head: Ints, inst: Ints, seq: Ints, tree: Ints, rows: Ints, s: int, no
     head[at.NOW] = now_ps
     rows[seq[s + at.ROW] * at.ROW_WIDTH + at.SEQ] = -1 - answered(inst, seq, s, now_ps)
     inst[i + at.CANCELLED] += 1
-    inst[i + at.IN_FLIGHT] -= 1
-    inst[i + at.LOAD] -= seq[s + at.WEIGHT]
+    depart(inst, seq, i, s)
+    if rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] < 0:
+        inst[i + at.PROMPTS_PENDING] -= seq[s + at.PROMPT]
     if seq[s + at.PHASE] == at.QUEUED:
         unlink(inst, seq, i + at.WAITING, s)
         inst[i + at.QUEUED_TOKENS] -= seq[s + at.PROMPT] + seq[s + at.ANSWERED] - seq[s + at.HIT]

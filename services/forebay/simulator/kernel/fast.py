@@ -1,7 +1,7 @@
 """The fast kernel: all instances in flat columns, whole stretches of iterations at once."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,21 @@ from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, Eng
 from forebay.core.instance.profile import STRETCH_ITERATIONS_MAX
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel.backend import Backend, best
+from forebay.simulator.kernel.base import Loads, Numbers
+from forebay.simulator.kernel.columns import Ints
+from forebay.simulator.kernel.draws import Pairs
 from forebay.simulator.kernel.storage import Storage
+from forebay.simulator.kernel.sweep import LEAST_REQUESTS, LEAST_TOKENS, POWER_OF_TWO, ROUND_ROBIN
 
-Column: TypeAlias = npt.NDArray[np.int64]
+ROUTES = {
+    "least_requests": LEAST_REQUESTS,
+    "least_tokens": LEAST_TOKENS,
+    "power_of_two": POWER_OF_TWO,
+    "round_robin": ROUND_ROBIN,
+}
+"""What `sweep` can route by; "least_tokens" is the lowest weight."""
+
+SWEEP_ROWS = 65_536
 
 OBJECTIONS = {
     at.EARLY: "time runs backwards: {now_ps} ps after {clock_ps} ps",
@@ -150,6 +162,79 @@ class FastKernel:
                 s = after
         cells.clear_instance(instance)
         return lost
+
+    # Open loop
+
+    def load(
+        self,
+        prompt_tokens: npt.ArrayLike,
+        output_tokens: npt.ArrayLike,
+        hit_tokens: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
+    ) -> None:
+        """The lengths of all rows for `place`, and what each adds to its instance's weight."""
+        given = np.zeros((len(np.asarray(prompt_tokens)), at.GIVEN_WIDTH), dtype=np.int64)
+        for field, numbers in enumerate((prompt_tokens, output_tokens, hit_tokens, weights)):
+            given[:, field] = 0 if numbers is None else numbers
+        self._cells.give(given.ravel())
+
+    def place(self, instance: int, row: int, now_ps: int, until_ps: int) -> bool:
+        """`arrive` of a loaded row at `now_ps`, then all boundaries up to and including `until_ps`."""
+        i = instance * at.INST_WIDTH
+        code = self._do.place(*self._cells.every, self._cells.given, i, row, now_ps, until_ps)
+        while code < 0:
+            self._object(code, instance, row, now_ps)
+            code = self._do.place(*self._cells.every, self._cells.given, i, row, now_ps, until_ps)
+        return bool(code)
+
+    def run(self, until_ps: int) -> None:
+        """Passes all boundaries up to and including `until_ps`."""
+        if until_ps < self.now_ps:
+            self._object(at.EARLY, -1, -1, until_ps)
+        self._do.run(*self._cells.every, until_ps)
+
+    def drain(self) -> None:
+        """Passes all boundaries until nothing moves any more."""
+        self._do.drain(*self._cells.every)
+
+    def loads(self) -> Loads:
+        """What is on each instance."""
+        return self._cells.loads()
+
+    def times(self) -> tuple[Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps` and `preemption_count` of all rows."""
+        rows = np.asarray(self._cells.rows, dtype=np.int64).reshape(-1, at.ROW_WIDTH)
+        evictions = np.maximum(rows[:, at.EVICTIONS], 0)
+        return rows[:, at.FIRST_PS].copy(), rows[:, at.FINISH_PS].copy(), evictions
+
+    def sweep(self, arrivals_ps: npt.ArrayLike, router: str, seed: int = 0) -> Numbers:
+        """All loaded rows through a router that is compiled with the kernel; the instances that they went to, or -1.
+
+        The last boundary is passed. `ROUTES` has the routers; `seed` is that of power_of_two. Raises ValueError for
+        other names, and where there is no instance.
+        """
+        if router not in ROUTES or not self._models:
+            raise ValueError(f"cannot route {router!r} to {len(self._models)} instances; known: {', '.join(ROUTES)}")
+        arrivals = self._backend.taken(np.asarray(arrivals_ps, dtype=np.int64))
+        chosen = self._backend.column(len(arrivals), at.NONE)
+        pairs = Pairs(seed, len(self._models), self._backend)
+        for first in range(0, len(arrivals), SWEEP_ROWS):
+            last = min(first + SWEEP_ROWS, len(arrivals))
+            drawn = pairs.draw(last - first if router == "power_of_two" else 0)
+            self._sweep(arrivals, chosen, ROUTES[router], drawn, first, last)
+        self.drain()
+        return np.asarray(chosen, dtype=np.int64)
+
+    def _sweep(self, arrivals: Ints, chosen: Ints, router: int, drawn: Ints, first: int, last: int) -> None:
+        row = first
+        while row < last:
+            cells = self._cells
+            code = self._do.sweep(*cells.every, cells.given, arrivals, chosen, router, drawn, first, row, last)
+            if code < 0:
+                self._object(code, -1, row, int(arrivals[row]))
+            row = max(row, code)
+            if row < last:
+                cells.grow_records()
 
     def _lose(self, s: int, now_ps: int) -> list[int]:
         """Gives back the record of a request whose instance crashed; its row, unless it was dropped before."""

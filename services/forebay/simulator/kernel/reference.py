@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
 from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
+from forebay.simulator.kernel.base import Loads, Numbers
 
 NEVER_PS = 2**62
 
@@ -23,7 +24,7 @@ class ReferenceKernel:
         self._finish_ps = [-1] * row_count
         self._generated = [0] * row_count
         self._preempted = [0] * row_count
-        self._loaded: Sequence[tuple[int, int, int]] = ()
+        self._loaded: Sequence[tuple[int, ...]] = ()
         self._now_ps = 0
 
     @property
@@ -144,23 +145,49 @@ class ReferenceKernel:
         return lost
 
     def load(
-        self, prompt_tokens: npt.ArrayLike, output_tokens: npt.ArrayLike, hit_tokens: npt.ArrayLike | None = None
+        self,
+        prompt_tokens: npt.ArrayLike,
+        output_tokens: npt.ArrayLike,
+        hit_tokens: npt.ArrayLike | None = None,
+        weights: npt.ArrayLike | None = None,
     ) -> None:
-        """The lengths of all rows for `place`."""
-        prompts, outputs = np.asarray(prompt_tokens).tolist(), np.asarray(output_tokens).tolist()
-        hits = [0] * len(prompts) if hit_tokens is None else np.asarray(hit_tokens).tolist()
-        self._loaded = list(zip(prompts, outputs, hits, strict=True))
+        """The lengths of all rows for `place`, and what each adds to its instance's weight."""
+        count = len(np.asarray(prompt_tokens))
+        columns = (prompt_tokens, output_tokens, hit_tokens, weights)
+        lists = [[0] * count if column is None else np.asarray(column).tolist() for column in columns]
+        self._loaded = list(zip(*lists, strict=True))
 
     def place(self, instance: int, row: int, now_ps: int, until_ps: int) -> bool:
         """`arrive` of a loaded row at `now_ps`, then all boundaries up to and including `until_ps`."""
-        entered = self.arrive(instance, row, *self._loaded[row], 0, now_ps)
-        while self.advance(until_ps):
-            pass
+        prompt_tokens, output_tokens, hit_tokens, _ = self._loaded[row]
+        entered = self.arrive(instance, row, prompt_tokens, output_tokens, hit_tokens, 0, now_ps)
+        self.run(until_ps)
         return entered
 
-    def in_flight(self) -> Sequence[int]:
-        """Requests running or waiting, by instance, as of now; 0 for those that crashed."""
-        return [0 if model is None else len(model.request_ids) for model in self._models]
+    def run(self, until_ps: int) -> None:
+        """Passes all boundaries up to and including `until_ps`."""
+        while self.advance(until_ps):
+            pass
+
+    def drain(self) -> None:
+        """Passes all boundaries until nothing moves any more."""
+        while (next_ps := self.next_ps) < NEVER_PS:
+            self.advance(next_ps)
+
+    def loads(self) -> Loads:
+        """What is on each instance; 0 for those that crashed."""
+        loads = np.zeros((len(Loads._fields), len(self._models)), dtype=np.int64)
+        for row, instance in enumerate(self._instance):
+            if instance >= 0:
+                prompt, _, _, weight = self._loaded[row]
+                loads[:, instance] += (1, weight, prompt, prompt if self._first_ps[row] < 0 else 0)
+        return Loads(*loads)
+
+    def times(self) -> tuple[Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps` and `preemption_count` of all rows."""
+        columns = (self._first_ps, self._finish_ps, self._preempted)
+        first, finish, preempted = (np.array(column, dtype=np.int64) for column in columns)
+        return first, finish, preempted
 
     def _pass(self, at_ps: int) -> list[int]:
         finished = []

@@ -450,6 +450,19 @@ def drop_leaving(head: Ints, inst: Ints, room: Ints, seq: Ints, i: int) -> None:
     inst[i + at.LEAVING] = 0
 
 
+def first_token(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, now_ps: int) -> None:
+    """A request's answer begins."""
+    rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] = now_ps
+    inst[i + at.PROMPTS_PENDING] -= seq[s + at.PROMPT]
+
+
+def depart(inst: Ints, seq: Ints, i: int, s: int) -> None:
+    """A request is not in flight any more."""
+    inst[i + at.IN_FLIGHT] -= 1
+    inst[i + at.WEIGHT_HERE] -= seq[s + at.WEIGHT]
+    inst[i + at.PROMPTS_HERE] -= seq[s + at.PROMPT]
+
+
 def finish(head: Ints, inst: Ints, seq: Ints, rows: Ints, done: Ints, i: int, s: int, now_ps: int) -> None:
     """A request has its whole answer."""
     row = seq[s + at.ROW]
@@ -458,8 +471,7 @@ def finish(head: Ints, inst: Ints, seq: Ints, rows: Ints, done: Ints, i: int, s:
     done[head[at.DONE]] = row
     head[at.DONE] += 1
     inst[i + at.FINISHED] += 1
-    inst[i + at.IN_FLIGHT] -= 1
-    inst[i + at.LOAD] -= seq[s + at.WEIGHT]
+    depart(inst, seq, i, s)
     leave(head, inst, seq, i, s, seq[s + at.CACHED])
 
 
@@ -489,7 +501,7 @@ def finish_prefills(head: Ints, inst: Ints, room: Ints, seq: Ints, rows: Ints, d
             seq[s + at.ANSWERED] += 1
             inst[i + at.GENERATED] += 1
             if seq[s + at.ANSWERED] == 1:
-                rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] = now_ps
+                first_token(inst, seq, rows, i, s, now_ps)
             if seq[s + at.ANSWERED] == seq[s + at.OUTPUT]:
                 finish(head, inst, seq, rows, done, i, s, now_ps)
             else:

@@ -5,10 +5,14 @@ from typing import Any
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel.backend import Backend
+from forebay.simulator.kernel.base import Loads
 from forebay.simulator.kernel.columns import Ints
 from forebay.simulator.kernel.step import set_end
 
 RECORDS_FIRST = 64
+HELD = (at.DECODES, at.CONTEXT, at.RESERVED, at.LEAVING, at.QUEUED_TOKENS)
+LOADS = (at.IN_FLIGHT, at.WEIGHT_HERE, at.PROMPTS_HERE, at.PROMPTS_PENDING)
+"""The fields of `base.Loads`, in its order."""
 
 
 class Storage:
@@ -85,8 +89,7 @@ class Storage:
         for residue in range(self.inst[i + at.BLOCK]):
             self.room[self.inst[i + at.RESIDUES] + residue] = 0
         record = {at.END: at.NEVER_PS, at.LENGTH: 1, at.FREE: self.inst[i + at.BLOCKS], at.GONE: 1, at.HUNG: at.NONE}
-        for field in (at.DECODES, at.CONTEXT, at.RESERVED, at.LEAVING, at.QUEUED_TOKENS, at.IN_FLIGHT, at.LOAD):
-            record[field] = 0
+        record |= dict.fromkeys((*HELD, *LOADS), 0)
         self._empty(i, record)
         set_end(self.head, self.tree, index, at.NEVER_PS)
 
@@ -100,6 +103,10 @@ class Storage:
         """Takes the lengths of all rows, already in the shape of `given`."""
         self.given = self._backend.taken(lengths)
         self._bind()
+
+    def loads(self) -> Loads:
+        """The loads as of now."""
+        return Loads(*self._loads())
 
     def _fill(self, index: int, record: dict[int, int]) -> None:
         self._empty(index * at.INST_WIDTH, record)
@@ -131,3 +138,4 @@ class Storage:
         self.see_seq: Ints = window(self.seq)
         self.see_rows: Ints = window(self.rows)
         self.see_done: Ints = window(self.done)
+        self._loads = self._backend.fields(self.inst, at.INST_WIDTH, LOADS)

@@ -26,7 +26,7 @@ def choose(head: Ints, inst: Ints, router: int, pairs: Ints, place: int) -> int:
     if router == LEAST_REQUESTS:
         return least(head, inst, at.IN_FLIGHT)
     if router == LEAST_TOKENS:
-        return least(head, inst, at.LOAD)
+        return least(head, inst, at.WEIGHT_HERE)
     one, other = pairs[place], pairs[place + 1]
     fewer = inst[other * at.INST_WIDTH + at.IN_FLIGHT] < inst[one * at.INST_WIDTH + at.IN_FLIGHT]
     return other if fewer else one
@@ -46,17 +46,19 @@ def sweep(
     chosen: Ints,
     router: int,
     pairs: Ints,
+    base: int,
     first: int,
     last: int,
 ) -> int:
     """Passes rows first..last - 1 with the time between them and says in `chosen` where they went.
 
+    The pairs are those of the rows from `base` on.
     Gives the row to go on with, before `last` where records run out, or an objection below 0.
     """
     if first < last:
         run(head, inst, table, room, seq, tree, rows, done, arrivals_ps[first])
     for row in range(first, last):
-        index = choose(head, inst, router, pairs, 2 * (row - first) if router == POWER_OF_TWO else 0)
+        index = choose(head, inst, router, pairs, 2 * (row - base) if router == POWER_OF_TWO else 0)
         now_ps = arrivals_ps[row]
         until_ps = arrivals_ps[row + 1] if row + 1 < last else now_ps
         i = index * at.INST_WIDTH
