@@ -29,12 +29,8 @@ class Saved:
             table = parquet.read_table(path)
         except (OSError, pyarrow.ArrowException) as error:
             raise ConfigError(f"{path}: cannot read as Parquet ({error}); check the path") from error
-        kept = _metadata(path, table.schema.metadata or {})
-        missing = sorted({*COLUMNS, *LISTS} - set(table.column_names))
-        if missing:
-            raise ConfigError(f"{path}: the columns {', '.join(missing)} are missing; save the workload again")
         try:
-            return _workload(table, kept)
+            return _workload(table, _metadata(path, table.schema.metadata or {}))
         except (ValueError, TypeError, KeyError, AttributeError, pyarrow.ArrowException) as error:
             raise ConfigError(f"{path}: {error}; save the workload again") from error
 
@@ -69,6 +65,9 @@ def _metadata(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
 
 
 def _workload(table: Any, kept: Mapping[str, Any]) -> Workload:
+    missing = sorted({*COLUMNS, *LISTS} - set(table.column_names))
+    if missing:
+        raise ValueError(f"the columns {', '.join(missing)} are missing")
     columns = {name: table.column(name).to_numpy() for name in COLUMNS}
     for name, column in columns.items():
         if column.dtype != np.int64:

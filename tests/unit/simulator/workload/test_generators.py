@@ -46,12 +46,12 @@ def test_gamma_gaps_have_their_rate_and_variation(cv: float) -> None:
 def test_a_short_window_of_bursty_gaps_has_the_rate_on_average() -> None:
     generator = Gamma(rate_per_s=1.0, duration_s=5.0, cv=3.0)
     counts = []
-    for seed in range(3_000):
+    for seed in range(2_000):
         try:
             counts.append(len(generator.generate(seed)))
         except ValueError:
             counts.append(0)
-    assert np.mean(counts) == pytest.approx(5.0, rel=0.06)
+    assert np.mean(counts) == pytest.approx(5.0, rel=0.08)
 
 
 def test_a_day_is_high_half_a_period_after_its_trough() -> None:
@@ -63,7 +63,7 @@ def test_a_day_is_high_half_a_period_after_its_trough() -> None:
 
 
 def test_noise_leaves_the_mean_rate_and_moves_the_minutes() -> None:
-    still = Diurnal(rate_per_s=5.0, duration_s=400_000.0, amplitude=0.0, noise=0.0)
+    still = Diurnal(rate_per_s=5.0, duration_s=200_000.0, amplitude=0.0, noise=0.0)
     counts = [np.bincount(one.generate(1).arrival_us // 60_000_000) for one in (still, replace(still, noise=0.4))]
     assert counts[1].mean() == pytest.approx(counts[0].mean(), rel=0.05)
     assert counts[1].std() > 4 * counts[0].std()
