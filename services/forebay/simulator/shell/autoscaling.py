@@ -100,6 +100,8 @@ class AutoscalerShell:
     def server_changed(self, server: Server) -> None:
         """A server answers otherwise than before, or has ended by itself."""
         self._prober.changed(server)
+        if server.gone:
+            self._note(server, InstanceState.LOST)
         if not server.gone or not server.launched:
             return
         if not self._gone:
@@ -184,8 +186,9 @@ class AutoscalerShell:
             self._ask_at(on_grid_us(0, LEASES_US, self._context.now_us))
 
     def _note(self, server: Server, state: InstanceState) -> None:
-        """Writes a step of an instance's life down, once."""
-        if server.noted is state:
+        """Writes down what the instance really is; what hangs is believed to be lost, but it is there and paid for."""
+        is_belief = state is InstanceState.LOST and not server.gone
+        if is_belief or server.noted in (state, InstanceState.LOST):
             return
         server.noted = state
         change = FleetChange(

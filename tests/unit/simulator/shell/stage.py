@@ -121,7 +121,19 @@ class Stage:
 
     @property
     def steps(self) -> list[Step]:
-        """What became of the instances: time in seconds, id, state."""
+        """What the published fleet became: time in seconds, id, state."""
+        found: list[Step] = []
+        before: dict[str, str] = {}
+        for at_us, instances in self.scheduler.fleets:
+            now = {one.instance_id: one.state.name for one in instances}
+            gone = [(at_us / S, name, "STOPPED") for name in before if name not in now]
+            found += gone + [(at_us / S, name, state) for name, state in now.items() if before.get(name) != state]
+            before = now
+        return found
+
+    @property
+    def rows(self) -> list[Step]:
+        """What was written down of the instances: time in seconds, id, state."""
         return [(change.at_us / S, change.instance_id, change.state) for change in self.context.changes]
 
     def entered(self, state: str) -> list[float]:
