@@ -6,6 +6,7 @@ import click
 import grpc
 
 from forebay.cli.calibrate import calibrate
+from forebay.cli.compare import compare
 from forebay.cli.demo import demo
 from forebay.cli.doctor import doctor
 from forebay.cli.explain import explain
@@ -57,6 +58,6 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, status, explain, doctor, demo, train):
+for command in (up, down, load, status, explain, compare, doctor, demo, train):
     main.add_command(command)
 main.add_command(calibrate)

@@ -8,15 +8,16 @@ from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.plugins import with_plugins
-from forebay.predictor.build import build_engine
 from forebay.predictor.config import Config as PredictorConfig
 from forebay.scheduler.config import Config as SchedulerConfig
-from forebay.scheduler.policy import KINDS, build
 from forebay.simulator.config import PolicyConfig
-from forebay.simulator.run import NO_PREDICTOR
+from forebay.simulator.oracles import AUTOSCALER_ORACLES
+from forebay.simulator.oracles.predictor import build_predictor
+from forebay.simulator.parts import NO_PREDICTOR, policies_of
+from forebay.simulator.workload import make_workload
 
-FLEET_KEYS = ("models", "servers")
-"""What [autoscaler] says of the fleet when it runs live; here the groups say it."""
+_ONE_REQUEST = make_workload([0], [1], [1])
+"""What an oracle is made with to see whether it takes its parameters."""
 
 
 def check_arm(policy: PolicyConfig, where: str) -> None:
@@ -37,19 +38,15 @@ def check_arm(policy: PolicyConfig, where: str) -> None:
 
 
 def _scheduler(table: Mapping[str, object]) -> None:
-    build(
-        from_mapping(SchedulerConfig, table, "scheduler"),
-        {kind: with_plugins(kind, known) for kind, known in KINDS.items()},
-    )
+    policies_of(from_mapping(SchedulerConfig, table, "scheduler"))
 
 
 def _autoscaler(table: Mapping[str, object]) -> None:
-    for key in FLEET_KEYS:
-        if key in table:
-            text = f"{key} belongs to a live autoscaler; here [[groups]] say what the fleet is"
-            raise ConfigError(text, violations={f"autoscaler.{key}": text})
+    if "servers" in table:
+        text = "servers belong to a live autoscaler; here [[groups]] say what the fleet is"
+        raise ConfigError(text, violations={"autoscaler.servers": text})
     config = from_mapping(AutoscalerConfig, table, "autoscaler")
-    known = with_plugins("autoscaler", AUTOSCALERS)
+    known = {**with_plugins("autoscaler", AUTOSCALERS), **AUTOSCALER_ORACLES}
     if config.policy not in known:
         raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {', '.join(sorted(known))}")
     from_mapping(known[config.policy], config.parameters, "autoscaler.parameters")
@@ -57,7 +54,7 @@ def _autoscaler(table: Mapping[str, object]) -> None:
 
 def _predictor(table: Mapping[str, object]) -> None:
     if table.get("length") != NO_PREDICTOR:
-        build_engine(from_mapping(PredictorConfig, table, "predictor"))
+        build_predictor(from_mapping(PredictorConfig, table, "predictor"), _ONE_REQUEST)
 
 
 def _gateway(table: Mapping[str, object]) -> None:

@@ -125,12 +125,12 @@ def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experi
         raise ConfigError(_with_line(path, str(error))) from error
     try:
         experiment = from_mapping(Experiment, {"name": path.stem, **tables}, _ROOT)
-        check_options(experiment.trace, f"{_ROOT}.trace")
+        trace = locate(experiment.trace, path.resolve().parent, data, samples)
+        check_options(trace, f"{_ROOT}.trace")
         for index, group in enumerate(experiment.groups):
             _check_group(group, f"{_ROOT}.groups[{index}]")
         for index, arm in enumerate(experiment.policies):
             check_arm(arm.policy, f"{_ROOT}.policies[{index}]")
-        trace = locate(experiment.trace, path.resolve().parent, data, samples)
         return dataclasses.replace(experiment, trace=trace)
     except ConfigError as error:
         raise _located(error, path, key_lines(text)) from error

@@ -15,8 +15,9 @@ from forebay.core.errors import ConfigError
 from forebay.simulator import store
 from forebay.simulator.config import PolicyConfig, World
 from forebay.simulator.experiment import Experiment
+from forebay.simulator.parts import Scenario
 from forebay.simulator.results import RunResult
-from forebay.simulator.run import Scenario, simulate
+from forebay.simulator.run import simulate
 from forebay.simulator.summary import Summary, summarize
 from forebay.simulator.trace import TraceConfig
 from forebay.simulator.workload import Workload
@@ -41,7 +42,7 @@ class Job:
 
     def digest(self) -> str:
         """Changes with anything that could change the result: the settings, the trace's content, Forebay's own code."""
-        parts = {**dataclasses.asdict(self), "trace_content": _file_digest(self.trace.path), "code": code_digest()}
+        parts = {**dataclasses.asdict(self), "trace_content": _content_digest(self.trace.path), "code": code_digest()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -128,8 +129,19 @@ def find_done(job: Job, digest: str, runs: Path) -> Done | None:
 
 
 @cache
-def _file_digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+def _content_digest(path: str) -> str:
+    """Of the trace's file, or of all that is in its folder where its reader takes several."""
+    found = hashlib.sha256()
+    place = Path(path)
+    for file in [] if not path else sorted(place.iterdir()) if place.is_dir() else _with_companions(place):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def _with_companions(file: Path) -> list[Path]:
+    """Rates stand in one file and lengths in another of the same service."""
+    service, is_rates, _ = file.name.partition("_rates")
+    return [file, *sorted(file.parent.glob(f"{service}_lengths*"))] if is_rates else [file]
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.simulator.summary import CLASS_NAMES
-from forebay.simulator.traces import FORMATS
+from forebay.simulator.traces import FORMATS, guess
 from forebay.simulator.workload.alter import HOWS
 from forebay.simulator.workload.generators import GENERATORS, make_generator
 
@@ -20,7 +20,7 @@ SAMPLES = "samples:"
 
 @dataclass(frozen=True, slots=True)
 class TraceConfig:
-    """[trace]: either `format` and `path`, or `generator`; `options` are the reader's or the generator's.
+    """[trace]: either `path` (and its `format` where it cannot be told), or `generator`; `options` are either's own.
 
     A path is relative to the experiment's file; `data:` before it stands for the folder of public data (FOREBAY_DATA),
     `samples:` for what comes with Forebay. `start_s` and `duration_s` cut a window (0: to the end), `limit` keeps the
@@ -50,8 +50,8 @@ class TraceConfig:
     load_by: str = "stretch"
 
     def __post_init__(self) -> None:
-        _need(bool(self.generator) != bool(self.format), "give either a generator, or a format and a path")
-        _need(bool(self.format) == bool(self.path), "format and path belong together")
+        _need(bool(self.generator) != bool(self.path), "give either a generator or a path")
+        _need(bool(self.path) or not self.format, "format belongs to a path; a generator has none")
         _need_known("format", self.format, FORMATS)
         _need_known("generator", self.generator, GENERATORS)
         for name in ("start_s", "duration_s", "limit", "tokens_max", "shuffle_s"):
@@ -81,9 +81,9 @@ def check_options(trace: TraceConfig, where: str) -> None:
 
 
 def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -> TraceConfig:
-    """The same trace with an absolute path; relative ones are sought in `folder`.
+    """The same trace with an absolute path and its format; relative paths are sought in `folder`.
 
-    Raises ConfigError for a file that is not there, saying where it was sought.
+    Raises ConfigError for a file that is not there, saying where it was sought, or whose format cannot be told.
     """
     if not trace.path:
         return trace
@@ -95,10 +95,13 @@ def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -
         if name.startswith(prefix) and place is not None:
             base, name = place, name.removeprefix(prefix)
     found = (base / name).resolve()
-    if not found.is_file():
+    if not found.exists():
         text = f"there is no trace {found}; path is {trace.path!r}"
         raise ConfigError(text, violations={"experiment.trace.path": text})
-    return dataclasses.replace(trace, path=str(found))
+    try:
+        return dataclasses.replace(trace, path=str(found), format=trace.format or guess(found))
+    except ConfigError as error:
+        raise ConfigError(error.message, violations={"experiment.trace.path": error.message}) from error
 
 
 def _need_shares(name: str, shares: Mapping[str, object]) -> None:

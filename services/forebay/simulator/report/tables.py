@@ -45,17 +45,20 @@ def summary_table(runs: Runs, load: float, oracles: Sequence[str] = ()) -> Table
 
 def short_table(runs: Runs, oracles: Sequence[str] = ()) -> Table:
     """The same for a terminal: over all classes, a row a policy and load."""
-    measures = [BY_KEY[key] for key in SHORT]
     rows = [
-        (
-            f"{load:g}",
-            _named(policy, oracles),
-            *(estimate(runs.estimate(policy, load, ALL, measure), measure) for measure in measures),
-        )
+        (f"{load:g}", _named(policy, oracles), *(_brief(runs, policy, load, BY_KEY[key]) for key in SHORT))
         for load in runs.loads
         for policy in runs.policies
     ]
-    return Table("Policies", ("load", "policy", *(_short(measure) for measure in measures)), tuple(rows))
+    return Table("Policies", ("load", "policy", *(_short(BY_KEY[key]) for key in SHORT)), tuple(rows))
+
+
+def _brief(runs: Runs, policy: str, load: float, measure: Measure) -> str:
+    """The mean, with its interval where that is what one compares first: there is no room for all of them."""
+    found = runs.estimate(policy, load, ALL, measure)
+    if found is None or measure.key in ("attainment", "gpu_hours"):
+        return estimate(found, measure)
+    return figure(found.mean, measure.unit)
 
 
 def winner_table(verdicts: Sequence[Verdict], loads: Sequence[float]) -> Table:
@@ -66,6 +69,16 @@ def winner_table(verdicts: Sequence[Verdict], loads: Sequence[float]) -> Table:
         label = f"{BY_KEY[key].label}, {class_label(slo_class)}" if not BY_KEY[key].of_fleet else BY_KEY[key].label
         rows.append((label, *(cells.get((slo_class, key, load), NOTHING) for load in loads)))
     return Table("Who wins where", ("measure", *(f"load {load:g}" for load in loads)), tuple(rows))
+
+
+def headline_table(verdicts: Sequence[Verdict], loads: Sequence[float]) -> Table:
+    """The same for a terminal: the attainment of each class and the short table's measures over all classes."""
+    chosen = [
+        one
+        for one in verdicts
+        if one.measure.key == "attainment" or (one.slo_class == ALL and one.measure.key in SHORT)
+    ]
+    return winner_table(chosen, loads)
 
 
 def winners(verdict: Verdict) -> str:

@@ -26,8 +26,16 @@ def estimate(value: Interval | None, measure: Measure) -> str:
         return f"{100 * value.mean:.1f} ± {100 * value.half:.1f} %"
     if measure.unit == "s":
         scale, unit = (1000.0, "ms") if value.mean < 1 else (1.0, "s")
-        return f"{number(scale * value.mean)} ± {number(scale * value.half, 2)} {unit}"
-    return f"{number(value.mean)} ± {number(value.half, 2)} {measure.unit}".strip()
+        return f"{_around(scale * value.mean, scale * value.half)} {unit}"
+    return f"{_around(value.mean, value.half)} {measure.unit}".strip()
+
+
+def _around(mean: float, half: float) -> str:
+    """A mean ± half its interval, which has no more decimals than the mean unless it were 0."""
+    text = number(mean)
+    decimals = len(text.partition(".")[2])
+    shown = round(half, decimals)
+    return f"{text} ± {f'{shown:,.{decimals}f}' if shown else number(half, 1)}"
 
 
 def seconds(value: float) -> str:

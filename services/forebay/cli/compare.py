@@ -1,0 +1,242 @@
+"""`forebay compare`: several policies over the same traffic in the simulator, with a report."""
+
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from forebay.cli.console import make_console, make_table, print_json
+from forebay.cli.datasets import data_dir
+from forebay.cli.loaders import SAMPLES
+from forebay.cli.options import json_option, names
+from forebay.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from forebay.simulator.experiment import Experiment
+    from forebay.simulator.report.page import Findings
+    from forebay.simulator.report.tables import Table
+    from forebay.simulator.runner import Backend, Ended
+
+OUTPUT = Path(".forebay") / "compare"
+INTERRUPTED = 130
+
+
+@click.command()
+@click.option(
+    "--experiment",
+    "path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="TOML file: the trace, the fleet, the policies, seeds and loads.",
+)
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), help=f"Default: {OUTPUT}/NAME.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. Default: one a processor.")
+@click.option("--ray", "ray_address", metavar="ADDRESS", help="Run on a Ray cluster: its address, auto or local.")
+@click.option("--seeds", metavar="N,N,…", help="Instead of the experiment's.")
+@click.option("--loads", metavar="X,X,…", help="Instead of the experiment's.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many requests a run, to try an experiment.")
+@click.option("--plot", "plots", multiple=True, metavar="[NAME=]FILE.svg", help="Write one plot too; may be repeated.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
+@json_option
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    path: Path,
+    output: Path | None,
+    jobs: int | None,
+    ray_address: str | None,
+    seeds: str | None,
+    loads: str | None,
+    limit: int | None,
+    plots: tuple[str, ...],
+    markdown: bool,
+    open_page: bool,
+    as_json: bool,
+) -> None:
+    """Run policies over the same traffic in virtual time and write a report.
+
+    Every policy runs at every load with every seed. Finished runs are kept: after Ctrl-C, or with another policy in
+    the file, the same command runs only what is missing. Examples of experiments come with Forebay; `--experiment`
+    takes your own.
+
+    \b
+    Plots by name: attainment (the default), latency, pareto, states.
+
+    \b
+    Examples:
+      forebay compare --experiment services/forebay/simulator/experiments/quickstart.toml
+      forebay compare --experiment my.toml --seeds 1 --limit 1000       try it first
+      forebay compare --experiment my.toml --jobs 8 --output results --open
+      forebay compare --experiment my.toml --plot pareto=pareto.svg --markdown
+      forebay compare --experiment my.toml --ray auto                   on a Ray cluster
+    """
+    experiment = _experiment(path, seeds, loads, limit)
+    wanted = _plots(plots)
+    folder = output or OUTPUT / experiment.name
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = _sweep(ctx, experiment, folder, _backend(jobs, ray_address))
+    failed = [one for one in ended if one.error]
+    if len(failed) == len(ended):
+        raise click.ClickException(f"all {len(ended)} runs failed, the first with: {_last_line(failed[0])}")
+    from forebay.simulator.report.page import Findings, render
+    from forebay.simulator.report.plots import PLOTS
+
+    findings = Findings.gather(experiment, path.read_text(), _command(), ended, folder / "runs")
+    page = folder / "report.html"
+    page.write_text(render(findings))
+    (folder / "results.json").write_text(json.dumps(_as_json(findings), indent=1) + "\n")
+    for name, file in wanted:
+        from forebay.simulator.report.figure import stand_alone
+
+        file.write_text(stand_alone(PLOTS[name](findings.runs, findings.main_load)))
+    _print(findings, page, markdown, as_json)
+    if open_page:
+        webbrowser.open(page.resolve().as_uri())
+    if failed:
+        raise click.ClickException(f"{len(failed)} of {len(ended)} runs failed; their errors are in {folder / 'runs'}")
+
+
+def _experiment(path: Path, seeds: str | None, loads: str | None, limit: int | None) -> "Experiment":
+    from forebay.simulator.experiment import read
+
+    made = read(path, data_dir(), SAMPLES)
+    try:
+        if seeds is not None:
+            made = dataclasses.replace(made, seeds=_numbers("--seeds", seeds, int))
+        if loads is not None:
+            made = dataclasses.replace(made, loads=_numbers("--loads", loads, float))
+        if limit is not None:
+            least = min(limit, made.trace.limit or limit)
+            made = dataclasses.replace(made, trace=dataclasses.replace(made.trace, limit=least))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return made
+
+
+def _numbers(option: str, text: str, kind: type[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(kind(part) for part in names(text))
+    except ValueError as error:
+        raise ConfigError(f"{option} must be numbers with commas between them, such as 1,2,3, not {text!r}") from error
+
+
+def _plots(given: Sequence[str]) -> list[tuple[str, Path]]:
+    from forebay.simulator.report.plots import PLOTS
+
+    found = []
+    for text in given:
+        name, _, file = text.rpartition("=")
+        name = name or next(iter(PLOTS))
+        if name not in PLOTS:
+            raise ConfigError(f"--plot: no plot {name!r}; known: {', '.join(PLOTS)}")
+        if not file.endswith(".svg"):
+            raise ConfigError(f"--plot: {file or text!r} must end in .svg")
+        found.append((name, Path(file)))
+    return found
+
+
+def _backend(jobs: int | None, ray_address: str | None) -> "Backend":
+    from forebay.simulator.runner import ONE_THREAD, LocalBackend
+
+    # Workers inherit it; each of them is one of several.
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)
+    if ray_address is None:
+        return LocalBackend(jobs or os.cpu_count() or 1)
+    from forebay.simulator.sweep import RayBackend
+
+    return RayBackend(ray_address, jobs)
+
+
+def _sweep(ctx: click.Context, experiment: "Experiment", folder: Path, backend: "Backend") -> "list[Ended]":
+    """Runs everything; an interrupt ends the command and leaves what is finished."""
+    from forebay.cli.sweep_view import SweepView
+    from forebay.simulator.jobs import jobs_of
+    from forebay.simulator.runner import run_jobs
+
+    jobs = jobs_of(experiment)
+    view = SweepView()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with view:
+            return run_jobs(jobs, folder / "runs", backend, view.watch)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; what was finished is kept in {folder}, and the same command goes on from there", err=True)
+        ctx.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _last_line(ended: "Ended") -> str:
+    return ended.error.strip().splitlines()[-1]
+
+
+def _command() -> str:
+    return shlex.join(["forebay", *sys.argv[1:]])
+
+
+def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> None:
+    from forebay.simulator.report.tables import headline_table, short_table, winner_table
+
+    if as_json:
+        print_json(_as_json(findings))
+        return
+    runs = findings.runs
+    if markdown:
+        for table in (short_table(runs, findings.oracles), winner_table(findings.verdicts, runs.loads)):
+            click.echo(f"**{table.title}**\n\n{table.markdown()}\n")
+        return
+    _show(short_table(runs, findings.oracles))
+    if len(runs.policies) > 1:
+        _show(headline_table(findings.verdicts, runs.loads))
+    make_console().print(f"report: {page}", soft_wrap=True, markup=False)
+
+
+def _show(table: "Table") -> None:
+    shown = make_table(table.title, *table.columns)
+    for column in shown.columns[1 + ("policy" in table.columns[1:]) :]:
+        column.justify = "right" if "policy" in table.columns else "left"
+    for row in table.rows:
+        shown.add_row(*row)
+    make_console().print(shown)
+
+
+def _as_json(findings: "Findings") -> dict[str, Any]:
+    from forebay.simulator.report.page import versions
+    from forebay.simulator.statistics import MEASURES
+
+    runs = findings.runs
+    estimates = [
+        {"policy": policy, "load": load, "class": name, "measure": measure.key, **dataclasses.asdict(one)}
+        for policy in runs.policies
+        for load in runs.loads
+        for name in runs.classes
+        for measure in MEASURES
+        if (one := runs.estimate(policy, load, name, measure)) and (name == runs.classes[0] or not measure.of_fleet)
+    ]
+    verdicts = [
+        {"load": one.load, "class": one.slo_class, "measure": one.measure.key, "winners": list(one.winners)}
+        for one in findings.verdicts
+    ]
+    failed = [{"run": one.job.key, "error": one.error} for one in findings.ended if one.error]
+    return {
+        "experiment": findings.experiment.name,
+        "seeds": runs.seeds,
+        "estimates": estimates,
+        "winners": verdicts,
+        "failed": failed,
+        "command": findings.command,
+        "versions": versions(),
+    }
