@@ -1,18 +1,15 @@
 """The fast kernel agrees with the reference to the last picosecond, in whatever way it runs."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from tests.unit.simulator.kernel.kit import BACKENDS, Story, fast, first_difference, reference, stories
 
-STORIES = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-
-@pytest.mark.parametrize("kind", BACKENDS)
-def test_fast_and_reference_tell_the_same_story(kind: str) -> None:
+def check(kind: str, story_count: int) -> None:
     backend = BACKENDS[kind]()
 
-    @STORIES
+    @settings(max_examples=story_count, deadline=None)
     @given(stories)
     def agree(story: Story) -> None:
         assert not first_difference(reference(story), fast(story, backend))
@@ -20,13 +17,31 @@ def test_fast_and_reference_tell_the_same_story(kind: str) -> None:
     agree()
 
 
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_fast_and_reference_tell_the_same_story(kind: str) -> None:
+    check(kind, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_fast_and_reference_tell_thousands_of_stories_alike(kind: str) -> None:
+    check(kind, 3_000)
+
+
 @pytest.mark.parametrize("longest", [1, 2, 7])
 def test_the_length_of_stretches_changes_nothing(longest: int) -> None:
     backend = BACKENDS["plain"]()
 
-    @STORIES
+    @settings(max_examples=30, deadline=None)
     @given(stories)
     def agree(story: Story) -> None:
         assert not first_difference(fast(story, backend), fast(story, backend, longest))
 
     agree()
+
+
+def test_the_first_difference_is_shown() -> None:
+    assert first_difference([("a", 1), ("b", 2)], [("a", 1), ("b", 3)]).splitlines()[-2:] == [
+        "expected: ('b', 2)",
+        "found:    ('b', 3)",
+    ]
