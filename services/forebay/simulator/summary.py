@@ -122,6 +122,11 @@ def summarize(result: RunResult, slo: SloConfig, world: World) -> Summary:
     )
 
 
+def met(requests: RequestColumns, slo: SloConfig) -> Mask:
+    """Which requests finished within all limits of their class and their own deadline."""
+    return _Checked.of(requests, slo).met
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Checked:
     """Which requests finished, and which limits those broke; latencies in seconds, of finished requests only."""

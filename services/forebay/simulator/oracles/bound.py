@@ -1,0 +1,148 @@
+"""The fewest instance-hours with which the promises of a trace can be kept: a proof from below."""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.errors import ConfigError
+from forebay.core.instance import EngineProfile
+from forebay.core.units import US_PER_MS, US_PER_S
+from forebay.core.values import SloClass
+from forebay.simulator.config import Group, Promise, SloConfig, World
+from forebay.simulator.oracles.fluid import Floats, FluidEngine, demand_of
+from forebay.simulator.oracles.forecast import rows_of, served_tokens
+from forebay.simulator.profiles import profile_of
+from forebay.simulator.shell.starting import mean_phases_s
+from forebay.simulator.workload.base import Ints, Workload
+
+WINDOWS_S = (60, 300, 900, 3_600)
+"""The lengths of windows that are tried; each gives a bound, and the largest holds too."""
+S_PER_HOUR = 3_600.0
+NO_LIMIT_US = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class LowerBound:
+    """`hours` for all groups; `busy_hours` of them are iterations that nobody can do without."""
+
+    hours: float
+    busy_hours: float
+
+
+def lower_hours(workload: Workload, world: World, attainment: float = 1.0) -> LowerBound:
+    """Instance-hours below which no share `attainment` of each model's requests can meet its promises.
+
+    For each model, with f the fluid bound: all kept requests take f of their demand; those that arrive in a window and
+    must end in it take it there, or the fewest instances stand through it. Starts are paid beside that: where a window
+    needs more instances than there are at first, the rest is started. The requests that may miss are taken to be the
+    most expensive ones. Raises ConfigError for a model with several groups, which could share its requests in any way.
+    """
+    bounds = [_of_group(workload, world, group, attainment) for group in _only_groups(world)]
+    return LowerBound(sum(one.hours for one in bounds), sum(one.busy_hours for one in bounds))
+
+
+def engine_profile(world: World, group: Group) -> EngineProfile:
+    """The profile of the group's instances."""
+    engine = world.engine
+    return profile_of(
+        group.profile,
+        max_seqs=group.concurrency_max or engine.max_seqs,
+        max_batch_tokens=engine.max_batch_tokens,
+        block_size=engine.block_size,
+        kv_tokens=engine.kv_tokens,
+    )
+
+
+def last_end_us(workload: Workload, slo: SloConfig) -> Ints:
+    """By when each row must have ended to meet its promises; NO_LIMIT_US where nothing is promised.
+
+    A row that waits for a parent has no limit here: nobody knows when it arrives.
+    """
+    gaps = served_tokens(workload) - 1
+    spans = np.where(workload.deadline_us > 0, workload.deadline_us, NO_LIMIT_US)
+    for slo_class in SloClass:
+        promise: Promise = getattr(slo, slo_class.name.lower())
+        of_class = workload.slo_class == slo_class
+        if promise.e2e_s:
+            spans = np.where(of_class, np.minimum(spans, round(promise.e2e_s * US_PER_S)), spans)
+        if promise.ttft_s and promise.tpot_ms:
+            by_tokens = round(promise.ttft_s * US_PER_S) + gaps * round(promise.tpot_ms * US_PER_MS)
+            spans = np.where(of_class, np.minimum(spans, by_tokens), spans)
+    known = (spans < NO_LIMIT_US) & (np.diff(workload.parent_start) == 0)
+    return np.where(known, workload.arrival_us + spans, NO_LIMIT_US)
+
+
+def _only_groups(world: World) -> tuple[Group, ...]:
+    models = [group.model for group in world.groups]
+    for model in models:
+        if models.count(model) > 1:
+            raise ConfigError(
+                f"model {model!r} has several groups; the oracle needs one group a model: drop the others"
+            )
+    return world.groups
+
+
+def may_miss(count: int, attainment: float) -> int:
+    """How many of so many requests may miss their promises."""
+    # A share such as 0.9 is not exact: 0.9 * 10 must not become more than 9.
+    return count - ceil(attainment * count - 1e-9)
+
+
+def _of_group(workload: Workload, world: World, group: Group, attainment: float) -> LowerBound:
+    mine = rows_of(workload, group.model)
+    chosen = mine & (workload.arrival_us <= world.horizon_s * US_PER_S) if world.horizon_s else mine
+    profile = engine_profile(world, group)
+    engine, demand = FluidEngine(profile), demand_of(workload, world.engine.prefix_cache_tokens > 0).of(chosen)
+    together = demand.summed(np.zeros(int(chosen.sum()), dtype=np.int64), 1)
+    spared_s = _largest(engine.busy_s(demand), may_miss(int(mine.sum()), attainment))
+    busy_s = float(engine.busy_s(together)[0]) - spared_s
+    span_us = int(workload.arrival_us[chosen].max(initial=0))
+    best_s = busy_s = max(0.0, busy_s)
+    arrival_us, end_us = workload.arrival_us[chosen], last_end_us(workload, world.slo)[chosen]
+    for window_s in WINDOWS_S:
+        windows = _Windows.of(window_s, arrival_us, end_us, span_us)
+        inside = windows.inside
+        need_s = engine.busy_s(demand.of(inside).summed(windows.numbers[inside], len(windows.lengths_s)))
+        started = max(0, ceil((need_s.max() - spared_s) / window_s) - group.instances_initial)
+        standing_s = _fewest(world, group) * windows.lengths_s
+        best_s = max(
+            best_s,
+            busy_s + started * _start_s(world, profile),
+            float(np.maximum(need_s, standing_s).sum()) - spared_s,
+            float(standing_s.sum()),
+        )
+    return LowerBound(best_s / S_PER_HOUR, busy_s / S_PER_HOUR)
+
+
+class _Windows(NamedTuple):
+    """The window of each request, whether it must end there too, and how long each window is."""
+
+    numbers: Ints
+    inside: npt.NDArray[np.bool_]
+    lengths_s: Floats
+
+    @staticmethod
+    def of(window_s: int, arrival_us: Ints, end_us: Ints, span_us: int) -> "_Windows":
+        window_us = window_s * US_PER_S
+        numbers = arrival_us // window_us
+        starts_us = window_us * np.arange(1 + span_us // window_us)
+        lengths_s = np.clip(span_us - starts_us, 0, window_us) / US_PER_S
+        return _Windows(numbers, end_us < (numbers + 1) * window_us, lengths_s)
+
+
+def _fewest(world: World, group: Group) -> int:
+    """Instances that surely stand all the time: none where they may be lost."""
+    may_vanish = world.faults or (group.spot and world.spot.reclaims_per_hour)
+    return 0 if may_vanish else group.instances_min
+
+
+def _largest(values: Floats, count: int) -> float:
+    return float(np.sort(values)[max(0, len(values) - count) :].sum())
+
+
+def _start_s(world: World, profile: EngineProfile) -> float:
+    """What every start takes at least: nothing that is sure where starts vary."""
+    return 0.0 if world.start.variation else float(sum(mean_phases_s(world.start, profile)))

@@ -1,0 +1,63 @@
+"""A forecaster that knows what will arrive."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.prediction import Quantiles, WorkloadForecast
+from forebay.predictor.policy.forecaster.base import WorkloadHistory
+from forebay.simulator.workload.base import Ints, Workload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClairvoyantForecast:
+    """Forecasts the windows of one model as they will be, as all quantiles; an empty name takes all models together.
+
+    Windows count requests where they arrive, answers with their served length. What waits for a parent counts at the
+    time that the trace gives, since when it really arrives depends on the policies.
+    """
+
+    workload: Workload
+    model: str = ""
+
+    def forecast(self, history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
+        """The truth of each window; reads nothing of the history."""
+        starts = history.first_start_us + history.window_us * np.arange(history.horizon_count + 1, dtype=np.int64)
+        arrival_us, prompt_tokens, answer_tokens = self._columns()
+        first, *_ = edges = np.searchsorted(arrival_us, starts)
+        inside = slice(first, edges[-1])
+        windows = np.searchsorted(starts, arrival_us[inside], side="right") - 1
+        sums = [
+            np.bincount(windows, weights=column[inside], minlength=history.horizon_count)
+            for column in (np.ones(len(arrival_us)), prompt_tokens, answer_tokens)
+        ]
+        return tuple(
+            WorkloadForecast(int(start_us), *(_certain(float(column[index])) for column in sums))
+            for index, start_us in enumerate(starts[:-1])
+        )
+
+    def _columns(self) -> tuple[Ints, Ints, Ints]:
+        workload = self.workload
+        answers = served_tokens(workload)
+        if not self.model:
+            return workload.arrival_us, workload.prompt_tokens, answers
+        mine = rows_of(workload, self.model)
+        return workload.arrival_us[mine], workload.prompt_tokens[mine], answers[mine]
+
+
+def rows_of(workload: Workload, model: str) -> npt.NDArray[np.bool_]:
+    """Which rows want the model."""
+    number = workload.models.index(model) if model in workload.models else -1
+    mine: npt.NDArray[np.bool_] = workload.model == number
+    return mine
+
+
+def served_tokens(workload: Workload) -> Ints:
+    """How long each answer gets: its true length, cut at the client's limit."""
+    limit = workload.output_tokens_max
+    return np.where(limit > 0, np.minimum(workload.output_tokens, limit), workload.output_tokens)
+
+
+def _certain(value: float) -> Quantiles:
+    return Quantiles(value, value, value, value)

@@ -1,0 +1,49 @@
+"""Puts the predictor of a run together: the live service's, with an oracle where the arm names one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from forebay.core.config import from_mapping
+from forebay.core.prediction import ModelKind, PredictorModel, WorkloadForecast
+from forebay.predictor.build import FALLBACK, build_engine
+from forebay.predictor.config import Config
+from forebay.predictor.engine import Loaded, PredictorEngine
+from forebay.predictor.policy.forecaster import WorkloadHistory
+from forebay.predictor.policy.length import LengthPredictor
+from forebay.simulator.oracles import FORECAST_ORACLES, LENGTH_ORACLES
+from forebay.simulator.workload.base import Workload
+
+Forecast = Callable[[WorkloadHistory], tuple[WorkloadForecast, ...]]
+
+
+def build_predictor(config: Config, workload: Workload) -> PredictorEngine:
+    """The engine with the predictor that the configuration names, oracles included, answering.
+
+    Raises ConfigError for unknown names or parameters.
+    """
+    oracles = {**LENGTH_ORACLES, **FORECAST_ORACLES}
+    engine = build_engine(
+        replace(
+            config,
+            length=FALLBACK if config.length in LENGTH_ORACLES else config.length,
+            forecaster=Config().forecaster if config.forecaster in FORECAST_ORACLES else config.forecaster,
+            parameters={name: table for name, table in config.parameters.items() if name not in oracles},
+        )
+    )
+    if config.length in LENGTH_ORACLES:
+        name, parameters = config.length, config.parameters.get(config.length, {})
+        oracle: type[LengthPredictor] = LENGTH_ORACLES[name]
+        policy = from_mapping(oracle, {"workload": workload, **parameters}, f"predictor.parameters.{name}")
+        engine.on_loaded(Loaded(PredictorModel(name, ModelKind.LENGTH), policy))
+        engine.on_activate(ModelKind.LENGTH, name)
+    return engine
+
+
+def forecasts_of(
+    config: Config, engine: PredictorEngine, workload: Workload, models: tuple[str, ...]
+) -> Forecast | Mapping[str, Forecast]:
+    """Who forecasts: the engine's forecaster for all models, or an oracle for each."""
+    oracle = FORECAST_ORACLES.get(config.forecaster)
+    if oracle is None:
+        return engine.forecaster.policy.forecast
+    return {model: oracle(workload, model).forecast for model in models}

@@ -1,0 +1,328 @@
+"""Oracles know the truth, and nothing the simulator does is better than the bound from below."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forebay.autoscaler.policy.autoscaler.base import ModelView
+from forebay.core.errors import ConfigError
+from forebay.core.instance import EngineRequest, InstanceModel
+from forebay.core.values import InferenceRequest, LengthQuantiles, ModelLoad, SloClass
+from forebay.predictor.policy.forecaster import WorkloadHistory
+from forebay.simulator.arms import check_arm
+from forebay.simulator.config import ClientConfig, EngineConfig, Fault, PolicyConfig, StartConfig
+from forebay.simulator.oracles import ClairvoyantForecast, ClairvoyantLength, NoisyLength, ScheduledFleet
+from forebay.simulator.oracles.bound import engine_profile, last_end_us, lower_hours, may_miss
+from forebay.simulator.oracles.fleet import Step
+from forebay.simulator.oracles.fluid import Demand, FluidEngine, demand_of
+from forebay.simulator.oracles.search import oracle_hours
+from forebay.simulator.profiles import profile_of
+from forebay.simulator.workload import Workload, make_workload
+from tests.unit.simulator.shell.worlds import KERNEL, PROFILE, S, group, run, workload, world
+
+SMALL = profile_of(PROFILE, max_seqs=8, max_batch_tokens=64, kv_tokens=2_048)
+LIMITS = EngineConfig(max_seqs=8, max_batch_tokens=64, kv_tokens=2_048)
+
+
+def query(row: int, tokens_max: int = 0) -> InferenceRequest:
+    return InferenceRequest(f"r{row}", "model", 10, tokens_max=tokens_max)
+
+
+# Lengths
+
+
+def test_the_clairvoyant_length_is_the_true_one_cut_at_the_limit() -> None:
+    oracle = ClairvoyantLength(workload([0, 0], output_tokens=[70, 900]))
+    cut, whole = oracle.predict([query(1, 100), query(0)])
+    assert cut.quantiles == LengthQuantiles(100, 100, 100, 100)
+    assert whole.quantiles == LengthQuantiles(70, 70, 70, 70)
+
+
+def test_an_error_belongs_to_its_row_whatever_is_asked_in_which_order() -> None:
+    truth = workload([0] * 20, output_tokens=[50] * 20)
+    forwards = NoisyLength(truth, 0.8, seed=3).predict([query(row) for row in range(20)])
+    backwards = [NoisyLength(truth, 0.8, seed=3).predict([query(row)])[0] for row in reversed(range(20))]
+    assert list(forwards) == backwards[::-1]
+    assert len({one.quantiles.p50 for one in forwards}) > 10
+    assert NoisyLength(truth, 0.8, seed=4).predict([query(0)])[0] != forwards[0]
+
+
+def test_without_an_error_it_is_the_truth() -> None:
+    truth = workload([0, 0], output_tokens=[50, 7])
+    assert NoisyLength(truth, 0.0).predict([query(1)])[0].quantiles == LengthQuantiles(7, 7, 7, 7)
+
+
+def test_the_truth_lies_below_each_quantile_as_often_as_its_level_says() -> None:
+    lengths = np.random.default_rng(1).integers(50, 2_000, 4_000).tolist()
+    found = NoisyLength(workload([0] * 4_000, output_tokens=lengths), 0.7, seed=5).predict(
+        [query(row) for row in range(4_000)]
+    )
+    for name, level in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9), ("p97", 0.97)):
+        below = sum(truth <= getattr(one.quantiles, name) for truth, one in zip(lengths, found, strict=True))
+        # Four standard deviations of 4,000 throws.
+        assert below / 4_000 == pytest.approx(level, abs=4 * (level * (1 - level) / 4_000) ** 0.5)
+
+
+def test_an_impossible_error_is_refused() -> None:
+    with pytest.raises(ValueError, match="sigma"):
+        NoisyLength(workload([0]), -1.0)
+
+
+def test_a_run_can_have_a_clairvoyant_predictor() -> None:
+    result = run(
+        workload([0, 0, 0], output_tokens=[20, 33, 4], output_tokens_max=[0, 30, 0]),
+        world(),
+        policy={"predictor": {"length": "clairvoyant"}},
+    )
+    assert result.requests.predicted_p50.tolist() == [20, 30, 4]
+
+
+def test_a_run_can_have_a_noisy_predictor_with_its_parameters() -> None:
+    table = {"length": "noisy", "parameters": {"noisy": {"sigma": 0.0}}}
+    result = run(workload([0], output_tokens=[33]), world(), policy={"predictor": table})
+    assert result.requests.predicted_p50.tolist() == [33]
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"predictor": {"length": "noisy", "parameters": {"noisy": {"sigmas": 1.0}}}}, "did you mean 'sigma'"),
+        ({"predictor": {"length": "noisy", "parameters": {"noisy": {"sigma": -1.0}}}}, "sigma must be"),
+        ({"autoscaler": {"policy": "clairvoyant", "parameters": {"leads_s": 1.0}}}, "did you mean 'lead_s'"),
+    ],
+)
+def test_an_arm_with_an_oracle_is_checked_as_strictly_as_any_other(table: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        check_arm(PolicyConfig("arm", **table), "policies[0]")
+
+
+def test_an_arm_may_name_every_oracle() -> None:
+    check_arm(
+        PolicyConfig(
+            "arm",
+            autoscaler={"policy": "clairvoyant", "parameters": {"steps": [{"model": "m", "instances": 2}]}},
+            predictor={"length": "noisy", "forecaster": "clairvoyant", "parameters": {"noisy": {"sigma": 0.3}}},
+        ),
+        "policies[0]",
+    )
+
+
+# Traffic
+
+
+def two_models() -> Workload:
+    return make_workload(
+        [1 * S, 5 * S, 61 * S, 62 * S, 200 * S],
+        [10, 20, 30, 40, 50],
+        [1, 2, 3, 400, 5],
+        model=[0, 1, 0, 0, 1],
+        output_tokens_max=[0, 0, 0, 4, 0],
+        names={"models": ("m", "n")},
+    )
+
+
+def windows(model: str) -> list[tuple[int, float, float, float]]:
+    history = WorkloadHistory((), 60 * S, 60 * S, 3)
+    return [
+        (one.start_us // S, one.requests.p50, one.prompt_tokens.p10, one.response_tokens.p97)
+        for one in ClairvoyantForecast(two_models(), model).forecast(history)
+    ]
+
+
+def test_the_clairvoyant_forecast_is_what_will_arrive() -> None:
+    assert windows("m") == [(60, 2, 70, 7), (120, 0, 0, 0), (180, 0, 0, 0)]
+    assert windows("n") == [(60, 0, 0, 0), (120, 0, 0, 0), (180, 1, 50, 5)]
+    assert windows("") == [(60, 2, 70, 7), (120, 0, 0, 0), (180, 1, 50, 5)]
+    assert windows("unknown") == [(60, 0, 0, 0), (120, 0, 0, 0), (180, 0, 0, 0)]
+
+
+def test_a_run_can_have_a_clairvoyant_forecaster() -> None:
+    result = run(workload([0] * 3), world(), policy={"predictor": {"forecaster": "clairvoyant", "length": "none"}})
+    assert len(result.requests.status) == 3
+
+
+# Fleets
+
+
+def view(now_s: float, model: str = "m") -> ModelView:
+    return ModelView(model, round(now_s * S), 1, 0, 0, 1, 0, 9, 2, 32.0, ModelLoad(model), ((0, 0.0),))
+
+
+def test_the_scheduled_fleet_wants_what_will_be_needed_within_its_lead() -> None:
+    fleet = ScheduledFleet((Step("m", 0, 1), Step("m", 100, 5), Step("m", 200, 2), Step("n", 0, 7)), lead_s=30.0)
+    at = {now_s: fleet.choose(view(now_s)).instances_wanted for now_s in (0, 69, 70, 100, 180, 200, 999)}
+    assert at == {0: 1, 69: 1, 70: 5, 100: 5, 180: 5, 200: 2, 999: 2}
+    assert fleet.choose(view(50, "n")).instances_wanted == 7
+    assert fleet.choose(view(50, "other")).instances_wanted == 2
+
+
+def test_a_schedule_out_of_order_is_refused() -> None:
+    with pytest.raises(ValueError, match="by model and time"):
+        ScheduledFleet((Step("m", 100, 1), Step("m", 0, 5)))
+
+
+def test_scheduled_instances_are_ready_in_time() -> None:
+    steps = [{"model": "model", "at_s": at_s, "instances": count} for at_s, count in ((0, 1), (60, 3), (120, 1))]
+    start = StartConfig(provisioning_s=20.0, weights_gb_per_s=0.0, warm_s=5.0)
+    table = {"policy": "clairvoyant", "parameters": {"steps": steps, "lead_s": 30.0}, "tick_s": 1.0}
+    result = run(
+        workload([number * S for number in range(0, 160, 4)]),
+        world(group(1, instances_max=3), start=start),
+        policy={"autoscaler": table, "predictor": {"length": "none"}},
+    )
+    ready_us = [one.at_us for one in result.changes if one.state == "READY" and one.at_us]
+    assert len(ready_us) == 2
+    assert all(50 * S <= at_us <= 60 * S for at_us in ready_us)
+    gone_us = [one.at_us for one in result.changes if one.state == "DRAINING"]
+    assert len(gone_us) == 2
+    assert all(120 * S <= at_us <= 125 * S for at_us in gone_us)
+
+
+# The bound from below
+
+LENGTHS = st.lists(st.tuples(st.integers(1, 300), st.integers(1, 120)), min_size=1, max_size=25)
+
+
+def demand(lengths: list[tuple[int, int]]) -> Demand:
+    prompts, answers = zip(*lengths, strict=True)
+    return demand_of(workload([0] * len(lengths), prompts, answers), False)
+
+
+def total(each: Demand) -> Demand:
+    return each.summed(np.zeros(len(each.decodes), dtype=np.int64), 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS)
+def test_inv_bound_no_instance_is_faster_than_the_fluid_bound(lengths: list[tuple[int, int]]) -> None:
+    instance = InstanceModel(SMALL)
+    for number, (prompt, answer) in enumerate(lengths):
+        instance.arrive(EngineRequest(f"r{number}", prompt, answer), 0)
+    busy_s = max(event.at_ps for event in instance.advance(10**15)) / 1e12
+    assert FluidEngine(SMALL).busy_s(total(demand(lengths)))[0] <= busy_s
+
+
+def test_the_bound_is_close_where_the_engine_is_kept_full() -> None:
+    lengths = [(8, 200)] * 80
+    instance = InstanceModel(SMALL)
+    for number, (prompt, answer) in enumerate(lengths):
+        instance.arrive(EngineRequest(f"r{number}", prompt, answer), 0)
+    busy_s = max(event.at_ps for event in instance.advance(10**15)) / 1e12
+    assert FluidEngine(SMALL).busy_s(total(demand(lengths)))[0] > 0.95 * busy_s
+
+
+@given(LENGTHS, LENGTHS, st.floats(0.1, 20))
+def test_the_bound_is_subadditive_and_homogeneous(
+    some: list[tuple[int, int]], others: list[tuple[int, int]], factor: float
+) -> None:
+    engine = FluidEngine(SMALL)
+    a, b, both = total(demand(some)), total(demand(others)), total(demand(some + others))
+    assert engine.busy_s(both)[0] <= (engine.busy_s(a)[0] + engine.busy_s(b)[0]) * (1 + 1e-9)
+    scaled = Demand(*(factor * column for column in (a.prompt_tokens, a.double_pairs, a.decodes, a.context_tokens)))
+    assert engine.busy_s(scaled)[0] == pytest.approx(factor * engine.busy_s(a)[0])
+
+
+def test_a_full_cache_and_few_seats_both_raise_the_bound() -> None:
+    lengths = [(100, 200)] * 10
+    plain = FluidEngine(SMALL).busy_s(total(demand(lengths)))[0]
+    few_seats = FluidEngine(replace(SMALL, max_seqs=2)).busy_s(total(demand(lengths)))[0]
+    little_cache = FluidEngine(replace(SMALL, kv_tokens=512)).busy_s(total(demand(lengths)))[0]
+    assert few_seats > 2 * plain
+    assert little_cache > 1.5 * plain
+
+
+def test_text_that_came_before_may_be_remembered() -> None:
+    rows = make_workload([0, 0, 0], [96, 96, 32], [5, 5, 5], block_tokens=32, blocks=[[1, 2, 3], [1, 2, 9], [1]])
+    assert demand_of(rows, False).prompt_tokens.tolist() == [96, 96, 32]
+    assert demand_of(rows, True).prompt_tokens.tolist() == [96, 32, 1]
+
+
+def test_a_request_must_end_by_what_its_class_is_promised_and_by_its_own_deadline() -> None:
+    rows = workload(
+        [0, 0, 0, 0, 7],
+        output_tokens=[1, 11, 11, 11, 11],
+        slo_class=[1, 1, 1, 3, 3],
+        deadline_us=[0, 0, 1_500_000, 0, 20],
+        parents=[[], [], [], [], [3]],
+    )
+    ends = last_end_us(rows, world().slo).tolist()
+    assert ends[:3] == [1_000_000, 2_000_000, 1_500_000]
+    assert min(ends[3:]) > 10**15
+
+
+@pytest.mark.parametrize(
+    ("count", "attainment", "misses"), [(10, 0.9, 1), (100, 0.95, 5), (99, 0.95, 4), (7, 1.0, 0), (0, 0.5, 0)]
+)
+def test_a_share_allows_so_many_misses(count: int, attainment: float, misses: int) -> None:
+    assert may_miss(count, attainment) == misses
+
+
+def test_the_fewest_instances_stand_all_the_time_unless_they_may_be_lost() -> None:
+    calm = workload([0, 3_600 * S])
+    assert lower_hours(calm, world(group(2))).hours == pytest.approx(2.0, abs=1e-4)
+    crashes = world(group(2), faults=(Fault(at_s=1.0, model="model"),))
+    assert lower_hours(calm, crashes).hours < 0.01
+
+
+def test_a_peak_pays_for_the_starts_that_it_needs() -> None:
+    rush = workload([0] * 2_000, 200, 60, slo_class=[int(SloClass.INTERACTIVE_FAST)] * 2_000)
+    at_once, slow = (
+        lower_hours(rush, world(group(1, instances_max=99), start=StartConfig(provisioning_s=start_s)))
+        for start_s in (0.0, 1_000.0)
+    )
+    started = (slow.hours - at_once.hours) * 3.6
+    assert started == pytest.approx(round(started))
+    assert started >= 1
+    assert slow.busy_hours == at_once.busy_hours
+
+
+def test_a_lower_share_never_needs_more() -> None:
+    rows = workload([number * S for number in range(200)], output_tokens=[1 + number for number in range(200)])
+    hours = [lower_hours(rows, world(group(0, instances_max=9)), share).hours for share in (1.0, 0.99, 0.9, 0.5, 0.0)]
+    assert hours == sorted(hours, reverse=True)
+    assert hours[-1] == 0
+
+
+def test_a_model_with_several_groups_is_refused() -> None:
+    with pytest.raises(ConfigError, match="several groups"):
+        lower_hours(workload([0]), world(group(1), group(1)))
+
+
+# What is achieved
+
+
+def wave() -> Workload:
+    """20 s of calm, 40 s of rush, 20 s of calm."""
+    times = [*range(0, 20, 4), *np.arange(20, 60, 0.1).tolist(), *range(60, 80, 4)]
+    count = len(times)
+    return workload([round(at_s * S) for at_s in times], 60, 120, slo_class=[int(SloClass.INTERACTIVE_FAST)] * count)
+
+
+def test_the_search_finds_a_schedule_between_the_bound_and_the_best_constant_fleet() -> None:
+    start = StartConfig(provisioning_s=2.0, weights_gb_per_s=0.0, warm_s=0.0)
+    given = world(group(1, instances_max=8), start=start)
+    found = oracle_hours(wave(), given, attainment=0.95, window_s=20.0, run_count_max=16, kernel=KERNEL)
+    assert found.achieved_hours is not None
+    constant = found.static_counts["model"] * 80 / 3_600
+    assert 0 < found.lower_hours <= found.achieved_hours < constant
+    calm, *rush, after = found.schedule["model"]
+    assert calm < max(rush) > after
+    assert found.attainment >= 0.95
+    assert found.run_count <= 16
+
+
+def test_a_promise_that_no_fleet_keeps_is_told() -> None:
+    found = oracle_hours(wave(), world(group(1)), attainment=0.95, window_s=60.0, kernel=KERNEL)
+    assert found.achieved_hours is None
+    assert 0 < found.attainment < 0.95
+    assert found.run_count == 1
+
+
+def test_the_profile_of_the_bound_is_that_of_the_run() -> None:
+    assert engine_profile(world(), group()) == SMALL
+    assert engine_profile(world(), group(concurrency_max=4)).max_seqs == 4
+    assert world(clients=ClientConfig()).engine == LIMITS
