@@ -135,3 +135,8 @@ def test_who_ranks_behind_a_victim_waits_behind_it() -> None:
 
 def test_a_preemptive_head_waits_for_budget_in_patience() -> None:
     assert plan([Seen("a", 0, 99, priority=1)], [Seen("w", 0, 4)], 10, order="preemptive").preempted == ()
+
+
+def test_a_preemptive_head_may_spend_what_its_victims_gave_back() -> None:
+    planned = plan([decoding("a", 7, 1)], [Seen("w", 0, 16)], 3, order="preemptive")
+    assert (planned.preempted, planned.chunks) == (("a",), (ChunkPlan("w", 16),))
