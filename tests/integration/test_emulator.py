@@ -349,6 +349,18 @@ async def test_emulated_time_can_run_faster_than_the_clock() -> None:
     assert 0.9 * decode_us / 50 < answer.times_us[-1] - answer.times_us[0] < decode_us / 50 + LATE_US
 
 
+async def test_a_static_engine_returns_all_answers_of_a_batch_when_it_ends() -> None:
+    settings = ("batcher=static", "batch_answers_wait=true", "batch_delay_us=2000000", "max_seqs=2")
+    server = start_emulator(f"--model=llm={PROFILE}", *(f"--set={setting}" for setting in settings))
+    try:
+        sampling = [{"max_tokens": tokens, "ignore_eos": True} for tokens in (5, 200)]
+        short, long = await asyncio.gather(*(ask(server, "Tell me all.", one) for one in sampling))
+        assert (short.counts, long.counts) == ([5], [200])
+        assert abs(short.times_us[0] - long.times_us[0]) < LATE_US / 2
+    finally:
+        server.terminate()
+
+
 async def test_a_termination_lets_what_is_in_flight_end_and_takes_nothing_new() -> None:
     server = start_emulator(f"--model=llm={PROFILE}")
     running = asyncio.ensure_future(ask(server, "Tell me all.", {"max_tokens": 120, "ignore_eos": True}))
