@@ -123,7 +123,7 @@ def hints(addresses: Addresses, summary: Summary) -> list[str]:
 
 @click.command()
 @click.option(
-    "--trace", type=click.Path(path_type=Path), help="Arrival times: CSV as Azure's, .gz too. Default: sample."
+    "--trace", type=click.Path(path_type=Path), help="Arrival times: Azure, Mooncake, BurstGPT, …. Default: sample."
 )
 @click.option("--prompts", type=click.Path(path_type=Path), help="JSON lines or X.prompts.parquet. Default: samples.")
 @click.option("--open-loop", is_flag=True, help="Send at the trace's times, however slow the answers (default).")

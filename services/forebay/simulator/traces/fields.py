@@ -17,7 +17,7 @@ SECONDS_PATTERN = r"[0-9]{1,11}(\.[0-9]*)?([eE]-?[0-9]{1,2})?"
 class Kind(Enum):
     """What the fields of a column are: the value says it in words."""
 
-    COUNT = "a whole number below a billion, such as 0, 1 or 2"
+    COUNT = "a count: a whole number below a billion"
     SECONDS = "a number of seconds, such as 0 or 12.5"
     TIME = "a time, such as 2023-11-16 18:15:46.6805900"
     TEXT = "text"

@@ -78,11 +78,15 @@ class Record:
 def read_records(path: Path) -> Iterator[Record]:
     """The objects of a file of JSON lines, each on a line of its own and none of them blank."""
     for number, line in enumerate(read_lines(path), start=1):
-        where = f"{path}:{number}"
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{where}: not JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{where}: not a JSON object")
-        yield Record(values, where)
+        yield record_of(line, f"{path}:{number}")
+
+
+def record_of(line: str, where: str) -> Record:
+    """The object of one line, which stands at `where`; raises ConfigError where there is none."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: not a JSON object")
+    return Record(values, where)
