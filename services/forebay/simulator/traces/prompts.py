@@ -92,9 +92,9 @@ def _read_pair(path: Path) -> list[Prompt]:
         if answer["response_tokens_llama2"] > 0:
             known.setdefault(answer["prompt_id"], answer)
     return [
-        Prompt(row["prompt"], answer["task"], answer["response_tokens_llama2"], row.get("prompt_tokens_llama2"))
+        Prompt(row["prompt"], first["task"], first["response_tokens_llama2"], row.get("prompt_tokens_llama2"))
         for row in prompts
-        if row["prompt"] and (answer := known.get(row["prompt_id"])) is not None
+        if row["prompt"] and (first := known.get(row["prompt_id"]))
     ]
 
 
