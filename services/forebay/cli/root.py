@@ -10,7 +10,9 @@ from forebay.cli.compare import compare
 from forebay.cli.demo import demo
 from forebay.cli.doctor import doctor
 from forebay.cli.explain import explain
+from forebay.cli.export import export
 from forebay.cli.load import load
+from forebay.cli.simulate import simulate
 from forebay.cli.status import status
 from forebay.cli.train import train
 from forebay.cli.up import down, up
@@ -58,6 +60,7 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, status, explain, compare, doctor, demo, train):
+for command in (up, down, load, status, explain, simulate, compare, doctor, demo, train):
     main.add_command(command)
 main.add_command(calibrate)
+main.add_command(export)

@@ -49,6 +49,11 @@ def _world(world: World) -> Iterator[str]:
         yield "Instances start in no time beyond the loading of their weights: forecasts cannot show what they are for."
     if not start.variation:
         yield "Starts always take their mean time; set start.variation to see what unlucky ones do."
+    yield from timing_caveats(world)
+
+
+def timing_caveats(world: World) -> Iterator[str]:
+    """Whose timing was not checked: no figure of such a profile may stand without these words."""
     for name in dict.fromkeys(group.profile for group in world.groups):
         status = profile_of(name).status
         if status != "checked":
