@@ -1,7 +1,6 @@
 """Puts a run together from a scenario and runs it: the composition root of the simulator."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.config import from_mapping
@@ -9,14 +8,13 @@ from forebay.core.errors import ConfigError
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.gateway.engine import Engine as GatewayEngine
 from forebay.plugins import with_plugins
-from forebay.predictor.build import build_engine
-from forebay.predictor.config import Config as PredictorConfig
 from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.engine import Engine as SchedulerEngine
-from forebay.scheduler.policy import KINDS, build
-from forebay.simulator.config import PolicyConfig, World
 from forebay.simulator.kernel import make_kernel
+from forebay.simulator.oracles import AUTOSCALER_ORACLES
+from forebay.simulator.oracles.predictor import forecasts_of
+from forebay.simulator.parts import Scenario, lengths_of, policies_of, predictor_config, predictor_of, result_of
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
@@ -27,26 +25,12 @@ from forebay.simulator.shell.fleet import LiveFleet
 from forebay.simulator.shell.fleet_plan import make_plan
 from forebay.simulator.shell.journal import Journal
 from forebay.simulator.shell.loop import Simulation
-from forebay.simulator.shell.predicting import NoPredictor, PredictorShell
 from forebay.simulator.shell.prefixes import Prefixes
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.scheduling import SchedulerShell
 from forebay.simulator.shell.serving import GatewayShell
-from forebay.simulator.workload.base import Workload
 
-NO_PREDICTOR = "none"
-"""The `length` of an arm in which the scheduler's own histogram predicts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What is to be run; `load` only labels the result: the workload comes scaled."""
-
-    workload: Workload
-    world: World
-    policy: PolicyConfig
-    seed: int = 0
-    load: float = 1.0
+__all__ = ["Scenario", "simulate"]
 
 
 def simulate(
@@ -68,9 +52,10 @@ def simulate(
     scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
     requests = Requests(workload, gateway_config.prompt_head_bytes)
     clients = Clients(context, requests)
-    predictor = build_engine(_predictor_config(scenario))
-    lengths = _lengths(context, scenario, predictor, scheduler_config)
-    scheduler = SchedulerShell(context, _scheduler(scheduler_config), scheduler_config, lengths)
+    predictor = predictor_of(scenario)
+    lengths = lengths_of(context, scenario, predictor, scheduler_config)
+    engine = SchedulerEngine(scheduler_config, policies_of(scheduler_config))
+    scheduler = SchedulerShell(context, engine, scheduler_config, lengths)
     gateway = GatewayShell(context, GatewayEngine(gateway_config), gateway_config, requests, clients, Prefixes(context))
     fleet = _fleet(context, scenario, predictor, scheduler_config)
     clients.connect(gateway)
@@ -84,55 +69,17 @@ def simulate(
     Simulation(context, clients, checks or gateway, watch, checks.look if checks else None).run()
     if checks:
         checks.conclude()
-    return _result(scenario, context, requests)
-
-
-def _scheduler(config: SchedulerConfig) -> SchedulerEngine:
-    kinds = {kind: with_plugins(kind, policies) for kind, policies in KINDS.items()}
-    return SchedulerEngine(config, build(config, kinds))
-
-
-def _lengths(
-    context: Context, scenario: Scenario, engine: PredictorEngine, scheduler: SchedulerConfig
-) -> PredictorShell | NoPredictor:
-    if scenario.policy.predictor.get("length") == NO_PREDICTOR:
-        return NoPredictor()
-    return PredictorShell(context, engine, scheduler.outcome_interval_s)
+    return result_of(scenario, context, requests)
 
 
 def _fleet(context: Context, scenario: Scenario, predictor: PredictorEngine, scheduler: SchedulerConfig) -> LiveFleet:
     plan = make_plan(scenario.world, scenario.policy.autoscaler, context.machines)
-    policies = with_plugins("autoscaler", AUTOSCALERS)
+    policies = {**with_plugins("autoscaler", AUTOSCALERS), **AUTOSCALER_ORACLES}
     if plan.config.policy not in policies:
         known = ", ".join(sorted(policies))
         raise ConfigError(f"unknown policy {plan.config.policy!r} in [autoscaler]; known: {known}")
     policy = from_mapping(policies[plan.config.policy], plan.config.parameters, "autoscaler.parameters")
-    forecast = predictor.forecaster.policy.forecast
-    config = _predictor_config(scenario)
+    config = predictor_config(scenario)
+    forecast = forecasts_of(config, predictor, scenario.workload, tuple(plan.scaled))
     forecasts = Forecasts(policy.needs, tuple(plan.scaled), forecast, config.history_s, config.history_points_max)
     return LiveFleet(context, plan, policy, forecasts, scheduler.watch_interval_s)
-
-
-def _predictor_config(scenario: Scenario) -> PredictorConfig:
-    table = dict(scenario.policy.predictor)
-    if table.get("length") == NO_PREDICTOR:
-        del table["length"]
-    return from_mapping(PredictorConfig, table, "predictor")
-
-
-def _result(scenario: Scenario, context: Context, requests: Requests) -> RunResult:
-    workload = scenario.workload
-    return RunResult(
-        name=scenario.policy.name,
-        seed=scenario.seed,
-        load=scenario.load,
-        end_us=context.now_us,
-        requests=context.rows.columns(requests.served_tokens),
-        models=workload.models,
-        tenants=workload.tenants,
-        regions=workload.regions,
-        instances=tuple(machine.instance_id for machine in context.machines),
-        changes=tuple(context.changes),
-        counters=dict(context.counters),
-        rejections=dict(context.rejections),
-    )

@@ -51,6 +51,13 @@ def test_clients_that_may_come_back_do_so_when_they_are_told_to() -> None:
     assert result.requests.arrival_us.tolist() == [0] * 40
 
 
+def test_oracles_know_requests_that_come_back() -> None:
+    patient = world(group(1), clients=ClientConfig(attempts_max=100))
+    load = workload([0] * 30, 40, 200, deadline_us=[S // 2] * 30)
+    result = run(load, patient, policy={"predictor": {"length": "clairvoyant"}})
+    assert set(result.requests.predicted_p50.tolist()) == {200}
+
+
 def test_a_request_that_fits_nowhere_fails() -> None:
     result = run(workload([0, 0], [4_000, 40]), world())
     assert result.requests.status.tolist() == [STATUSES.index("failed"), STATUSES.index("finished")]

@@ -65,8 +65,8 @@ class NoisyLength:
 
 
 def row_of(request: InferenceRequest) -> int:
-    """The row that a request of the simulator is."""
-    return int(request.request_id[1:])
+    """The row that a request of the simulator is; one that comes back is r7.2, r7.3 and so on."""
+    return int(request.request_id[1:].partition(".")[0])
 
 
 def _exact(tokens: int, tokens_max: int) -> LengthPrediction:

@@ -18,13 +18,7 @@ class StandingFleet:
 
     def begin(self, scheduler: Scheduling, gateway: Serving) -> None:
         """All instances are ready."""
-        count = 0
-        instances = []
-        for group in self._context.world.groups:
-            for _ in range(group.instances_initial):
-                count += 1
-                instances.append(self._add(group, f"local-{count}"))
-        scheduler.fleet(instances)
+        scheduler.fleet(start_all(self._context))
 
     def reported(self, record: RequestRecord) -> None:
         """Nobody asks."""
@@ -32,11 +26,17 @@ class StandingFleet:
     def sampled(self, sample: QueueSample) -> None:
         """Nobody asks."""
 
-    def _add(self, group: Group, server_id: str) -> Instance:
-        context = self._context
-        machine = context.machines.add(f"{server_id}/{group.model}", group)
-        context.changes.append(change_of(machine, InstanceState.READY, context.now_us))
-        return instance_of(machine, server_id, context)
+
+def start_all(context: Context) -> list[Instance]:
+    """Starts every group's first instances, ready at once, under the names that the autoscaler gives."""
+    groups = [group for group in context.world.groups for _ in range(group.instances_initial)]
+    return [_start(group, f"local-{number}", context) for number, group in enumerate(groups, 1)]
+
+
+def _start(group: Group, server_id: str, context: Context) -> Instance:
+    machine = context.machines.add(f"{server_id}/{group.model}", group)
+    context.changes.append(change_of(machine, InstanceState.READY, context.now_us))
+    return instance_of(machine, server_id, context)
 
 
 def instance_of(machine: Machine, server_id: str, context: Context) -> Instance:

@@ -1,0 +1,105 @@
+"""A direct run gives what the whole path gives where nothing stands between router and engines."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forebay.core.errors import ConfigError
+from forebay.simulator.config import Fault, NetworkConfig, PolicyConfig, World
+from forebay.simulator.direct import simulate_direct
+from forebay.simulator.results import RunResult
+from forebay.simulator.run import Scenario, simulate
+from forebay.simulator.workload import Workload
+from tests.unit.simulator.shell.worlds import S, group, workload, world
+
+ROUTERS = ("round_robin", "least_requests", "power_of_two", "least_predicted_tokens")
+LENGTHS = ("none", "input_ratio", "histogram", "clairvoyant")
+
+
+def policy(router: str = "least_requests", length: str = "input_ratio", **scheduler: Any) -> PolicyConfig:
+    """An arm for both paths: the whole one renews no lease before the run is over."""
+    return PolicyConfig(
+        name="arm",
+        scheduler={"router": router, "puller": "unlimited", "lease_ttl_s": 3_600.0, **scheduler},
+        predictor={"length": length},
+        gateway={"progress_interval_s": 1_000.0},
+        autoscaler={"policy": "static"},
+    )
+
+
+def both(workload: Workload, world: World, arm: PolicyConfig) -> tuple[RunResult, RunResult]:
+    scenario = Scenario(workload, world, arm)
+    return simulate(scenario, kernel="reference"), simulate_direct(scenario, kernel="reference")
+
+
+def drawn(seed: int, count: int = 80) -> Workload:
+    rng = np.random.default_rng(seed)
+    arrivals = np.sort(rng.integers(0, 6 * S, count)).tolist()
+    return workload(arrivals, rng.integers(1, 200, count).tolist(), rng.integers(1, 120, count).tolist())
+
+
+def assert_equal(whole: RunResult, direct: RunResult) -> None:
+    for name in whole.requests.__slots__:
+        np.testing.assert_array_equal(getattr(direct.requests, name), getattr(whole.requests, name), name)
+    assert direct.end_us == whole.end_us
+    assert direct.instances == whole.instances
+    assert direct.rejections == whole.rejections
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_placements_and_times_are_those_of_the_whole_path(router: str, length: str) -> None:
+    assert_equal(*both(drawn(1), world(group(3)), policy(router, length)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2 * S), st.integers(1, 3_000), st.integers(1, 100)), min_size=1, max_size=40),
+    st.integers(1, 12),
+    st.sampled_from(ROUTERS),
+)
+def test_they_are_so_for_any_requests_also_for_those_that_fit_nowhere(
+    rows: list[tuple[int, int, int]], count: int, router: str
+) -> None:
+    arrivals, prompts, outputs = zip(*sorted(rows), strict=True)
+    assert_equal(*both(workload(arrivals, prompts, outputs), world(group(count)), policy(router, "none")))
+
+
+def test_models_have_their_own_instances() -> None:
+    arrivals = [number * S // 20 for number in range(60)]
+    models = [number % 3 for number in range(60)]
+    load = workload(arrivals, model=models, names={"models": ("a", "b", "missing")})
+    whole, direct = both(load, world(group(2, model="a"), group(3, model="b")), policy())
+    assert_equal(whole, direct)
+    assert direct.rejections == {"MODEL_UNKNOWN": 20}
+
+
+@pytest.mark.parametrize(
+    ("given_world", "arm", "what"),
+    [
+        (world(faults=(Fault(model="model"),)), policy(), "faults"),
+        (world(network=NetworkConfig(local_ms=1.0)), policy(), "network"),
+        (world(engine={"prefix_cache_tokens": 512}), policy(), "prefix"),
+        (world(), policy(puller="fixed_cap"), "puller"),
+        (world(), policy(admission="token_budget"), "admission"),
+    ],
+)
+def test_what_needs_the_whole_path_is_refused(given_world: World, arm: PolicyConfig, what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        simulate_direct(Scenario(drawn(1), given_world, arm))
+
+
+def test_closed_loops_are_refused() -> None:
+    with pytest.raises(ConfigError, match="closed loops"):
+        simulate_direct(Scenario(workload([0, 0], parents=[[], [0]]), world(), policy()))
+
+
+def test_watchers_hear_how_many_rows_have_ended() -> None:
+    heard: list[int] = []
+    simulate_direct(
+        Scenario(workload([0] * 2_500, output_tokens=1), world(), policy()), kernel="reference", watch=heard.append
+    )
+    assert heard == [0, 0, 0]
