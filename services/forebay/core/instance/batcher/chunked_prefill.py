@@ -44,9 +44,9 @@ class _Draft:
 
     def plan(self) -> BatchPlan:
         return BatchPlan(
-            tuple(s.request_id for s in self.kept if s.decoding),
-            tuple(ChunkPlan(s.request_id, self.tokens[s.request_id]) for s in self.kept if not s.decoding),
-            tuple(s.request_id for s in self.preempted),
+            tuple([s.request_id for s in self.kept if s.decoding]),
+            tuple([ChunkPlan(s.request_id, self.tokens[s.request_id]) for s in self.kept if not s.decoding]),
+            tuple([s.request_id for s in self.preempted]),
             tuple(self.admitted),
         )
 
