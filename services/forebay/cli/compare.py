@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
 from forebay.cli.console import make_console, make_table, print_json
 from forebay.cli.datasets import data_dir
@@ -188,6 +189,7 @@ def _command() -> str:
 
 
 def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> None:
+    from forebay.simulator.report.caveats import caveats
     from forebay.simulator.report.tables import headline_table, short_table, winner_table
 
     if as_json:
@@ -201,7 +203,10 @@ def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> N
     _show(short_table(runs, findings.oracles))
     if len(runs.policies) > 1:
         _show(headline_table(findings.verdicts, runs.loads))
-    make_console().print(f"report: {page}", soft_wrap=True, markup=False)
+    console = make_console()
+    for caveat in caveats(findings.experiment, runs, findings.ended):
+        console.print(Text(caveat, style="dim"))
+    console.print(f"report: {page}", soft_wrap=True, markup=False)
 
 
 def _show(table: "Table") -> None:

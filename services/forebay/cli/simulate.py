@@ -13,7 +13,7 @@ from rich.text import Text
 from forebay.cli.console import make_console, print_json
 from forebay.cli.datasets import data_dir
 from forebay.cli.loaders import SAMPLES
-from forebay.cli.options import json_option
+from forebay.cli.options import json_option, names
 from forebay.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ SAMPLE = "samples:trace.csv"
 @click.option("--start", type=click.FloatRange(min=0), default=0.0, help="Second of the trace to begin at.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds of the trace to take.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many requests.")
+@click.option("--models", metavar="NAME=SHARE,…", help="Draw models, where the fleet has several.")
 @click.option("--slo-classes", metavar="NAME=SHARE,…", help="Draw classes, as interactive-fast=1,deferred=3.")
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Keep the run here, as Parquet and JSON."
@@ -58,6 +59,7 @@ def simulate(
     duration: float | None,
     limit: int | None,
     slo_classes: str | None,
+    models: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -86,10 +88,10 @@ def simulate(
     arm = parse_policy(policy)
     check_arm(arm, "--policy")
     source = _trace(trace, format_name, generate, options)
-    cut = dataclasses.replace(
-        source, start_s=start, duration_s=duration or 0.0, limit=limit or 0, class_shares=_shares(slo_classes)
-    )
-    _run(Job("run", cut, world, arm, seed, load), output, as_json)
+    source = dataclasses.replace(source, start_s=start, duration_s=duration or 0.0, limit=limit or 0)
+    source = _with_shares(source, "--slo-classes", "class_shares", slo_classes)
+    source = _with_shares(source, "--models", "model_shares", models)
+    _run(Job("run", source, world, arm, seed, load), output, as_json)
 
 
 def _trace(trace: str | None, format_name: str | None, generate: str | None, options: tuple[str, ...]) -> "TraceConfig":
@@ -120,22 +122,25 @@ def _option(text: str) -> tuple[str, object]:
     return key.strip(), value_of(value.strip())
 
 
-def _shares(text: str | None) -> dict[str, float]:
+def _with_shares(trace: "TraceConfig", option: str, name: str, text: str | None) -> "TraceConfig":
     shares = {}
-    for part in (text or "").split(","):
-        if part.strip():
-            name, _, share = part.partition("=")
-            try:
-                shares[name.strip()] = float(share)
-            except ValueError as error:
-                raise ConfigError(f"--slo-classes: {part!r} is not NAME=SHARE, as interactive-fast=1") from error
-    return shares
+    for part in names(text):
+        key, _, share = part.partition("=")
+        try:
+            shares[key.strip()] = float(share)
+        except ValueError as error:
+            raise ConfigError(f"{option}: {part!r} is not NAME=SHARE, as interactive-fast=1") from error
+    try:
+        return dataclasses.replace(trace, **{name: shares})  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from error
 
 
 def _run(job: "Job", output: Path | None, as_json: bool) -> None:
     from forebay.cli.run_report import print_run
     from forebay.simulator import store
     from forebay.simulator.jobs import execute
+    from forebay.simulator.report.caveats import timing_caveats
 
     started_s = time.process_time()
     with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
@@ -150,7 +155,7 @@ def _run(job: "Job", output: Path | None, as_json: bool) -> None:
         return
     console = make_console()
     print_run(console, summary, cpu_s)
-    for note in notes:
+    for note in (*notes, *timing_caveats(job.world)):
         console.print(Text(note, style="dim"))
     if output is not None:
         console.print(f"kept in {output}", markup=False, soft_wrap=True)
