@@ -49,6 +49,8 @@ EMULATED = "A100-80G/Llama-3-8B/tp1"
 MODEL = "smollm2"
 SLOTS, BATCH_TOKENS, SLOT_TOKENS = 4, 256, 2_048
 """Of compose/triton/models/smollm2."""
+WORDS, TOKENS = (2, 60), (12, 48)
+"""Of the prompts and answers of the live Triton's loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,36 +190,50 @@ def triton(report: common.Report, quick: bool) -> None:
     """The real Triton with a real model: calibrated on one load, judged by another."""
     if not (live.ROOT / ".triton" / "installed.txt").exists():
         raise click.ClickException("no real Triton here; install it with: make triton")
-    start = blank(SLOTS, BATCH_TOKENS, SLOTS * SLOT_TOKENS)
-    names = ("context_s", "prefill_s", "frontend_s", "pair_s", "seq_s")
-    wanted = [*table(start), *(known(start)[name] for name in names)]
-    each, checks = (1, 1) if quick else (2, 3)
+    each, count = (1, 24) if quick else (2, 48)
     with tempfile.TemporaryDirectory() as folder, live.real(MODEL, Path(folder), prompt_cache="false") as address:
-        live.record(address, MODEL, lambda recorder: recorder.closed_loop(_asks(4, 1), 2, "warm"))
+        live.record(address, MODEL, partial(live.Recorder.closed_loop, asks=_asks(4, 1), clients=2, name="warm"))
         before = sweep(address, each, seed=20)
-        judged = [_open_run(address, 20 if quick else 40, seed=30 + number) for number in range(checks)]
-        after = sweep(address, each, seed=40)
-    fitted = fit(start, [before, after], wanted, EngineFlags())
-    for name, value in fitted.values.items():
-        if name in names:
-            report.figures[f"triton_{name.removesuffix('_s')}_us"] = 1e6 * value
-    lines = [row(run.name, "this very run: no accuracy", _error(run, fitted.profile)) for run in (before, after)]
-    found = [_error(run, fitted.profile) for run in judged]
-    lines += [row(one.run, "the closed loops", one) for one in found]
-    report.table("Live Triton with SmolLM2, calibrated on closed loops", COLUMNS, lines)
-    noise = [_error(run, fit(start, [run], wanted, EngineFlags()).profile) for run in judged]
-    report.table(
-        "The same loads fitted to themselves: what noise leaves",
-        COLUMNS,
-        [row(one.run, "itself", one) for one in noise],
-    )
+        busy_s = float(before.last_s.max() - before.arrival_s[-_FULL * each])
+        per_s = LOAD * _FULL * each / busy_s
+        judged = [_open_run(address, count, per_s, seed=30)]
+        between = sweep(address, each, seed=40)
+        judged.append(_open_run(address, count, per_s, seed=50))
+        after = sweep(address, each, seed=60)
+    fitted = _learn([before, between, after])
+    steps_ms = {f"triton_step_{tokens}_ms": fitted.iteration_ps[tokens] / 1e9 for tokens in (1, SLOTS, BATCH_TOKENS)}
+    report.figures.update(steps_ms)
+    found = [_error(run, fitted) for run in judged]
+    lines = [row(one.run, "the closed loops", one) for one in found]
+    report.table(f"Live Triton with SmolLM2 at {per_s:.2f} requests/s, calibrated on closed loops", COLUMNS, lines)
+    itself = [_error(run, _learn([run])) for run in (before, between, after, *judged)]
+    lines = [row(one.run, "this very run: no accuracy", one) for one in itself]
+    drift = [_error(run, _learn([before])) for run in (between, after)]
+    lines += [row(one.run, "the same load some minutes before", one) for one in drift]
+    report.table("What the machine's noise leaves of loads fitted to themselves, or to their like", COLUMNS, lines)
     report.figures["triton_e2e_request_pct"] = float(np.median([one.e2e.request for one in found]))
-    report.figures["triton_noise_e2e_request_pct"] = float(np.median([one.e2e.request for one in noise]))
+    report.figures["triton_e2e_mean_pct"] = float(np.mean([one.e2e.mean for one in found]))
+    report.figures["triton_itself_e2e_request_pct"] = float(np.median([one.e2e.request for one in itself[-2:]]))
+    report.figures["triton_drift_e2e_request_pct"] = float(np.median([one.e2e.request for one in drift]))
+
+
+LOAD = 0.5
+"""Of what the closed loop with all slots gets done: at more, the queue is what the noise of the machine makes of it."""
+
+_FULL = 12
+"""Requests of the closed loop with all slots."""
+
+
+def _learn(runs: Sequence[Run]) -> EngineProfile:
+    """All that such runs tell of an engine of which only the limits are known."""
+    start = blank(SLOTS, BATCH_TOKENS, SLOTS * SLOT_TOKENS)
+    wanted = [*table(start), *(known(start)[name] for name in ("context_s", "frontend_s"))]
+    return fit(start, runs, wanted, EngineFlags()).profile
 
 
 def sweep(address: str, each: int, seed: int) -> Run:
-    """One stream with prompts of all lengths, then more and more clients at once."""
-    levels = [(1, 6), (2, 8), (3, 9), (SLOTS, 16)]
+    """One stream, then more and more clients at once."""
+    levels = [(1, 8), (2, 8), (3, 9), (SLOTS, _FULL)]
 
     async def load(recorder: live.Recorder) -> None:
         for clients, count in levels:
@@ -226,13 +242,13 @@ def sweep(address: str, each: int, seed: int) -> Run:
     return make_run(f"closed loops {seed}", live.record(address, MODEL, load))
 
 
-def _open_run(address: str, count: int, seed: int) -> Run:
-    asks = live.make_asks(count, (5, 220), (8, 64), seed, per_s=0.6)
+def _open_run(address: str, count: int, per_s: float, seed: int) -> Run:
+    asks = live.make_asks(count, WORDS, TOKENS, seed, per_s)
     return make_run(f"open loop {seed}", live.record(address, MODEL, partial(live.Recorder.open_loop, asks=asks)))
 
 
 def _asks(count: int, seed: int) -> list[live.Ask]:
-    return live.make_asks(count, (5, 220), (8, 64), seed)
+    return live.make_asks(count, WORDS, TOKENS, seed)
 
 
 def _error(run: Run, profile: EngineProfile) -> Errors:

@@ -52,10 +52,14 @@ def known(profile: EngineProfile) -> dict[str, Constant]:
 
 
 def table(profile: EngineProfile) -> list[Constant]:
-    """F[T] itself, as rises between tokens 1, 2, 3, 4, 6, 8, 12 ... up to the budget; for engines without a catalog."""
-    knots = sorted({1, *(k for power in range(1, 16) for k in (2**power, 3 * 2 ** (power - 1))), 10**9})
-    within = [k for k in knots if k < profile.max_batch_tokens] + [profile.max_batch_tokens]
-    rises = [Constant(f"table_{low}_{high}_s", 0.0, knots=(low, high)) for low, high in pairwise(within)]
+    """F[T] itself, as rises between knots, for engines without a catalog.
+
+    Up to the seats, where decodes alone are, the knots are 1, 2, 3, 4, 6, 8, 12 ...; beyond, powers of two.
+    """
+    fine = {k for power in range(16) for k in (2**power, 3 * 2 ** max(0, power - 1)) if k <= profile.max_seqs}
+    coarse = {2**power for power in range(16) if profile.max_seqs < 2**power < profile.max_batch_tokens}
+    knots = sorted(fine | coarse | {1, profile.max_seqs, profile.max_batch_tokens})
+    rises = [Constant(f"table_{low}_{high}_s", 0.0, knots=(low, high)) for low, high in pairwise(knots)]
     return [Constant("table_0_1_s", 1e-6, knots=(0, 1)), *rises]
 
 

@@ -62,11 +62,12 @@ class Run:
 def read_runs(path: Path, *, hits_known: bool = True) -> list[Run]:
     """The runs of a file, one an instance: CSV, JSON lines (either may be gzipped) or Parquet.
 
+    What `forebay export requests` writes is read too: answered requests, from when the scheduler let them go.
     Rows whose output is one token have no TPOT and are kept. Without a column of prefix hits the file is refused
     unless `hits_known` is False, which counts all of them as 0: hits make prefills short, and constants fitted without
     them are too small. Raises ConfigError naming file and line.
     """
-    table = [_parse(path, number, row) for number, row in read_rows(path)]
+    table = [_parse(path, line, row) for line, raw in read_rows(path) if (row := _served(f"{path}:{line}", raw))]
     if not table:
         raise ConfigError(f"{path}: no rows; a run needs a row a request")
     if hits_known and any(math.isnan(row["hit"]) for row in table):
@@ -102,6 +103,19 @@ def limits_of(path: Path) -> dict[str, int]:
             }
             return {ours: int(said[theirs]) for ours, theirs in names.items() if said.get(theirs)}
     return {}
+
+
+def _served(where: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of the metrics service's log in terms of its engine, empty where the request has no whole answer."""
+    if "end_to_end_us" not in row:
+        return row
+    if row.get("status", "ok") != "ok" or row.get("ttft_us") is None:
+        return {}
+    names = ("arrival_us", "held_us", "ttft_us", "end_to_end_us")
+    arrival_us, held_us, ttft_us, e2e_us = (number(where, name, row.get(name, 0)) for name in names)
+    times = {"arrival_us": arrival_us + held_us, "first_us": arrival_us + ttft_us, "last_us": arrival_us + e2e_us}
+    lengths = {"prompt_tokens": row.get("prompt_tokens"), "output_tokens": row.get("response_tokens")}
+    return {**times, **lengths, "hit_tokens": row.get("hit_tokens"), "instance": row.get("instance_id", "")}
 
 
 def _parse(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,15 @@ def test_every_instance_is_a_run_of_its_own(tmp_path: Path) -> None:
     assert [(run.name, len(run)) for run in runs] == [("r.jsonl:a", 1), ("r.jsonl:b", 2)]
 
 
+def test_the_log_of_a_running_stack_is_read_as_its_engines_saw_it(tmp_path: Path) -> None:
+    kept: dict[str, Any] = {"arrival_us": 1_000_000, "held_us": 200_000, "ttft_us": 500_000, "end_to_end_us": 2_000_000}
+    kept |= {"status": "ok", "prompt_tokens": 100, "response_tokens": 20, "instance_id": "i0/m"}
+    path = jsonl(tmp_path / "log.jsonl", [kept, {**kept, "status": "failed"}, {**kept, "ttft_us": None}])
+    runs = read_runs(path, hits_known=False)
+    assert [len(run) for run in runs] == [1]
+    assert as_tuple(runs[0]) == pytest.approx((0.0, 0.3, 1.8, 100, 20, 0, -1))
+
+
 def test_a_run_without_hits_is_refused_unless_there_was_no_prefix_cache(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "r.jsonl", [VLLM])
     with pytest.raises(ConfigError, match=r"no hit_tokens column; .* --no-prefix-cache"):
