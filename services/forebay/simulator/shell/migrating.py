@@ -61,8 +61,8 @@ Ended = Callable[[Migration], None]
 
 
 class Migrations:
-    """Moves requests in stages, as Llumnix does: while a request goes on, the whole blocks that it has filled are copied,
-    again and again, until few enough are left; for those it stands still.
+    """Moves requests in stages, as Llumnix does: while a request goes on, the whole blocks that it has filled are
+    copied, again and again, until few enough are left; for those it stands still.
 
     A move is aborted where the request ends, is evicted or taken away meanwhile, where its destination has no room or
     ends, and where too many stages would be needed; then it goes on where it is, but for one that stands still while
