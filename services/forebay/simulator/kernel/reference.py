@@ -24,6 +24,8 @@ class ReferenceKernel:
         self._finish_ps = [-1] * row_count
         self._generated = [0] * row_count
         self._preempted = [0] * row_count
+        self._prompt_tokens = [0] * row_count
+        self._weight = [0] * row_count
         self._loaded: Sequence[tuple[int, ...]] = ()
         self._now_ps = 0
 
@@ -71,6 +73,7 @@ class ReferenceKernel:
             return False
         self._first_ps[row] = self._finish_ps[row] = -1
         self._generated[row] = self._preempted[row] = 0
+        self._prompt_tokens[row], self._weight[row] = prompt_tokens, 0
         self._instance[row] = instance
         model.arrive(request, now_ps)
         self._look(instance)
@@ -159,8 +162,9 @@ class ReferenceKernel:
 
     def place(self, instance: int, row: int, now_ps: int, until_ps: int) -> bool:
         """`arrive` of a loaded row at `now_ps`, then all boundaries up to and including `until_ps`."""
-        prompt_tokens, output_tokens, hit_tokens, _ = self._loaded[row]
+        prompt_tokens, output_tokens, hit_tokens, weight = self._loaded[row]
         entered = self.arrive(instance, row, prompt_tokens, output_tokens, hit_tokens, 0, now_ps)
+        self._weight[row] = weight
         self.run(until_ps)
         return entered
 
@@ -179,8 +183,8 @@ class ReferenceKernel:
         loads = np.zeros((len(Loads._fields), len(self._models)), dtype=np.int64)
         for row, instance in enumerate(self._instance):
             if instance >= 0:
-                prompt, _, _, weight = self._loaded[row]
-                loads[:, instance] += (1, weight, prompt, prompt if self._first_ps[row] < 0 else 0)
+                prompt = self._prompt_tokens[row]
+                loads[:, instance] += (1, self._weight[row], prompt, prompt if self._first_ps[row] < 0 else 0)
         return Loads(*loads)
 
     def times(self) -> tuple[Numbers, Numbers, Numbers]:

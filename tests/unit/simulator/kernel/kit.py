@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.simulator.kernel.backend import Backend, Compiled, Plain
-from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.kernel.fast import FastKernel
 from forebay.simulator.kernel.reference import ReferenceKernel
 
@@ -117,7 +116,7 @@ stories = st.builds(
 class Teller:
     """Puts a kernel through a story and writes down all that it says."""
 
-    kernel: Kernel
+    kernel: FastKernel | ReferenceKernel
     story: Story
     log: list[tuple[object, ...]] = field(default_factory=list)
     now_ps: int = 0
@@ -201,6 +200,7 @@ class Teller:
         """All that can be seen."""
         for instance in self.engines:
             self.log.append(("view", self.now_ps, instance, self.kernel.view(instance)))
+        self.log.append(("loads", self.now_ps, *(tuple(column.tolist()) for column in self.kernel.loads())))
         for row in range(self.row_count):
             self.log.append(("row", self.now_ps, row, *self.row(row)))
 
@@ -214,7 +214,7 @@ class Teller:
         )
 
 
-def told(kernel: Kernel, story: Story) -> list[tuple[object, ...]]:
+def told(kernel: FastKernel | ReferenceKernel, story: Story) -> list[tuple[object, ...]]:
     """What the kernel says in the course of the story."""
     return Teller(kernel, story).tell()
 
