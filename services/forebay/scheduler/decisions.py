@@ -3,25 +3,30 @@
 from collections import OrderedDict
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from forebay.core.scheduling import Verdict
 from forebay.core.values import LengthQuantiles, SloClass
-from forebay.scheduler.policy.router.base import Route, RouteView
+from forebay.scheduler.lanes import COUNTED, Standing
+from forebay.scheduler.policy.router.base import Ints, Mask, Route
 
-BYTES_EACH = 6 * 8 + 8 + 1
-"""Bytes an instance in the arrays of a record: six counts, the score, and whether it is eligible."""
+BYTES_EACH = 8 * len(COUNTED) + 8 + 1
+"""Bytes an instance in the arrays of a record: what is counted, the score, and whether it is eligible."""
 
 
 class Sight(NamedTuple):
-    """The instances of a model as they were seen for one request."""
+    """The instances of a model as they were seen for one request: `counts` has a row for each of COUNTED."""
 
-    view: RouteView
-    blocked: tuple[str, ...]
-    contexts: npt.NDArray[np.int64]
+    standing: Standing
+    eligible: Mask
+    counts: Ints
     excluded: frozenset[str]
     context_tokens: int
+
+
+class Counts(NamedTuple):
+    """Requests of a model that are held and that run."""
+
+    held: int
+    leases: int
 
 
 class Record(NamedTuple):
@@ -36,8 +41,7 @@ class Record(NamedTuple):
     tokens_max: int
     slo_class: SloClass
     held_us: int
-    held_count: int
-    lease_count: int
+    counts: Counts
     predicted: LengthQuantiles
     predicted_by: str
     sight: Sight | None = None
@@ -71,4 +75,4 @@ class Records:
 
 def _array_bytes(record: Record) -> int:
     """What the arrays of a record take at most: some are shared with other records."""
-    return 0 if record.sight is None else BYTES_EACH * len(record.sight.view.instance_ids)
+    return 0 if record.sight is None else BYTES_EACH * len(record.sight.eligible)

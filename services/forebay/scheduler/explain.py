@@ -9,7 +9,7 @@ from forebay.core.units import US_PER_S
 from forebay.core.values import Candidate
 from forebay.scheduler.decisions import Record, Sight
 from forebay.scheduler.lanes import COUNTED
-from forebay.scheduler.policy.router.base import Mask, Route, RouteView
+from forebay.scheduler.policy.router.base import Mask, Observed, Route
 
 
 def explain(record: Record, policies: Mapping[str, str]) -> Decision:
@@ -44,8 +44,8 @@ def flip(sight: Sight, route: Route) -> Flip | None:
     scores = route.scores
     value = scores[runner_up] if runner_up < route.index else _next_up(scores[runner_up])
     if route.score_input == "in_flight_count":
-        value = min(value, sight.view.concurrency_cap[route.index])
-    return Flip(sight.view.instance_ids[runner_up], route.score_input, float(scores[route.index]), float(value))
+        value = min(value, sight.standing.concurrency_cap[route.index])
+    return Flip(sight.standing.instance_ids[runner_up], route.score_input, float(scores[route.index]), float(value))
 
 
 def _runner_up(sight: Sight, route: Route) -> int | None:
@@ -62,8 +62,8 @@ def _next_up(score: np.generic) -> float:
 def _compared(sight: Sight, route: Route | None) -> Mask:
     """Which instances could win: the eligible ones, or those of them that the router drew."""
     if route is None or route.drawn is None:
-        return sight.view.eligible
-    mask = np.zeros_like(sight.view.eligible)
+        return sight.eligible
+    mask = np.zeros_like(sight.eligible)
     mask[list(route.drawn)] = True
     return mask
 
@@ -76,32 +76,32 @@ def _candidates(sight: Sight, route: Route | None) -> tuple[Candidate, ...]:
 
 
 def _candidate(sight: Sight, route: Route | None, compared: Mask, index: int) -> Candidate:
-    view = sight.view
-    inputs = {name: float(getattr(view, name)[index]) for name in (*COUNTED, "concurrency_cap")} | _seen(view, index)
+    standing = sight.standing
+    inputs = {name: float(row[index]) for name, row in zip(COUNTED, sight.counts, strict=True)}
+    inputs |= {"concurrency_cap": float(standing.concurrency_cap[index])} | _seen(standing.observed, index)
     score = float(route.scores[index]) if route else 0.0
     if route and route.score_input:
         inputs[route.score_input] = score
     eligible = bool(compared[index])
-    return Candidate(view.instance_ids[index], score, eligible, "" if eligible else _reason(sight, index), inputs)
+    return Candidate(standing.instance_ids[index], score, eligible, "" if eligible else _reason(sight, index), inputs)
 
 
-def _seen(view: RouteView, index: int) -> dict[str, float]:
+def _seen(seen: Observed, index: int) -> dict[str, float]:
     """What was seen of an instance from outside, if it tells anything."""
-    seen = view.observed
     names = ("running_count", "waiting_count", "kv_utilization")
     return {name: float(getattr(seen, name)[index]) for name in names if seen.told[index]}
 
 
 def _reason(sight: Sight, index: int) -> str:
     """Why an instance could not win; the cause that lasts longest is told first."""
-    view = sight.view
-    if view.eligible[index]:
+    standing = sight.standing
+    if sight.eligible[index]:
         return "not drawn"
-    if sight.blocked[index]:
-        return sight.blocked[index]
-    if view.instance_ids[index] in sight.excluded:
+    if standing.blocked[index]:
+        return standing.blocked[index]
+    if standing.instance_ids[index] in sight.excluded:
         return "excluded"
-    return "context too short" if sight.contexts[index] < sight.context_tokens else "full"
+    return "context too short" if standing.contexts[index] < sight.context_tokens else "full"
 
 
 def _inputs(record: Record) -> dict[str, float]:
@@ -110,15 +110,15 @@ def _inputs(record: Record) -> dict[str, float]:
         "tokens_max": float(record.tokens_max),
         "slo_class": float(record.slo_class),
         "held_us": float(record.held_us),
-        "held_count": float(record.held_count),
-        "lease_count": float(record.lease_count),
+        "held_count": float(record.counts.held),
+        "lease_count": float(record.counts.leases),
     }
 
 
 def _winner(record: Record) -> str:
     if record.sight is None or record.route is None:
         return ""
-    return record.sight.view.instance_ids[record.route.index]
+    return record.sight.standing.instance_ids[record.route.index]
 
 
 def _sentence(record: Record, policies: Mapping[str, str]) -> str:
@@ -129,7 +129,7 @@ def _sentence(record: Record, policies: Mapping[str, str]) -> str:
     held = f" after {record.held_us / US_PER_S:.3f} s in the queue" if record.held_us else ""
     return (
         f"{policies['router']} chose {_winner(record)}{held}: its score {float(route.scores[route.index]):g} is the "
-        f"lowest of {compared} compared among {len(sight.view.instance_ids)} instances of {record.model}"
+        f"lowest of {compared} compared among {len(sight.standing.instance_ids)} instances of {record.model}"
         f"{_runner_up_text(sight, route)}."
     )
 
@@ -138,4 +138,4 @@ def _runner_up_text(sight: Sight, route: Route) -> str:
     runner_up = _runner_up(sight, route)
     if runner_up is None:
         return ""
-    return f"; next is {sight.view.instance_ids[runner_up]} with {float(route.scores[runner_up]):g}"
+    return f"; next is {sight.standing.instance_ids[runner_up]} with {float(route.scores[runner_up]):g}"

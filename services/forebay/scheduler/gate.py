@@ -102,11 +102,11 @@ class Gate:
         counts = self._placer.counts(request.model)
         pace = self._generated.get(request.model)
         return AdmissionView(
-            model=request.model,
-            slo_class=request.slo_class,
-            tenant=request.tenant,
-            prompt_tokens=request.prompt_tokens,
-            predicted_tokens=held.quantiles.p50,
+            request.model,
+            request.slo_class,
+            request.tenant,
+            request.prompt_tokens,
+            held.quantiles.p50,
             tokens_in_flight=lanes.tokens_total if lanes else 0,
             tokens_held=queue.predicted_tokens if queue else 0,
             lease_count=counts.leases,

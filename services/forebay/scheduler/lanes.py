@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,21 @@ COUNTED = (
 """What is counted of each instance, a row each."""
 
 
+class Standing(NamedTuple):
+    """What all requests see alike until the fleet changes or is seen anew; `blocked` says why, empty where not."""
+
+    instance_ids: tuple[str, ...]
+    blocked: tuple[str, ...]
+    contexts: Ints
+    concurrency_cap: npt.NDArray[np.int32]
+    observed: Observed
+
+
 class Lanes:
     """Arrays by instance in the order of ids, kept up to date with every lease.
 
-    `caps`, `contexts`, `blocked`, `observed` and `eligible` are replaced and never changed in place, so whoever keeps
-    one keeps a moment. `last_id` is the instance that the last request got, and `turn_index` the one after it.
+    `standing` and `eligible` are replaced and never changed in place, so whoever keeps one keeps a moment. `last_id` is
+    the instance that the last request got, and `turn_index` the one after it.
     """
 
     def __init__(self, instances: Sequence[Instance], loads: Sequence[InstanceLoad | None], last_id: str = "") -> None:
@@ -40,19 +50,18 @@ class Lanes:
         self.ids = tuple(one.instance_id for one in instances)
         self.last_id = last_id
         self.turn_index = turn_after(self.ids, last_id)
-        self.contexts = _frozen(np.array([one.context_tokens_max or UNLIMITED for one in instances], dtype=np.int64))
-        self.context_min = int(self.contexts.min(initial=UNLIMITED))
-        self.context_max = int(self.contexts.max(initial=0))
+        contexts = _frozen(np.array([one.context_tokens_max or UNLIMITED for one in instances], dtype=np.int64))
+        self.context_min = int(contexts.min(initial=UNLIMITED))
+        self.context_max = int(contexts.max(initial=0))
         self._room = _frozen(np.array([one.kv_tokens_max or KV_TOKENS_UNKNOWN for one in instances], dtype=np.int64))
-        self.observed = _observed(loads, self._room)
+        caps = _frozen(np.zeros(len(self.ids), dtype=np.int32))
+        self.standing = Standing(self.ids, (), contexts, caps, _observed(loads, self._room))
         self.seen_us = [NEVER_SEEN_US] * len(self.ids)
         self.tokens_total = 0
         self._counts = np.zeros((len(COUNTED), len(self.ids)), dtype=np.int64)
         # A memoryview reads and writes one number in half the time that an array takes.
         rows = [row.data for row in self._counts]
         self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows
-        self.blocked: tuple[str, ...] = ()
-        self.caps: npt.NDArray[np.int32] = _frozen(np.zeros(len(self.ids), dtype=np.int32))
         self.ready_count = 0
         self.eligible: Mask = _frozen(np.zeros(len(self.ids), dtype=np.bool_))
         self.eligible_count = 0
@@ -63,14 +72,14 @@ class Lanes:
 
         Says whether anything changed.
         """
-        blocked, caps = tuple(blocked), [min(max(cap, 0), UNLIMITED) for cap in caps]
-        if blocked == self.blocked and caps == self._cap:
+        blocked, self._cap, before = tuple(blocked), [min(max(cap, 0), UNLIMITED) for cap in caps], self._cap
+        if blocked == self.standing.blocked and self._cap == before:
             return False
-        self.blocked, self._cap = blocked, caps
-        self.caps = _frozen(np.array(caps, dtype=np.int32))
+        cap_array = _frozen(np.array(self._cap, dtype=np.int32))
+        self.standing = self.standing._replace(blocked=blocked, concurrency_cap=cap_array)
         is_open = np.array([not reason for reason in blocked], dtype=np.bool_)
         self.ready_count = int(is_open.sum())
-        self.eligible = _frozen(is_open & (self._counts[0] < self.caps))
+        self.eligible = _frozen(is_open & (self._counts[0] < cap_array))
         self.eligible_count = int(self.eligible.sum())
         return True
 
@@ -79,8 +88,8 @@ class Lanes:
 
         Where nobody tells what an instance holds, all that is in flight there goes on counting as put there since.
         """
-        self.observed = _observed(loads, self._room)
-        told = self.observed.told.tolist()
+        observed = _observed(loads, self._room)
+        self.standing, told = self.standing._replace(observed=observed), observed.told.tolist()
         self.seen_us = [
             (load.seen_us or now_us) if load is not None and tells else NEVER_SEEN_US
             for load, tells in zip(loads, told, strict=True)
@@ -104,7 +113,7 @@ class Lanes:
         if lease.opened_us >= self.seen_us[index]:
             self.add_unseen(index, lease)
         self._in_flight[index] = in_flight = self._in_flight[index] + 1
-        if in_flight == self._cap[index] and not self.blocked[index]:
+        if in_flight == self._cap[index] and not self.standing.blocked[index]:
             self._turn(index, False)
 
     def start(self, index: int, lease: Lease) -> None:
@@ -129,7 +138,7 @@ class Lanes:
             self._unseen_prompt[index] -= prompt_tokens
         in_flight = self._in_flight[index]
         self._in_flight[index] = in_flight - 1
-        if in_flight == self._cap[index] and not self.blocked[index]:
+        if in_flight == self._cap[index] and not self.standing.blocked[index]:
             self._turn(index, True)
 
     def take(self, index: int, other: "Lanes", other_index: int) -> None:
@@ -146,17 +155,15 @@ class Lanes:
         """Most requests that the instance may run."""
         return self._cap[index]
 
-    def counts(self) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
-        """A read-only copy of what is counted, in the order of COUNTED."""
-        counts = self._counts.copy()
-        counts.setflags(write=False)
-        return counts[0], counts[1], counts[2], counts[3], counts[4], counts[5]
+    def counts(self) -> Ints:
+        """A read-only copy of what is counted, a row for each of COUNTED."""
+        return _frozen(self._counts.copy())
 
     def eligible_for(self, excluded: frozenset[str], context_tokens: int) -> Mask:
         """Read-only: which instances may get a request of so many tokens that must not go to the excluded ones."""
         if not excluded and context_tokens <= self.context_min:
             return self.eligible
-        mask = self.eligible & (self.contexts >= context_tokens)
+        mask = self.eligible & (self.standing.contexts >= context_tokens)
         mask[[index for index, instance_id in enumerate(self.ids) if instance_id in excluded]] = False
         return _frozen(mask)
 

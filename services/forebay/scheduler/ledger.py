@@ -1,22 +1,13 @@
 """Names what is decided and keeps its record."""
 
-from typing import NamedTuple
-
 from forebay.core.scheduling import Decision, Rejected, Retry, Verdict
 from forebay.scheduler.config import Config
-from forebay.scheduler.decisions import Record, Records, Sight
+from forebay.scheduler.decisions import Counts, Record, Records, Sight
 from forebay.scheduler.explain import explain
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Later
 from forebay.scheduler.policy.router.base import Route
 from forebay.scheduler.queue import Held
-
-
-class Counts(NamedTuple):
-    """Requests of a model that are held and that run."""
-
-    held: int
-    leases: int
 
 
 class Ledger:
@@ -63,23 +54,23 @@ class Ledger:
         text: str = "",
     ) -> str:
         request = held.request
+        # By position, as everything that is made for each request: names take half as long again.
         record = Record(
-            decision_id=self.next_name("d"),
-            request_id=request.request_id,
-            model=request.model,
-            decided_us=now_us,
-            verdict=verdict,
-            prompt_tokens=request.prompt_tokens,
-            tokens_max=held.tokens_max,
-            slo_class=request.slo_class,
-            held_us=now_us - held.arrived_us,
-            held_count=counts.held,
-            lease_count=counts.leases,
-            predicted=held.quantiles,
-            predicted_by=held.predicted_by,
-            sight=sight,
-            route=route,
-            text=text,
+            self.next_name("d"),
+            request.request_id,
+            request.model,
+            now_us,
+            verdict,
+            request.prompt_tokens,
+            held.tokens_max,
+            request.slo_class,
+            now_us - held.arrived_us,
+            counts,
+            held.quantiles,
+            held.predicted_by,
+            sight,
+            route,
+            text,
         )
         self._records.add(record)
         return record.decision_id

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from forebay.core.scheduling import Placement
 from forebay.core.values import InstanceLoad, SloClass
-from forebay.scheduler.decisions import Sight
+from forebay.scheduler.decisions import Counts, Sight
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
-from forebay.scheduler.ledger import Counts, Ledger
+from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.router.base import RouteView
 from forebay.scheduler.queue import Held, HeldBook
@@ -33,24 +33,23 @@ class Placer:
         lanes = self._fleet.models.get(model)
         if lanes is None or not lanes.eligible_count:
             return None
-        sight = _sight(lanes, held)
-        if not sight.view.eligible_count:
+        sight, count = _sight(lanes, held)
+        if not count:
             return None
-        route = self._policies.router.route(sight.view)
+        route = self._policies.router.route(_view(lanes, held, sight, count))
         lanes.pass_turn(route.index)
         instance = lanes.instances[route.index]
-        lease_id = self._ledger.next_name("l")
         placement = Placement(
-            request_id=request.request_id,
-            lease_id=lease_id,
-            decision_id=self._ledger.placed(held, sight, route, self.counts(model), now_us),
-            instance_id=instance.instance_id,
-            grpc_address=instance.grpc_address,
-            predicted=held.quantiles,
-            predicted_by=held.predicted_by,
-            lease_ttl_us=self._leases.ttl_us,
-            held_us=now_us - held.arrived_us,
-            triton_priority=TRITON_PRIORITY[request.slo_class],
+            request.request_id,
+            self._ledger.next_name("l"),
+            self._ledger.placed(held, sight, route, self.counts(model), now_us),
+            instance.instance_id,
+            instance.grpc_address,
+            held.quantiles,
+            held.predicted_by,
+            self._leases.ttl_us,
+            now_us - held.arrived_us,
+            TRITON_PRIORITY[request.slo_class],
         )
         self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
@@ -124,30 +123,35 @@ class Placer:
         return Counts(len(queue) if queue else 0, self._leases.count_by_model[model])
 
     def sight(self, held: Held) -> Sight | None:
-        """What a router sees for the request; None where the model has no instance."""
+        """What there is for the request; None where the model has no instance."""
         lanes = self._fleet.models.get(held.request.model)
-        return _sight(lanes, held) if lanes is not None and lanes.ids else None
+        return _sight(lanes, held)[0] if lanes is not None and lanes.ids else None
 
 
-def _sight(lanes: Lanes, held: Held) -> Sight:
-    request = held.request
-    eligible = lanes.eligible_for(request.excluded_instance_ids, held.context_tokens)
-    in_flight, tokens, prompt, pending, unseen, unseen_prompt = lanes.counts()
-    view = RouteView(
-        instance_ids=lanes.ids,
-        eligible=eligible,
-        eligible_count=lanes.eligible_count if eligible is lanes.eligible else int(eligible.sum()),
-        concurrency_cap=lanes.caps,
-        in_flight_count=in_flight,
-        predicted_tokens=tokens,
-        prompt_tokens_in_flight=prompt,
-        prompt_tokens_pending=pending,
-        unseen_count=unseen,
-        unseen_prompt_tokens=unseen_prompt,
-        observed=lanes.observed,
-        turn_index=lanes.turn_index,
-        prompt_tokens=request.prompt_tokens,
-        predicted_length=held.quantiles,
-        slo_class=request.slo_class,
+def _sight(lanes: Lanes, held: Held) -> tuple[Sight, int]:
+    """What there is for the request, and how many instances may get it."""
+    excluded, context_tokens = held.request.excluded_instance_ids, held.context_tokens
+    eligible = lanes.eligible_for(excluded, context_tokens)
+    count = lanes.eligible_count if eligible is lanes.eligible else int(eligible.sum())
+    return Sight(lanes.standing, eligible, lanes.counts(), excluded, context_tokens), count
+
+
+def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int) -> RouteView:
+    standing, counts, request = sight.standing, sight.counts, held.request
+    return RouteView(
+        standing.instance_ids,
+        sight.eligible,
+        eligible_count,
+        standing.concurrency_cap,
+        counts[0],
+        counts[1],
+        counts[2],
+        counts[3],
+        counts[4],
+        counts[5],
+        standing.observed,
+        lanes.turn_index,
+        request.prompt_tokens,
+        held.quantiles,
+        request.slo_class,
     )
-    return Sight(view, lanes.blocked, lanes.contexts, request.excluded_instance_ids, held.context_tokens)

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from forebay.core.scheduling import Flip, Verdict
 from forebay.core.values import LengthQuantiles, SloClass
-from forebay.scheduler.decisions import BYTES_EACH, Record, Records, Sight
+from forebay.scheduler.decisions import BYTES_EACH, Counts, Record, Records, Sight
 from forebay.scheduler.explain import explain, flip
+from forebay.scheduler.lanes import COUNTED, Standing
 from forebay.scheduler.policy.router import ROUTERS
-from forebay.scheduler.policy.router.base import Route, Router
+from forebay.scheduler.policy.router.base import Route, Router, RouteView
 from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredictedTokens
 from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
@@ -23,27 +24,38 @@ def sight(in_flight: list[int], tokens: list[int] | None = None, cap: int = 100,
     count = len(in_flight)
     blocked = tuple("draining" if index in closed else "" for index in range(count))
     view = route_view(in_flight, closed, caps=[cap] * count, predicted_tokens=tokens or [0] * count)
-    return Sight(view, blocked, np.full(count, 1_000), frozenset(), 11)
+    return seen_as(view, blocked)
+
+
+def seen_as(view: RouteView, blocked: tuple[str, ...]) -> Sight:
+    standing = Standing(view.instance_ids, blocked, np.full(len(blocked), 1_000), view.concurrency_cap, view.observed)
+    return Sight(standing, view.eligible, np.array([getattr(view, name) for name in COUNTED]), frozenset(), 11)
+
+
+def view_of(seen: Sight) -> RouteView:
+    """What a router sees of a sight."""
+    columns = dict(zip(COUNTED, seen.counts, strict=True))
+    made = route_view(seen.counts[0].tolist(), caps=seen.standing.concurrency_cap.tolist())
+    return made._replace(eligible=seen.eligible, eligible_count=int(seen.eligible.sum()), **columns)
 
 
 def with_counts(seen: Sight, **columns: Any) -> Sight:
     """The same sight with other columns, and the eligible ones told anew."""
-    view = seen.view._replace(**columns)
-    eligible = view.in_flight_count < view.concurrency_cap
-    return seen._replace(view=view._replace(eligible=eligible, eligible_count=int(eligible.sum())))
+    view = view_of(seen)._replace(**columns)
+    return seen_as(view._replace(eligible=view.in_flight_count < view.concurrency_cap), seen.standing.blocked)
 
 
 def record(seen: Sight | None, route: Route | None, name: str = "d1", text: str = "") -> Record:
     verdict = Verdict.PLACED if route else Verdict.RETRY
     return Record(
-        name, "r1", "m", 5, verdict, 10, 0, SloClass.INTERACTIVE_FAST, 0, 3, 4,
+        name, "r1", "m", 5, verdict, 10, 0, SloClass.INTERACTIVE_FAST, 0, Counts(3, 4),
         LengthQuantiles(1, 2, 3, 4), "test@1", seen, route, text,
     )  # fmt: skip
 
 
 def test_candidates_stand_best_first_with_what_the_score_is_made_of() -> None:
     seen = sight([3, 1, 2, 0], tokens=[5, 6, 7, 8], closed=(3,))
-    decision = explain(record(seen, LeastRequests().route(seen.view)), POLICIES)
+    decision = explain(record(seen, LeastRequests().route(view_of(seen))), POLICIES)
     assert [(one.instance_id, one.score, one.eligible) for one in decision.candidates] == [
         ("i1", 1.0, True),
         ("i2", 2.0, True),
@@ -60,9 +72,9 @@ def test_every_instance_that_could_not_win_says_why() -> None:
     seen = sight([0, 2, 0, 0, 0], cap=2, closed=(0,))
     contexts = np.array([1_000, 1_000, 1_000, 5, 1_000])
     eligible = np.array([False, False, False, False, True])
-    view = seen.view._replace(eligible=eligible, eligible_count=1)
-    seen = seen._replace(contexts=contexts, excluded=frozenset({"i2"}), view=view)
-    decision = explain(record(seen, LeastRequests().route(seen.view)), POLICIES)
+    standing = seen.standing._replace(contexts=contexts)
+    seen = seen._replace(standing=standing, excluded=frozenset({"i2"}), eligible=eligible)
+    decision = explain(record(seen, LeastRequests().route(view_of(seen))), POLICIES)
     assert {one.instance_id: one.reason for one in decision.candidates} == {
         "i0": "draining",
         "i1": "full",
@@ -75,7 +87,7 @@ def test_every_instance_that_could_not_win_says_why() -> None:
 
 def test_what_was_not_drawn_could_not_win() -> None:
     seen = sight([5, 4, 3, 2])
-    route = Route(1, seen.view.in_flight_count, "in_flight_count", (0, 1))
+    route = Route(1, seen.counts[0], "in_flight_count", (0, 1))
     decision = explain(record(seen, route), POLICIES)
     assert [(one.instance_id, one.reason) for one in decision.candidates] == [
         ("i1", ""),
@@ -88,7 +100,7 @@ def test_what_was_not_drawn_could_not_win() -> None:
 
 def test_the_sentence_names_the_winner_and_the_runner_up() -> None:
     seen = sight([3, 1, 2])
-    text = explain(record(seen, LeastRequests().route(seen.view)), POLICIES).reason
+    text = explain(record(seen, LeastRequests().route(view_of(seen))), POLICIES).reason
     assert text == (
         "least_requests chose i1: its score 1 is the lowest of 3 compared among 3 instances of m; next is i2 with 2."
     )
@@ -113,12 +125,12 @@ def test_a_refusal_tells_its_reason_and_what_was_seen() -> None:
 )
 def test_the_flip_counts_ties_and_caps(in_flight: list[int], cap: int, expected: Flip | None) -> None:
     seen = sight(in_flight, cap=cap)
-    assert flip(seen, LeastRequests().route(seen.view)) == expected
+    assert flip(seen, LeastRequests().route(view_of(seen))) == expected
 
 
 def test_a_winner_that_is_full_earlier_flips_earlier() -> None:
     seen = with_counts(sight([1, 9]), concurrency_cap=np.array([3, 100], dtype=np.int32))
-    assert flip(seen, LeastRequests().route(seen.view)) == Flip("i1", "in_flight_count", 1.0, 3.0)
+    assert flip(seen, LeastRequests().route(view_of(seen))) == Flip("i1", "in_flight_count", 1.0, 3.0)
 
 
 def test_a_mixture_of_inputs_has_no_flip() -> None:
@@ -139,36 +151,36 @@ def test_real_scores_flip_at_the_very_next_number() -> None:
 )
 def test_inv_flip_the_flip_flips_and_nothing_less_does(loads: list[tuple[int, int]], cap: int, name: str) -> None:
     seen = sight([load[0] for load in loads], [load[1] for load in loads], cap)
-    if not seen.view.eligible.any():
+    if not seen.eligible.any():
         return
     router: Router = ROUTERS[name]()
-    route = router.route(seen.view)
+    route = router.route(view_of(seen))
     found = flip(seen, route)
     if found is None:
-        assert seen.view.eligible.sum() == 1
+        assert seen.eligible.sum() == 1
         return
     field = found.input
 
     def winner_at(value: int) -> str:
-        column = getattr(seen.view, field).copy()
+        column = getattr(view_of(seen), field).copy()
         column[route.index] = value
-        changed = with_counts(seen, **{field: column}).view
+        changed = view_of(with_counts(seen, **{field: column}))
         return changed.instance_ids[router.route(changed).index]
 
     assert winner_at(int(found.to_value)) == found.instance_id
     for value in range(int(found.from_value), int(found.to_value)):
-        assert winner_at(value) == seen.view.instance_ids[route.index]
+        assert winner_at(value) == seen.standing.instance_ids[route.index]
 
 
 def test_power_of_two_flips_to_the_other_one_drawn() -> None:
     seen = sight([0, 0, 0, 0, 0])
     router = PowerOfTwo(seed=3)
     for _ in range(20):
-        route = router.route(seen.view)
+        route = router.route(view_of(seen))
         assert route.drawn is not None
         found = flip(seen, route)
         assert found is not None
-        assert {f"i{index}" for index in route.drawn} == {seen.view.instance_ids[route.index], found.instance_id}
+        assert {f"i{index}" for index in route.drawn} == {seen.standing.instance_ids[route.index], found.instance_id}
 
 
 def test_records_are_bounded_in_number() -> None:
@@ -182,7 +194,7 @@ def test_records_are_bounded_in_bytes() -> None:
     records = Records(10**6, 10 * 100 * BYTES_EACH)
     for number in range(50):
         seen = sight([0] * 100)
-        records.add(record(seen, LeastPredictedTokens().route(seen.view), f"d{number}"))
+        records.add(record(seen, LeastPredictedTokens().route(view_of(seen)), f"d{number}"))
     assert len(records) == 10
     assert records.get("d49") is not None
 

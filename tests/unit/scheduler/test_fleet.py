@@ -165,7 +165,7 @@ def test_a_puller_sees_what_was_put_there_and_what_was_seen() -> None:
 def test_a_kept_view_does_not_change_with_the_fleet() -> None:
     one = fleet("a")
     lanes = one.models["m"]
-    before = *lanes.counts()[:2], lanes.caps, lanes.eligible_for(NONE, 1)
+    before = *lanes.counts()[:2], lanes.standing.concurrency_cap, lanes.eligible_for(NONE, 1)
     opened(one, lease("a/m"), lease("a/m"))
     one.observe([InstanceLoad("a/m", "m", False)], 9)
     assert [array.tolist() for array in before] == [[0], [0], [2], [True]]
@@ -221,7 +221,7 @@ def test_what_was_seen_of_an_instance_stays_when_the_fleet_changes() -> None:
     one = fleet("a")
     one.observe([InstanceLoad("a/m", "m", True, seen_us=5, running_count=3, kv_utilization=0.25)], 9)
     one.replace([instance("a"), instance("b", kv_tokens_max=5_000)])
-    seen = one.models["m"].observed
+    seen = one.models["m"].standing.observed
     assert (seen.told.tolist(), seen.running_count.tolist()) == ([True, False], [3, 0])
     assert (seen.kv_utilization.tolist(), seen.kv_tokens_max.tolist()) == ([0.25, 0.0], [100_000, 5_000])
     assert one.seen_us_min() == 5
