@@ -1,7 +1,7 @@
 """From the columns of a file to a workload: order of time, counts of zero, and notes of what was done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from forebay.core.errors import ConfigError
 from forebay.core.units import US_PER_S
-from forebay.simulator.workload.base import Bools, Ints, Ragged, Workload, make_workload
+from forebay.simulator.workload.base import Bools, Ints, Ragged, Workload, make_workload, renumbered
 from forebay.simulator.workload.streams import stream
 
 ZERO_OUTPUTS = ("one", "drop")
@@ -40,7 +40,8 @@ class RowOptions:
 class Draft:
     """A workload before it is one: a row of the file each, `arrival_us` from any start. `first_line` is that of row 0.
 
-    `columns`, `names` and `blocks` are those of `make_workload`; rows that are not `kept` are left out.
+    `columns`, `names`, `parents` and `blocks` are those of `make_workload`; rows that are not `kept` are left out. With
+    parents rows may stand in any order but for those that wait for none, and none may be left out.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Draft:
     output_tokens: Ints
     columns: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    parents: Ragged | None = None
     blocks: Ragged | None = None
     block_tokens: int = 512
     notes: tuple[str, ...] = ()
@@ -62,15 +64,19 @@ class Draft:
             rows = rows[self.kept[rows]]
         zero = self.output_tokens[rows] == 0
         if options.zero_output == "drop":
+            self._check_loose(bool(zero.any()))
             rows = rows[~zero]
         if not len(rows):
             raise ConfigError(f"{self.path} has no request left; give a trace with at least one that has an answer")
+        if self.parents is not None:
+            options = replace(options, tick_s=0.0)
         arrivals, prompts = _spread(self.arrival_us[rows], options), self.prompt_tokens[rows]
         return make_workload(
             arrivals - arrivals[0],
             np.maximum(prompts, 1),
             np.maximum(self.output_tokens[rows], 1),
             names=dict(self.names),
+            parents=renumbered(self.parents, rows) if self.parents else None,
             blocks=self.blocks.take(rows) if self.blocks else None,
             block_tokens=self.block_tokens,
             notes=self.notes + _notes(self.path.name, zero, prompts == 0, options),
@@ -78,13 +84,16 @@ class Draft:
         )
 
     def _order(self, sort: bool) -> Ints:
-        if sort:
-            return np.argsort(self.arrival_us, kind="stable")
-        back = np.diff(self.arrival_us) < 0
-        if back.any():
-            line = int(np.argmax(back)) + self.first_line + 1
+        first = np.flatnonzero(self.parents.counts() == 0) if self.parents else np.arange(len(self.arrival_us))
+        back = np.diff(self.arrival_us[first]) < 0
+        if back.any() and not sort:
+            line = int(first[np.argmax(back) + 1]) + self.first_line
             raise ConfigError(f"{self.path}:{line}: time goes back; sort the file by time, or set sort = true")
-        return np.arange(len(self.arrival_us))
+        return np.argsort(self.arrival_us, kind="stable")
+
+    def _check_loose(self, some_go: bool) -> None:
+        if some_go and self.parents is not None:
+            raise ConfigError(f'{self.path}: rows that others may wait for cannot be left out; set zero_output = "one"')
 
 
 def _spread(stamps: Ints, options: RowOptions) -> Ints:

@@ -61,7 +61,7 @@ def pair(workload: Workload, prompts: Sequence[Prompt], seed: int = 0) -> Worklo
 def _read_lines(path: Path) -> Iterator[Prompt]:
     for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
-            yield _prompt(record_of(line, f"{path}:{number}"))
+            yield _prompt(record_of(line, path, number))
 
 
 def _prompt(record: Record) -> Prompt:

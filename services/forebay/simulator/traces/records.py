@@ -14,10 +14,10 @@ COUNT_MAX = 1_000_000_000
 class Record:
     """One JSON object, whose fields are asked for by kind; each asking raises ConfigError where it is not so."""
 
-    __slots__ = ("_values", "_where")
+    __slots__ = ("_line", "_path", "_values")
 
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self._values, self._where = values, where
+    def __init__(self, values: Mapping[str, Any], path: Path, line: int) -> None:
+        self._values, self._path, self._line = values, path, line
 
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None
@@ -57,6 +57,13 @@ class Record:
             return value
         raise self.wrong(key, "a text")
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts."""
+        value = self._get(key)
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return value
+        raise self.wrong(key, "a list of texts")
+
     def integers(self, key: str) -> list[int]:
         """A list of whole numbers from 0 on."""
         value = self._get(key)
@@ -67,26 +74,27 @@ class Record:
     def wrong(self, key: str, needed: str) -> ConfigError:
         """The error that `key` is not what is needed."""
         shown = repr(self._values.get(key))
-        return ConfigError(f"{self._where}: {key} must be {needed}, not {shown[:80]}")
+        return ConfigError(f"{self._path}:{self._line}: {key} must be {needed}, not {shown[:80]}")
 
     def _get(self, key: str) -> Any:
         if key not in self._values:
-            raise ConfigError(f"{self._where}: {key} is missing; it has {', '.join(self._values) or 'nothing'}")
+            has = ", ".join(self._values) or "nothing"
+            raise ConfigError(f"{self._path}:{self._line}: {key} is missing; it has {has}")
         return self._values[key]
 
 
 def read_records(path: Path) -> Iterator[Record]:
     """The objects of a file of JSON lines, each on a line of its own and none of them blank."""
     for number, line in enumerate(read_lines(path), start=1):
-        yield record_of(line, f"{path}:{number}")
+        yield record_of(line, path, number)
 
 
-def record_of(line: str, where: str) -> Record:
-    """The object of one line, which stands at `where`; raises ConfigError where there is none."""
+def record_of(line: str, path: Path, number: int) -> Record:
+    """The object of one line; raises ConfigError where there is none."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not JSON ({error})") from error
+        raise ConfigError(f"{path}:{number}: not JSON ({error})") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: not a JSON object")
-    return Record(values, where)
+        raise ConfigError(f"{path}:{number}: not a JSON object")
+    return Record(values, path, number)

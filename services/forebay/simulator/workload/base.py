@@ -190,16 +190,21 @@ def change(workload: Workload, **changes: Any) -> Workload:
 
 def take(workload: Workload, rows: Ints) -> Workload:
     """The given rows, each at most once, in the given order; their parents must be among them, and before them."""
-    place = np.full(len(workload), -1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
-    parents = workload.parents_of.take(rows)
     columns = {name: getattr(workload, name)[rows] for name in COLUMNS}
     return change(
         workload,
         **columns,
-        parents_of=Ragged(parents.start, place[parents.values]),
+        parents_of=renumbered(workload.parents_of, rows),
         blocks_of=workload.blocks_of.take(rows),
     )
+
+
+def renumbered(parents: Ragged, rows: Ints) -> Ragged:
+    """The parents of the given rows, each at most once, by their places among them; -1 for one that is not."""
+    place = np.full(len(parents.start) - 1, -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    taken = parents.take(rows)
+    return Ragged(taken.start, place[taken.values])
 
 
 def _known(given: Mapping[str, object], known: Mapping[str, object] | Sequence[str], what: str) -> None:

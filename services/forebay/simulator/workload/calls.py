@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from forebay.simulator.workload.base import Ints, Ragged, Workload, make_workload, ragged
+from forebay.simulator.workload.base import Ints, Workload, make_workload, ragged, renumbered
 from forebay.simulator.workload.growing import Text, Writer
 
 
@@ -40,16 +40,13 @@ class Calls:
     def workload(self, model: str, block_tokens: int, note: str) -> Workload:
         """The calls in order of their arrivals."""
         order = np.argsort(self.arrival_us, kind="stable")
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        parents = ragged(self.parents).take(order)
         return make_workload(
             _picked(self.arrival_us, order),
             _picked(self.prompt_tokens, order),
             _picked(self.output_tokens, order),
             program=_picked(self.program, order),
             think_us=_picked(self.think_us, order),
-            parents=Ragged(parents.start, place[parents.values]),
+            parents=renumbered(ragged(self.parents), order),
             blocks=ragged(self.blocks).take(order),
             block_tokens=block_tokens,
             names={"models": (model,)},

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from forebay.simulator.workload.base import COLUMNS, NAMES, Ints, Ragged, Workload, make_workload
+from forebay.simulator.workload.base import COLUMNS, NAMES, Ints, Ragged, Workload, make_workload, renumbered
 
 
 def merge(workloads: Sequence[Workload]) -> Workload:
@@ -57,9 +57,6 @@ def _ordered(
     tables: Mapping[str, tuple[str, ...]],
     notes: tuple[str, ...],
 ) -> Workload:
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    rows = parents.take(order)
     sorted_columns: dict[str, Any] = {name: column[order] for name, column in columns.items()}
     return make_workload(
         sorted_columns.pop("arrival_us"),
@@ -67,7 +64,7 @@ def _ordered(
         sorted_columns.pop("output_tokens"),
         names={table: names for table, names in tables.items() if table != "texts"},
         texts=tables["texts"],
-        parents=Ragged(rows.start, place[rows.values]),
+        parents=renumbered(parents, order),
         blocks=blocks.take(order),
         block_tokens=block_tokens,
         notes=notes,

@@ -124,7 +124,7 @@ def test_another_parquet_file_is_an_error(tmp_path: Path) -> None:
         read("workload", path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused_but_never_a_bug(data: st.DataObject, tmp_path: Path) -> None:
     path = tmp_path / "saved.parquet"

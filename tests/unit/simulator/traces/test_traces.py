@@ -313,7 +313,7 @@ STAMPS = st.sampled_from(
 ROWS = st.lists(st.one_of(st.tuples(STAMPS, FIELDS, FIELDS), st.tuples(STAMPS, FIELDS)), min_size=1, max_size=4)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=120, deadline=None)
 @given(rows=ROWS, ending=st.sampled_from(["", "\n", "\r\n", "\n\n"]))
 def test_whatever_stands_in_a_table_both_ways_of_reading_say_the_same(
     rows: list[tuple[str, ...]], ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -326,7 +326,7 @@ def test_whatever_stands_in_a_table_both_ways_of_reading_say_the_same(
     assert _result(path) == slow
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
 @given(data=st.data(), name=st.sampled_from([*GOOD]))
 def test_a_damaged_file_is_read_or_refused_but_never_a_bug(data: st.DataObject, name: str, tmp_path: Path) -> None:
     raw = bytearray(GOOD[name].encode())
