@@ -173,6 +173,10 @@ class GatewayShell:
             del self.runs[run.row]
             self._apply(self.engine.on_failed(run.request_id, error, self._context.now_us))
 
+    def _turned_away(self, request_id: str, error: ForebayError) -> None:
+        """Nothing answers where the request was sent."""
+        self._apply(self.engine.on_failed(request_id, error, self._context.now_us))
+
     # Attempts
 
     def _attempt(self, request_id: str, placement: Placement) -> None:
@@ -182,7 +186,8 @@ class GatewayShell:
         rows.attempt_count[row] += 1
         machine = self._context.machines.get(placement.instance_id)
         if machine is None:
-            self._apply(self.engine.on_failed(request_id, _gone(placement.instance_id), self._context.now_us))
+            # Not at once: the lease that ends makes room for the next one, which would fail inside this call.
+            self._later(0, partial(self._turned_away, request_id, _gone(placement.instance_id)))
             return
         rows.instance[row] = machine.number
         regions = self._requests.regions[row], machine.group.region

@@ -178,3 +178,14 @@ def test_several_models_have_fleets_of_their_own() -> None:
     assert {change.instance_id for change in result.changes if change.model == "b"} == {"local-2/b"}
     assert len({change.instance_id for change in result.changes if change.model == "a"}) == 3
     assert (result.requests.status == FINISHED).all()
+
+
+def test_a_dead_instance_turns_away_all_that_is_sent_there_until_it_is_missed() -> None:
+    of = world(group(1), start=INSTANT, faults=(Fault(1.2, "crash", "model", 0),))
+    result = run(workload([S] * 1_500, output_tokens=100), of, policy=STATIC, check=False)
+    rows = result.requests
+    # Nobody knows for 0.8 s: each held request is placed there once and has no other instance to go to.
+    assert set(rows.status.tolist()) <= {FINISHED, FAILED}
+    assert (rows.status == FAILED).sum() > 1_400
+    assert rows.attempt_count.max() == 1
+    assert [change.state for change in result.changes] == ["READY", "LOST", "PROVISIONING", "READY"]
