@@ -12,6 +12,7 @@ from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.engine import Engine as SchedulerEngine
 from forebay.simulator.kernel import make_kernel
+from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.oracles import AUTOSCALER_ORACLES
 from forebay.simulator.oracles.predictor import forecasts_of
 from forebay.simulator.parts import Scenario, lengths_of, policies_of, predictor_config, predictor_of, result_of
@@ -36,18 +37,21 @@ __all__ = ["Scenario", "simulate"]
 def simulate(
     scenario: Scenario,
     *,
-    kernel: str = "fast",
+    kernel: str | Kernel = "fast",
     journal: Journal | None = None,
     watch: Callable[[int], None] | None = None,
     check: bool = False,
 ) -> RunResult:
-    """Runs the scenario; `watch` hears now and then how many rows have ended; `check` looks at every invariant.
+    """Runs the scenario; `watch` hears now and then how many rows have ended.
+
+    `kernel` is one without instances, or the name of one. `journal` keeps what every engine was told and answered, and
+    `check` looks at every invariant after every event and raises Broken where one does not hold.
 
     Equal scenarios give equal results. Raises ConfigError for a policy that does not exist or takes no such parameter.
     """
     workload = scenario.workload
-    numbers = make_kernel(len(workload), kernel)
-    context = Context(workload, scenario.world, numbers, profile_of, scenario.seed, journal)
+    engines = make_kernel(len(workload), kernel) if isinstance(kernel, str) else kernel
+    context = Context(workload, scenario.world, engines, profile_of, scenario.seed, journal)
     gateway_config = from_mapping(GatewayConfig, scenario.policy.gateway, "gateway")
     scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
     requests = Requests(workload, gateway_config.prompt_head_bytes)
