@@ -1,8 +1,7 @@
 """How the kernel's functions run: as they are over lists, or compiled over arrays."""
 
-import inspect
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any, Protocol, TypeAlias, cast
@@ -123,27 +122,31 @@ class Compiled:
 def _compiled() -> Functions:
     """The functions of all sources, compiled when first called and kept on disk.
 
-    They are copied so that each calls compiled ones while the originals stay plain. Their names carry a sum over the
-    sources: numba's own check sees only the file of the outermost function.
+    They are copied so that each calls compiled ones while the originals stay plain. Their names carry a sum over all
+    that they are made of: numba's own check sees only the file of the outermost function.
     """
     from numba import njit
 
-    stamp = _stamp()
-    scope: dict[str, Any] = {}
-    for module in SOURCES:
-        scope.update(vars(module))
-    for name, one in list(scope.items()):
-        if isinstance(one, FunctionType) and one.__module__ in {module.__name__ for module in SOURCES}:
-            twin = FunctionType(one.__code__, scope, one.__name__, one.__defaults__)
-            twin.__module__ = one.__module__
-            twin.__qualname__ = f"{name}_{stamp}"
-            scope[name] = njit(cache=True)(twin)
+    names = {module.__name__ for module in SOURCES}
+    scope = {name: one for module in SOURCES for name, one in vars(module).items()}
+    sources = {name: one for name, one in scope.items() if isinstance(one, FunctionType) and one.__module__ in names}
+    stamp = _stamp(sources)
+    for name, one in sources.items():
+        twin = FunctionType(one.__code__, scope, name, one.__defaults__)
+        twin.__module__ = one.__module__
+        twin.__qualname__ = f"{name}_{stamp}"
+        scope[name] = njit(cache=True)(twin)
     return Functions(scope)
 
 
-def _stamp() -> str:
-    text = "".join(inspect.getsource(module) for module in (columns, profile, *SOURCES))
-    return f"{zlib.crc32(text.encode()):08x}"
+def _stamp(functions: Mapping[str, FunctionType]) -> str:
+    """A sum over the functions' code and all constants that they use."""
+    codes = [
+        (name, one.__code__.co_code, one.__code__.co_consts, one.__code__.co_names) for name, one in functions.items()
+    ]
+    modules = (columns, profile, *SOURCES)
+    constants = [(name, one) for module in modules for name, one in vars(module).items() if isinstance(one, int)]
+    return f"{zlib.crc32(repr((codes, constants)).encode()):08x}"
 
 
 def best() -> Backend:

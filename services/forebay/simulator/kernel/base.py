@@ -100,13 +100,12 @@ class Kernel(Protocol):
 class Loads(NamedTuple):
     """What is on each instance as of now; read-only, and valid until the kernel moves on.
 
-    Requests, the sum of their weights, of their prompt tokens, and of the prompt tokens of those without a token yet.
+    Requests, the sum of their weights, and of their prompt tokens.
     """
 
     in_flight_count: Numbers
     weight: Numbers
     prompt_tokens: Numbers
-    prompt_tokens_pending: Numbers
 
 
 class OpenLoop(Protocol):

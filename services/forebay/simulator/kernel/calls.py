@@ -137,7 +137,6 @@ def house(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, row: int) -> None:
     inst[i + at.IN_FLIGHT] += 1
     inst[i + at.WEIGHT_HERE] += seq[s + at.WEIGHT]
     inst[i + at.PROMPTS_HERE] += seq[s + at.PROMPT]
-    inst[i + at.PROMPTS_PENDING] += seq[s + at.PROMPT]
 
 
 def queue(
@@ -216,8 +215,6 @@ def cancel(head: Ints, inst: Ints, seq: Ints, tree: Ints, rows: Ints, s: int, no
     rows[seq[s + at.ROW] * at.ROW_WIDTH + at.SEQ] = -1 - answered(inst, seq, s, now_ps)
     inst[i + at.CANCELLED] += 1
     depart(inst, seq, i, s)
-    if rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] < 0:
-        inst[i + at.PROMPTS_PENDING] -= seq[s + at.PROMPT]
     if seq[s + at.PHASE] == at.QUEUED:
         unlink(inst, seq, i + at.WAITING, s)
         inst[i + at.QUEUED_TOKENS] -= seq[s + at.PROMPT] + seq[s + at.ANSWERED] - seq[s + at.HIT]

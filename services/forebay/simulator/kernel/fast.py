@@ -9,20 +9,21 @@ import numpy.typing as npt
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
 from forebay.core.instance.profile import STRETCH_ITERATIONS_MAX
 from forebay.simulator.kernel import columns as at
+from forebay.simulator.kernel import sweep
 from forebay.simulator.kernel.backend import Backend, best
 from forebay.simulator.kernel.base import Loads, Numbers
 from forebay.simulator.kernel.columns import Ints
 from forebay.simulator.kernel.draws import Pairs
 from forebay.simulator.kernel.storage import Storage
-from forebay.simulator.kernel.sweep import LEAST_REQUESTS, LEAST_TOKENS, POWER_OF_TWO, ROUND_ROBIN
 
 ROUTES = {
-    "least_requests": LEAST_REQUESTS,
-    "least_tokens": LEAST_TOKENS,
-    "power_of_two": POWER_OF_TWO,
-    "round_robin": ROUND_ROBIN,
+    "join_shortest_tokens": sweep.JOIN_SHORTEST_TOKENS,
+    "least_predicted_tokens": sweep.LEAST_PREDICTED_TOKENS,
+    "least_requests": sweep.LEAST_REQUESTS,
+    "power_of_two": sweep.POWER_OF_TWO,
+    "round_robin": sweep.ROUND_ROBIN,
 }
-"""What `sweep` can route by; "least_tokens" is the lowest weight."""
+"""What `sweep` can route by: the scheduler's routers of these names where all instances are open."""
 
 SWEEP_ROWS = 65_536
 

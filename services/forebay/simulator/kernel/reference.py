@@ -183,8 +183,7 @@ class ReferenceKernel:
         loads = np.zeros((len(Loads._fields), len(self._models)), dtype=np.int64)
         for row, instance in enumerate(self._instance):
             if instance >= 0:
-                prompt = self._prompt_tokens[row]
-                loads[:, instance] += (1, self._weight[row], prompt, prompt if self._first_ps[row] < 0 else 0)
+                loads[:, instance] += (1, self._weight[row], self._prompt_tokens[row])
         return Loads(*loads)
 
     def times(self) -> tuple[Numbers, Numbers, Numbers]:

@@ -450,12 +450,6 @@ def drop_leaving(head: Ints, inst: Ints, room: Ints, seq: Ints, i: int) -> None:
     inst[i + at.LEAVING] = 0
 
 
-def first_token(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, now_ps: int) -> None:
-    """A request's answer begins."""
-    rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] = now_ps
-    inst[i + at.PROMPTS_PENDING] -= seq[s + at.PROMPT]
-
-
 def depart(inst: Ints, seq: Ints, i: int, s: int) -> None:
     """A request is not in flight any more."""
     inst[i + at.IN_FLIGHT] -= 1
@@ -501,7 +495,7 @@ def finish_prefills(head: Ints, inst: Ints, room: Ints, seq: Ints, rows: Ints, d
             seq[s + at.ANSWERED] += 1
             inst[i + at.GENERATED] += 1
             if seq[s + at.ANSWERED] == 1:
-                first_token(inst, seq, rows, i, s, now_ps)
+                rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] = now_ps
             if seq[s + at.ANSWERED] == seq[s + at.OUTPUT]:
                 finish(head, inst, seq, rows, done, i, s, now_ps)
             else:

@@ -11,7 +11,7 @@ from forebay.simulator.kernel.step import set_end
 
 RECORDS_FIRST = 64
 HELD = (at.DECODES, at.CONTEXT, at.RESERVED, at.LEAVING, at.QUEUED_TOKENS)
-LOADS = (at.IN_FLIGHT, at.WEIGHT_HERE, at.PROMPTS_HERE, at.PROMPTS_PENDING)
+LOADS = (at.IN_FLIGHT, at.WEIGHT_HERE, at.PROMPTS_HERE)
 """The fields of `base.Loads`, in its order."""
 
 

@@ -7,26 +7,37 @@ from forebay.simulator.kernel.columns import Ints
 ROUND_ROBIN = 0
 LEAST_REQUESTS = 1
 POWER_OF_TWO = 2
-LEAST_TOKENS = 3
+LEAST_PREDICTED_TOKENS = 3
+JOIN_SHORTEST_TOKENS = 4
 
 
-def least(head: Ints, inst: Ints, field: int) -> int:
-    """The first instance with the lowest count."""
+def least(head: Ints, inst: Ints, router: int) -> int:
+    """The first instance with the lowest score."""
     best = 0
+    best_score = score(inst, 0, router)
     for index in range(1, head[at.COUNT]):
-        if inst[index * at.INST_WIDTH + field] < inst[best * at.INST_WIDTH + field]:
+        one = score(inst, index * at.INST_WIDTH, router)
+        if one < best_score:
             best = index
+            best_score = one
     return best
+
+
+def score(inst: Ints, i: int, router: int) -> int:
+    """What a router compares; a request's weight is its predicted tokens, and nobody reports progress."""
+    if router == LEAST_PREDICTED_TOKENS:
+        return inst[i + at.WEIGHT_HERE]
+    if router == JOIN_SHORTEST_TOKENS:
+        return inst[i + at.WEIGHT_HERE] + inst[i + at.PROMPTS_HERE]
+    return inst[i + at.IN_FLIGHT]
 
 
 def choose(head: Ints, inst: Ints, router: int, pairs: Ints, place: int) -> int:
     """Where a row goes; the two that were drawn for it are at `place`, the lower first."""
     if router == ROUND_ROBIN:
         return head[at.TURN]
-    if router == LEAST_REQUESTS:
-        return least(head, inst, at.IN_FLIGHT)
-    if router == LEAST_TOKENS:
-        return least(head, inst, at.WEIGHT_HERE)
+    if router != POWER_OF_TWO:
+        return least(head, inst, router)
     one, other = pairs[place], pairs[place + 1]
     fewer = inst[other * at.INST_WIDTH + at.IN_FLIGHT] < inst[one * at.INST_WIDTH + at.IN_FLIGHT]
     return other if fewer else one
