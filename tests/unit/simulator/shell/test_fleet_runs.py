@@ -184,7 +184,7 @@ def test_a_dead_instance_turns_away_all_that_is_sent_there_until_it_is_missed() 
     of = world(group(1), start=INSTANT, faults=(Fault(1.2, "crash", "model", 0),))
     result = run(workload([S] * 1_500, output_tokens=100), of, policy=STATIC, check=False)
     rows = result.requests
-    # Nobody knows for 0.8 s: all of them are placed there once. Then they wait for the next instance for as long as they
+    # Nobody knows for 0.8 s: all of them are placed there once. Then they wait for the next instance as long as they
     # may be held, and those that it has no seat for in that time get the error of their first attempt.
     assert set(rows.status.tolist()) == {FINISHED, FAILED}
     assert (rows.attempt_count[rows.status == FINISHED] == 2).all()
