@@ -87,6 +87,6 @@ def _check_served(workload: Workload, world: World) -> None:
     missing = sorted(set(workload.models) - {group.model for group in world.groups})
     if missing:
         raise ConfigError(
-            f"the trace asks for {', '.join(missing)}, which no group serves; add a group, or say which model gets what "
-            "share (model_shares in [trace], --models)"
+            f"the trace asks for {', '.join(missing)}, which no group serves; add a group, or say which model "
+            "gets what share (model_shares in [trace], --models)"
         )

@@ -45,8 +45,10 @@ def seconds(value: float) -> str:
     if abs(value) < 59.95:
         return f"{number(value)} s"
     if abs(value) < 3599.5:
-        return f"{int(value // 60)} m {round(value % 60):d} s"
-    return f"{int(value // 3600)} h {round(value % 3600 / 60):d} m"
+        whole = round(value)
+        return f"{whole // 60} m {whole % 60} s"
+    minutes = round(value / 60)
+    return f"{minutes // 60} h {minutes % 60} m"
 
 
 def number(value: float, digits: int = 3) -> str:
