@@ -1,5 +1,7 @@
 """Whole runs: what a scenario gives, whatever the policies."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from forebay.core.instance import EngineRequest, InstanceModel
 from forebay.simulator.config import ClientConfig, NetworkConfig, Route
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import STATUSES, UNKNOWN
+from forebay.simulator.shell.journal import Journal
 from tests.unit.simulator.shell.worlds import PROFILE, S, group, run, workload, world
 
 
@@ -156,3 +159,16 @@ def test_watchers_hear_how_many_rows_have_ended() -> None:
     heard: list[int] = []
     run(workload([0] * 2_500, output_tokens=1), world(group(4)), watch=heard.append, check=False)
     assert [count // 1_000 for count in heard] == [1, 2]
+
+
+def test_an_arm_that_says_nothing_of_the_predictor_gets_the_trained_model_that_ships() -> None:
+    journal = Journal()
+    result = run(workload([0, S]), world(), policy={}, journal=journal)
+    (placed,) = [entry.arguments[0] for entry in journal.entries if entry.event == "on_placed"][:1]
+    assert placed.predicted_by.startswith("onnx_quantile@")
+    assert (result.requests.predicted_p50 > 0).all()
+
+
+def test_a_folder_without_a_trained_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no onnx_quantile in"):
+        run(workload([0]), world(), policy={"predictor": {"models_folder": str(tmp_path)}})
