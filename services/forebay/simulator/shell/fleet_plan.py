@@ -38,7 +38,7 @@ def make_plan(world: World, table: Mapping[str, object], machines: Machines) -> 
     The engine counts the instances of the other groups too, so they are added to all bounds. Where the arm says
     nothing, the budget suffices for all groups, and a start may take three times what it takes on average. The fleet
     is as after a restart of the autoscaler: everything runs that should run at the start. Raises ConfigError for what
-    the live service would refuse, and for models that have no group.
+    the live service would refuse, for models that have no group, and for groups that begin above their most.
     """
     config = _config(world, table, machines)
     models = {model.name: model for model in config.models}
@@ -108,6 +108,10 @@ def _first_groups(world: World) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for group in world.groups:
         found.setdefault(group.model, group)
+    for group in found.values():
+        if group.instances_initial > group.instances_max:
+            numbers = f"instances_initial {group.instances_initial}, but instances_max {group.instances_max}"
+            raise ConfigError(f"group {group.model}: {numbers}; give it room for its first instances")
     return found
 
 

@@ -51,8 +51,14 @@ def test_an_arm_chooses_policy_bounds_and_target_but_not_the_world() -> None:
 
 
 def test_the_first_fleet_keeps_to_the_bounds() -> None:
-    assert len(plan(world(group(instances_initial=9, instances_max=3))).state.members) == 3
+    fewer = {"models": [{"name": "m", "instances_max": 3}]}
+    assert len(plan(world(group(instances_initial=5)), fewer).state.members) == 3
     assert len(plan(world(group(instances_initial=0, instances_min=2))).state.members) == 2
+
+
+def test_a_group_that_begins_above_its_most_is_refused() -> None:
+    with pytest.raises(ConfigError, match="group m: instances_initial 9, but instances_max 3"):
+        plan(world(group(instances_initial=9, instances_max=3)))
 
 
 def test_budget_and_patience_suffice_where_the_arm_says_nothing() -> None:

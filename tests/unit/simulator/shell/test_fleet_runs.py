@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.policy.autoscaler.kpa import Kpa
 from forebay.gateway.values import RequestStatus
+from forebay.metrics.engine import MetricsEngine
 from forebay.simulator.config import Fault, Group, ObservationConfig, SpotConfig, StartConfig, World
+from forebay.simulator.kernel import make_kernel
+from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import STATUSES, RunResult
+from forebay.simulator.shell.fleet_plan import make_plan
 from forebay.simulator.shell.journal import Journal
+from forebay.simulator.shell.machines import Machines
 from forebay.simulator.usage import fleet_usage
 from forebay.simulator.workload import Workload, make_workload
 from tests.unit.simulator.shell.worlds import S, group, run, workload, world
@@ -191,3 +198,30 @@ def test_a_dead_instance_turns_away_all_that_is_sent_there_until_it_is_missed() 
     assert (rows.attempt_count[rows.status == FAILED] == 1).all()
     assert result.rejections == {"ABORTED": (rows.status == FAILED).sum()}
     assert [change.state for change in result.changes] == ["READY", "LOST", "PROVISIONING", "READY"]
+
+
+def test_fresh_engines_answer_the_same_events_with_the_same_actions() -> None:
+    # Wake-ups included: nothing but events moves the engines.
+    faults = (Fault(20.0, "crash", "model", 0), Fault(30.0, "hang", "model", 1, 8.0))
+    of = elastic(start=StartConfig(8.0, warm_s=4.0, weights_gb_per_s=0.0, failure_share=0.2), faults=faults)
+    journal = Journal()
+    run(burst(), of, policy=KPA, journal=journal, seed=3)
+    plan = make_plan(of, KPA["autoscaler"], Machines(make_kernel(0, "reference"), of.engine, profile_of))
+    engines = {"autoscaler": Engine(plan.config, Kpa(), plan.state, 0), "metrics": MetricsEngine(2, 5 * S)}
+    events = set()
+    for entry in journal.entries:
+        if entry.part in engines:
+            answer = getattr(engines[entry.part], entry.event)(*entry.arguments)
+            assert (tuple(answer) if isinstance(answer, list) else answer) == entry.answer
+            events.add(entry.event)
+    told = {
+        "on_tick",
+        "on_snapshot",
+        "on_probe",
+        "on_actuated",
+        "on_retired",
+        "on_lease_count",
+        "on_stopped",
+        "on_survey",
+    }
+    assert events >= {*told, "on_wake", "on_fleet", "on_reading", "on_silence", "on_event"}
