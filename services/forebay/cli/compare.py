@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from forebay.cli.console import make_console, make_table, print_json
+from forebay.cli.console import make_console, make_folder, make_table, print_json
 from forebay.cli.datasets import data_dir
 from forebay.cli.loaders import SAMPLES
 from forebay.cli.options import json_option, names
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from forebay.simulator.report.tables import Table
     from forebay.simulator.runner import Backend, Ended
 
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "simulator" / "experiments"
 OUTPUT = Path(".forebay") / "compare"
 INTERRUPTED = 130
 
@@ -34,10 +35,10 @@ INTERRUPTED = 130
 @click.command()
 @click.option(
     "--experiment",
-    "path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "name",
+    metavar="FILE|NAME",
     required=True,
-    help="TOML file: the trace, the fleet, the policies, seeds and loads.",
+    help="TOML file: the trace, the fleet, the policies, seeds and loads; or the name of one that ships.",
 )
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help=f"Default: {OUTPUT}/NAME.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. Default: one a processor.")
@@ -52,7 +53,7 @@ INTERRUPTED = 130
 @click.pass_context
 def compare(
     ctx: click.Context,
-    path: Path,
+    name: str,
     output: Path | None,
     jobs: int | None,
     ray_address: str | None,
@@ -67,28 +68,33 @@ def compare(
     """Run policies over the same traffic in virtual time and write a report.
 
     Every policy runs at every load with every seed. Finished runs are kept: after Ctrl-C, or with another policy in
-    the file, the same command runs only what is missing. Examples of experiments come with Forebay; `--experiment`
-    takes your own.
+    the file, the same command runs only what is missing.
+
+    \b
+    Experiments that ship: quickstart and scaling need no data; azure_conv, mooncake
+    and servegen_day need the public traces (FOREBAY_DATA).
 
     \b
     Plots by name: attainment (the default), latency, pareto, states.
 
     \b
     Examples:
-      forebay compare --experiment services/forebay/simulator/experiments/quickstart.toml
+      forebay compare --experiment quickstart --open
       forebay compare --experiment my.toml --seeds 1 --limit 1000       try it first
       forebay compare --experiment my.toml --jobs 8 --output results --open
       forebay compare --experiment my.toml --plot pareto=pareto.svg --markdown
       forebay compare --experiment my.toml --ray auto                   on a Ray cluster
     """
+    path = find_experiment(name)
     experiment = _experiment(path, seeds, loads, limit)
     wanted = _plots(plots)
     folder = output or OUTPUT / experiment.name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ended = _sweep(ctx, experiment, folder, _backend(jobs, ray_address))
     failed = [one for one in ended if one.error]
     if len(failed) == len(ended):
         raise click.ClickException(f"all {len(ended)} runs failed, the first with: {_last_line(failed[0])}")
+    from forebay.simulator.report.figure import stand_alone
     from forebay.simulator.report.page import Findings, render
     from forebay.simulator.report.plots import PLOTS
 
@@ -96,15 +102,25 @@ def compare(
     page = folder / "report.html"
     page.write_text(render(findings))
     (folder / "results.json").write_text(json.dumps(_as_json(findings), indent=1) + "\n")
-    for name, file in wanted:
-        from forebay.simulator.report.figure import stand_alone
-
-        file.write_text(stand_alone(PLOTS[name](findings.runs, findings.main_load)))
+    for plot, file in wanted:
+        file.write_text(stand_alone(PLOTS[plot](findings.runs, findings.main_load)))
     _print(findings, page, markdown, as_json)
     if open_page:
         webbrowser.open(page.resolve().as_uri())
     if failed:
         raise click.ClickException(f"{len(failed)} of {len(ended)} runs failed; their errors are in {folder / 'runs'}")
+
+
+def find_experiment(name: str) -> Path:
+    """The file of that name, or the experiment that ships under it; raises ConfigError where there is neither."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = {file.stem: file for file in sorted(EXPERIMENTS.glob("*.toml"))}
+    if name in shipped:
+        return shipped[name]
+    raise ConfigError(
+        f"there is no experiment {name}; give a TOML file, or one of those that ship: {', '.join(shipped)}"
+    )
 
 
 def _experiment(path: Path, seeds: str | None, loads: str | None, limit: int | None) -> "Experiment":
@@ -142,6 +158,8 @@ def _plots(given: Sequence[str]) -> list[tuple[str, Path]]:
             raise ConfigError(f"--plot: no plot {name!r}; known: {', '.join(PLOTS)}")
         if not file.endswith(".svg"):
             raise ConfigError(f"--plot: {file or text!r} must end in .svg")
+        if not Path(file).resolve().parent.is_dir():
+            raise ConfigError(f"--plot: there is no folder {Path(file).resolve().parent}")
         found.append((name, Path(file)))
     return found
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from forebay.core.errors import ConfigError
 
 WIDTH = 100
 
@@ -34,6 +37,14 @@ def print_json(value: object) -> None:
 
 def _plain(value: Any) -> object:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder for results; raises ConfigError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: cannot make {folder}: {error.strerror}") from error
 
 
 def seconds(value: float | None) -> str:

@@ -95,5 +95,7 @@ def _fleet(summary: Summary) -> Table:
     table.add_row("cost", number(fleet.cost))
     table.add_row("instances", f"{number(fleet.instances_mean)} on average, {fleet.instances_peak} at most")
     lost = f", {fleet.lost_count} lost" if fleet.lost_count else ""
-    table.add_row("scaling", f"{fleet.scaling_count} actions, {fleet.reversal_count} of them reversals{lost}")
+    table.add_row(
+        "scaling", f"{fleet.scaling_count} instances added or removed, {fleet.reversal_count} of them back again{lost}"
+    )
     return table

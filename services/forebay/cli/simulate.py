@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from forebay.cli.console import make_console, print_json
+from forebay.cli.console import make_console, make_folder, print_json
 from forebay.cli.datasets import data_dir
 from forebay.cli.loaders import SAMPLES
 from forebay.cli.options import json_option, names
@@ -142,13 +142,14 @@ def _run(job: "Job", output: Path | None, as_json: bool) -> None:
     from forebay.simulator.jobs import execute
     from forebay.simulator.report.caveats import timing_caveats
 
+    if output is not None:
+        make_folder(output)
     started_s = time.process_time()
     with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
         task = bar.add_task("simulating", total=None)
         result, summary, notes = execute(job, lambda done, total: bar.update(task, completed=done, total=total))
     cpu_s = time.process_time() - started_s
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         store.write(result, summary, output)
     if as_json:
         print_json({**_plain(summary), "policy": job.policy, "cpu_s": cpu_s, "notes": notes})

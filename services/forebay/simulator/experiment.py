@@ -86,7 +86,10 @@ class Experiment:
         _need(bool(self.policies), "there is no policy; add a [[policies]] with a name")
         _need(bool(self.seeds), "seeds is empty; give at least one, such as [1, 2, 3, 4, 5]")
         _need(all(seed >= 0 for seed in self.seeds), "seeds must not be negative")
-        _need(bool(self.loads) and all(load > 0 for load in self.loads), "loads must be numbers above 0, such as [1.0]")
+        _need(
+            bool(self.loads) and all(0 < load < 1e6 for load in self.loads),
+            "loads must be numbers above 0, such as [1.0]",
+        )
         _need(self.horizon_s >= 0, "horizon_s must not be negative")
         _need(len(set(self.seeds)) == len(self.seeds), "seeds must differ from each other")
         _need(len(set(self.loads)) == len(self.loads), "loads must differ from each other")

@@ -23,7 +23,15 @@ def test_all_classes_fit_beside_each_other() -> None:
     summary = dataclasses.replace(summarize(drawn("a", 1), SloConfig(), WORLD), rejections={"HELD_TOO_LONG": 7})
     text = shown(summary)
     assert max(len(line) for line in text.splitlines()) <= WIDTH
-    for part in ("SLO met", "TTFT p99", "normal", "GPU-hours", "1 actions", "HELD_TOO_LONG", "800 requests a second"):
+    for part in (
+        "SLO met",
+        "TTFT p99",
+        "normal",
+        "GPU-hours",
+        "1 instances added",
+        "HELD_TOO_LONG",
+        "800 requests a second",
+    ):
         assert part in text
 
 
