@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from forebay.simulator.kernel.base import Kernel
-from forebay.simulator.kernel.fast import FastKernel
+from forebay.simulator.kernel.divided import DividedKernel
 from forebay.simulator.kernel.reference import ReferenceKernel
 
 KERNELS: dict[str, Callable[[int], Kernel]] = {
-    "fast": FastKernel,
+    "fast": DividedKernel,
     "reference": ReferenceKernel,
 }
 

@@ -42,8 +42,12 @@ class Kernel(Protocol):
         hit_tokens: int,
         output_tokens_max: int,
         now_ps: int,
+        priority: int = 0,
     ) -> bool:
-        """Queues a request; False where it can never fit. A row is on at most one instance at a time."""
+        """Queues a request; False where it can never fit. A row is on at most one instance at a time.
+
+        The priority counts where `EngineFlags.order` says so, the smallest first.
+        """
         ...
 
     def cancel(self, row: int, now_ps: int) -> bool:

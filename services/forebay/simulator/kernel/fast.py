@@ -35,6 +35,12 @@ OBJECTIONS = {
 }
 
 
+def covers(flags: EngineFlags, batcher: str) -> bool:
+    """Whether the fast kernel knows such an engine."""
+    plain = flags.order == "fcfs" and flags.preemption == "recompute" and not flags.batch_delay_ps
+    return plain and batcher == "chunked_prefill"
+
+
 class FastKernel:
     """Chunked prefill, first come first served, on any number of instances; see `base.Kernel` and `base.OpenLoop`.
 
@@ -56,8 +62,8 @@ class FastKernel:
 
     def add(self, profile: EngineProfile, flags: EngineFlags, batcher: str = "chunked_prefill") -> int:
         """A new, empty instance and its number."""
-        if batcher != "chunked_prefill":
-            raise ValueError(f"the fast kernel has no batcher {batcher!r}; choose the reference kernel for it")
+        if not covers(flags, batcher):
+            raise ValueError(f"the fast kernel cannot do {batcher!r} with {flags}; the reference kernel can")
         self._models.append(InstanceModel(profile, flags))
         return self._cells.add_instance(profile, flags)
 
@@ -75,8 +81,9 @@ class FastKernel:
         hit_tokens: int,
         output_tokens_max: int,
         now_ps: int,
+        priority: int = 0,
     ) -> bool:
-        """Queues a request; False where it can never fit."""
+        """Queues a request; False where it can never fit. No engine here heeds a priority."""
         numbers = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max, 0, now_ps)
         code = self._do.arrive(*self._cells.step, instance * at.INST_WIDTH, row, *numbers)
         while code < 0:
@@ -103,6 +110,10 @@ class FastKernel:
                 self._object(at.EARLY, -1, -1, until_ps)
             return ()
         return [cells.see_done[k] for k in range(count)]
+
+    def holds(self, row: int) -> bool:
+        """Whether the row is on an instance."""
+        return self._cells.see_rows[row * at.ROW_WIDTH + at.SEQ] >= 0
 
     def first_ps(self, row: int) -> int:
         """When the first token of the row's present residence appeared; -1 before."""

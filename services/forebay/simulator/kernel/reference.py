@@ -61,13 +61,16 @@ class ReferenceKernel:
         hit_tokens: int,
         output_tokens_max: int,
         now_ps: int,
+        priority: int = 0,
     ) -> bool:
         """Queues a request; False where it can never fit."""
         if self._instance[row] >= 0:
             raise ValueError(f"row {row} is on instance {self._instance[row]} already")
         model = self._model(instance)
         self._reach(now_ps)
-        request = EngineRequest(self._names.fresh(row), prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
+        request = EngineRequest(
+            self._names.fresh(row), prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority
+        )
         if model.refusal(request) is not None:
             self._names.drop(row)
             return False
@@ -99,6 +102,10 @@ class ReferenceKernel:
                 return rows
         self._reach(until_ps)
         return ()
+
+    def holds(self, row: int) -> bool:
+        """Whether the row is on an instance."""
+        return self._instance[row] >= 0
 
     def first_ps(self, row: int) -> int:
         """When the first token of the row's present residence appeared; -1 before."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.simulator.kernel.backend import Backend, Compiled, Plain
+from forebay.simulator.kernel.base import Kernel, OpenLoop
 from forebay.simulator.kernel.fast import FastKernel
 from forebay.simulator.kernel.reference import ReferenceKernel
 
@@ -61,9 +62,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
-    """Instances and what happens to them."""
+    """Instances, each with its batcher, and what happens to them."""
 
-    engines: list[tuple[EngineProfile, EngineFlags]]
+    engines: list[tuple[EngineProfile, EngineFlags, str]]
     steps: list[Step]
 
 
@@ -105,10 +106,23 @@ def _one(choices: tuple[T, ...], number: int) -> T:
     return choices[number % len(choices)]
 
 
-stories = st.builds(
-    Story,
-    engines=st.lists(st.tuples(profiles, flags), min_size=1, max_size=4),
-    steps=st.binary(min_size=60 * STEP_BYTES, max_size=200 * STEP_BYTES).map(decode),
+tales = st.binary(min_size=60 * STEP_BYTES, max_size=200 * STEP_BYTES).map(decode)
+plain_engines = st.tuples(profiles, flags, st.just("chunked_prefill"))
+special_engines = st.tuples(
+    profiles,
+    st.sampled_from(
+        [
+            EngineFlags(preemption="swap", swap_block_ps=3),
+            EngineFlags(order="priority"),
+            EngineFlags(order="preemptive"),
+            EngineFlags(batch_delay_ps=40),
+        ]
+    ),
+    st.sampled_from(["chunked_prefill", "static"]),
+)
+stories = st.builds(Story, engines=st.lists(plain_engines, min_size=1, max_size=4), steps=tales)
+mixed_stories = st.builds(
+    Story, engines=st.lists(st.one_of(plain_engines, special_engines), min_size=2, max_size=4), steps=tales
 )
 
 
@@ -116,7 +130,7 @@ stories = st.builds(
 class Teller:
     """Puts a kernel through a story and writes down all that it says."""
 
-    kernel: FastKernel | ReferenceKernel
+    kernel: Kernel
     story: Story
     log: list[tuple[object, ...]] = field(default_factory=list)
     now_ps: int = 0
@@ -125,7 +139,7 @@ class Teller:
     here: list[int] = field(default_factory=list)
     lengths: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     engines: dict[int, EngineProfile] = field(default_factory=dict)
-    factor: int = 1
+    loads: OpenLoop | None = None
 
     def tell(self) -> list[tuple[object, ...]]:
         """The whole story, until nothing moves any more."""
@@ -142,7 +156,7 @@ class Teller:
         self.look()
         return self.log
 
-    def add(self, engine: tuple[EngineProfile, EngineFlags]) -> None:
+    def add(self, engine: tuple[EngineProfile, EngineFlags, str]) -> None:
         self.engines[self.kernel.add(*engine)] = engine[0]
 
     def pass_time(self, until_ps: int) -> None:
@@ -183,7 +197,7 @@ class Teller:
             self.log.append(("lost", self.now_ps, instance, *lost))
 
     def arrive(self, instance: int, row: int) -> None:
-        entered = self.kernel.arrive(instance, row, *self.lengths[row], self.now_ps)
+        entered = self.kernel.arrive(instance, row, *self.lengths[row], self.now_ps, row % 3)
         self.log.append(("arrive", self.now_ps, instance, row, entered))
         prompt, output, _, limit = self.lengths[row]
         assert entered == (self.kernel.refusal(instance, prompt, output, limit) is None)
@@ -200,7 +214,8 @@ class Teller:
         """All that can be seen."""
         for instance in self.engines:
             self.log.append(("view", self.now_ps, instance, self.kernel.view(instance)))
-        self.log.append(("loads", self.now_ps, *(tuple(column.tolist()) for column in self.kernel.loads())))
+        if self.loads is not None:
+            self.log.append(("loads", self.now_ps, *(tuple(column.tolist()) for column in self.loads.loads())))
         for row in range(self.row_count):
             self.log.append(("row", self.now_ps, row, *self.row(row)))
 
@@ -214,19 +229,16 @@ class Teller:
         )
 
 
-def told(kernel: FastKernel | ReferenceKernel, story: Story) -> list[tuple[object, ...]]:
-    """What the kernel says in the course of the story."""
-    return Teller(kernel, story).tell()
-
-
 def fast(story: Story, backend: Backend, stretch_iterations_max: int = 65_536) -> list[tuple[object, ...]]:
     """The story by the fast kernel."""
-    return told(FastKernel(len(story.steps), backend, stretch_iterations_max), story)
+    kernel = FastKernel(len(story.steps), backend, stretch_iterations_max)
+    return Teller(kernel, story, loads=kernel).tell()
 
 
 def reference(story: Story) -> list[tuple[object, ...]]:
     """The story by the reference."""
-    return told(ReferenceKernel(len(story.steps)), story)
+    kernel = ReferenceKernel(len(story.steps))
+    return Teller(kernel, story, loads=kernel).tell()
 
 
 def first_difference(one: list[tuple[object, ...]], other: list[tuple[object, ...]]) -> str:

@@ -7,13 +7,16 @@ import pytest
 from forebay.core.instance import EngineFlags, EngineProfile, PrefillChunk
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.kernel.backend import Plain
+from forebay.simulator.kernel.base import Kernel
+from forebay.simulator.kernel.divided import DividedKernel
 from forebay.simulator.kernel.fast import FastKernel
 from forebay.simulator.kernel.reference import ReferenceKernel
 from tests.unit.simulator.kernel.kit import END_PS, compiled, profile
 
-Make = Callable[[int], FastKernel | ReferenceKernel]
+Make = Callable[[int], Kernel]
 
 KERNELS: dict[str, Make] = {
+    "divided": lambda row_count: DividedKernel(row_count, Plain()),
     "reference": ReferenceKernel,
     "plain": lambda row_count: FastKernel(row_count, Plain()),
     "compiled": lambda row_count: FastKernel(row_count, compiled()),
@@ -56,7 +59,8 @@ def test_unlimited_memory_evicts_nobody_and_all_of_it_comes_back(make: Make) -> 
         while kernel.advance(10 * row):
             pass
         kernel.arrive(0, row, 1 + row % 30, 1 + row % 17, 0, 0, 10 * row)
-    kernel.drain()
+    while kernel.advance(END_PS):
+        pass
     view = kernel.view(0)
     assert [kernel.preemption_count(row) for row in range(60)] == [0] * 60
     assert (view.arrived_count, view.finished_count, view.running_count, view.waiting_count) == (60, 60, 0, 0)
@@ -156,7 +160,7 @@ def test_a_hung_instance_stands_still_and_makes_up_for_nothing(make: Make) -> No
         lambda kernel: kernel.retime(0, profile(), 5),
     ],
 )
-def test_time_does_not_run_backwards(make: Make, call: Callable[[FastKernel | ReferenceKernel], object]) -> None:
+def test_time_does_not_run_backwards(make: Make, call: Callable[[Kernel], object]) -> None:
     kernel = make(2)
     kernel.add(profile(), EngineFlags())
     kernel.arrive(0, 0, 4, 4, 0, 0, 6)
