@@ -112,7 +112,9 @@ def test_starts_wait_where_bounds_and_budget_are_used_up_by_those_that_drain() -
     assert len(stage.rows) == 5
     stage.scheduler.leases = {}
     stage.until(260)
-    assert [state for _, _, state in stage.rows[5:]] == ["STOPPED", "PROVISIONING", "READY"] * 2
+    later = [state for _, _, state in stage.rows[5:]]
+    assert sorted(later) == sorted(["STOPPED", "PROVISIONING", "READY"] * 2)
+    assert later.index("STOPPED") < later.index("PROVISIONING")
 
 
 def test_an_advisory_arm_changes_nothing() -> None:
