@@ -668,3 +668,14 @@ def test_old_sights_are_forgotten_when_metrics_is_silent() -> None:
     on.on_wake(20 * S)
     then = answers(on.on_arrive(request("r3"), prediction(5), 20 * S))[0]
     assert all("kv_utilization" not in one.inputs for one in on.explain(then.decision_id).candidates)
+
+
+def test_what_is_placed_at_the_very_time_of_a_sight_was_not_seen() -> None:
+    on = engine(instance("a", concurrency_max=9), router="least_kv")
+    for number, now_us in enumerate((S - 1, S, S + 1)):
+        on.on_arrive(request(f"r{number}", prompt=10**number), prediction(5), now_us)
+    on.on_loads([InstanceLoad("a/m", "m", True, S, 1, 0, 0.1)], S + 2)
+    last = answers(on.on_arrive(request("r9"), prediction(5), S + 3))[0]
+    [one] = on.explain(last.decision_id).candidates
+    assert one.inputs["unseen_prompt_tokens"] == 110
+    assert one.inputs["unseen_count"] == 2

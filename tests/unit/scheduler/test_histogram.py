@@ -57,3 +57,13 @@ def test_a_quantile_is_at_most_a_quarter_octave_above_the_true_one(lengths: list
     for share, value in ((0.10, found.p10), (0.50, found.p50), (0.90, found.p90), (0.97, found.p97)):
         true = known[-(-round(share * 1_000) * len(known) // 1_000) - 1]
         assert true <= value <= max(true + 1, true * 2**0.25 + 1)
+
+
+def test_a_row_that_was_halved_counts_half_for_the_model_as_a_whole() -> None:
+    histogram = Histogram()
+    for _ in range(2_001):
+        histogram.observe("m", 1_000, 16)
+    for _ in range(1_200):
+        histogram.observe("m", 10, 4_096)
+    # The prompts of 1,000 tokens count 1,000 times, those of 10 tokens 1,200 times; nothing is known of others.
+    assert histogram.predict("m", 100_000).quantiles.p50 == 4_096

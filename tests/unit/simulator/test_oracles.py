@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forebay.autoscaler.policy.autoscaler.base import ModelView
@@ -197,6 +197,7 @@ def total(each: Demand) -> Demand:
 
 
 @settings(max_examples=60, deadline=None)
+@example([(64, 1)])
 @given(LENGTHS)
 def test_inv_bound_no_instance_is_faster_than_the_fluid_bound(lengths: list[tuple[int, int]]) -> None:
     instance = InstanceModel(SMALL)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from forebay.core.instance import EngineProfile
 from forebay.core.instance.profile import PAIR_SHIFT
+from forebay.core.units import PS_PER_S
 from forebay.simulator.oracles.forecast import served_tokens
 from forebay.simulator.workload.base import Ints, Workload
 
@@ -97,7 +98,9 @@ class FluidEngine:
             + (profile.half_pair_fixed * demand.double_pairs + profile.prefill_token_fixed * demand.prompt_tokens)
             / (1 << PAIR_SHIFT)
         )
-        return (self._iterations_ps(demand, tokens) + linear_ps) / 1e12
+        # Iterations with prefill are rounded to whole picoseconds, and floats to 53 bits: neither may lift the bound.
+        total_ps = self._iterations_ps(demand, tokens) + linear_ps - 0.5 * demand.prompt_tokens
+        return total_ps * (1 - 1e-12) / PS_PER_S
 
     def _iterations_ps(self, demand: Demand, tokens: Floats) -> Floats:
         profile = self._profile
