@@ -31,6 +31,7 @@ from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server
+from forebay.wire.timer import Timer
 
 S = 1_000_000
 TIMEOUT_S = 5.0
@@ -73,6 +74,7 @@ class Stage:
         self.store = MemoryStore(100)
         self._metrics = connect("127.0.0.1:1")
         registry = CollectorRegistry()
+        timer = Timer(lambda: self.now_us)
         self.loop = Loop(
             self.engine,
             {"active": self.hand, "advisory": Advisory(self.hand)},
@@ -81,7 +83,9 @@ class Stage:
             FleetStats(registry),
             lambda: True,
             lambda: self.now_us,
+            timer,
         )
+        timer.callback = self.loop.wake
         self._server = Server("127.0.0.1:0", [SERVICE], registry)
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(self.loop), self._server.grpc)
         self._channel = connect(f"127.0.0.1:{self._server.port}")

@@ -30,6 +30,7 @@ from forebay.wire.clock import now_us
 from forebay.wire.main import Environment, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+from forebay.wire.timer import Timer
 
 SHUTDOWN_GRACE_S = 2.0
 
@@ -59,7 +60,9 @@ async def serve(path: str | None, env: Environment) -> None:
     ):
         reporter, watch = Reporter(metrics), SchedulerWatch(scheduler)
         actuators = {"active": actuator, "advisory": Advisory(actuator)}
-        loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), lambda: watch.answers, now_us)
+        timer = Timer(now_us)
+        loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), lambda: watch.answers, now_us, timer)
+        timer.callback = loop.wake
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
         await loop.restore()
         models = [model.name for model in config.models]

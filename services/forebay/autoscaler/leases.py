@@ -47,13 +47,18 @@ class SchedulerWatch:
 
 
 async def watch_leases(loop: Loop, scheduler: grpc.aio.Channel) -> None:
-    """Asks the scheduler to drain what is draining and tells the engine how many leases are left, for ever."""
+    """Asks for the leases of what is draining, for ever."""
     while True:
-        draining = [one for one in loop.engine.instances() if one.state is InstanceState.DRAINING]
-        counts = await asyncio.gather(*(_lease_count(scheduler, instance) for instance in draining))
-        for instance, count in zip(draining, counts, strict=True):
-            loop.apply(loop.engine.on_lease_count(instance.instance_id, count, loop.now_us()))
+        await ask_leases(loop, scheduler)
         await asyncio.sleep(INTERVAL_S)
+
+
+async def ask_leases(loop: Loop, scheduler: grpc.aio.Channel) -> None:
+    """Asks the scheduler to drain what is draining and tells the engine how many leases are left."""
+    draining = [one for one in loop.engine.instances() if one.state is InstanceState.DRAINING]
+    counts = await asyncio.gather(*(_lease_count(scheduler, instance) for instance in draining))
+    for instance, count in zip(draining, counts, strict=True):
+        loop.apply(loop.engine.on_lease_count(instance.instance_id, count, loop.now_us()))
 
 
 async def _lease_count(scheduler: grpc.aio.Channel, instance: Instance) -> int | None:

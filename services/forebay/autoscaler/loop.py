@@ -4,7 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.actuator import Actuator
@@ -14,7 +14,6 @@ from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.writer import Writer
 from forebay.core.errors import ForebayError
-from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, WakeAt
 from forebay.wire.clock import Clock
 from forebay.wire.convert_autoscaler import instance_change
@@ -25,6 +24,18 @@ log = logging.getLogger(__name__)
 ACTUATOR_TIMEOUT_S = 60.0
 SURVEY_S = 1.0
 Forecasts = Callable[[], Awaitable[Mapping[str, tuple[ForecastWindow, ...]]]]
+
+
+class Waker(Protocol):
+    """Who wakes the loop."""
+
+    def set(self, at_us: int) -> None:
+        """Calls the loop's `wake` at this time; replaces what was set before."""
+        ...
+
+    def cancel(self) -> None:
+        """Calls no more."""
+        ...
 
 
 class Loop:
@@ -42,6 +53,7 @@ class Loop:
         stats: FleetStats,
         drainable: Callable[[], bool],
         clock: Clock,
+        waker: Waker,
     ) -> None:
         self.engine = engine
         self._actuators = actuators
@@ -51,7 +63,7 @@ class Loop:
         self._drainable = drainable
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm_clock: asyncio.TimerHandle | None = None
+        self._waker = waker
         self.changed = asyncio.Event()
         self._handlers: dict[type, Callable[[Any], None]] = {
             Start: lambda action: self._spawn(self._start(action.instance)),
@@ -61,7 +73,7 @@ class Loop:
             Decided: self._record,
             SettingsChanged: lambda _: None,
             Alarm: self._raise_alarm,
-            WakeAt: self._wake_at,
+            WakeAt: lambda action: self._waker.set(action.at_us),
         }
 
     def now_us(self) -> int:
@@ -91,26 +103,37 @@ class Loop:
         """Lets the engine think, for ever; a policy that fails leaves the fleet as it is."""
         while True:
             try:
-                self.apply(self.engine.on_tick(await forecasts(), self._clock()))
+                await self.think(forecasts)
             except Exception:
                 log.exception("the policy failed; the last plan holds")
             await asyncio.sleep(interval_s)
 
+    async def think(self, forecasts: Forecasts) -> None:
+        """Lets the engine think once."""
+        self.apply(self.engine.on_tick(await forecasts(), self._clock()))
+
     async def survey(self) -> None:
-        """Looks around for what ended by itself, for ever; an actuator that fails says nothing."""
+        """Looks around for what ended by itself, for ever."""
         while True:
             await asyncio.sleep(SURVEY_S)
-            try:
-                survey = await self._actuator().survey(self.engine.launched())
-            except Exception:
-                log.exception("the actuator cannot look around")
-                continue
-            self.apply(self.engine.on_survey(survey.gone, self._clock()))
+            await self.look_around()
+
+    async def look_around(self) -> None:
+        """Tells the engine what ended by itself; an actuator that fails says nothing."""
+        try:
+            survey = await self._actuator().survey(self.engine.launched())
+        except Exception:
+            log.exception("the actuator cannot look around")
+            return
+        self.apply(self.engine.on_survey(survey.gone, self._clock()))
+
+    def wake(self) -> None:
+        """The time has come that the engine wanted to be woken at."""
+        self.apply(self.engine.on_wake(self._clock()))
 
     async def close(self) -> None:
         """Stops waking up, lets what was begun end, and keeps everything; instances live on."""
-        if self._alarm_clock is not None:
-            self._alarm_clock.cancel()
+        self._waker.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -168,15 +191,6 @@ class Loop:
     def _raise_alarm(self, action: Alarm) -> None:
         self._stats.alarm()
         log.error(action.text)
-
-    def _wake_at(self, action: WakeAt) -> None:
-        if self._alarm_clock is not None:
-            self._alarm_clock.cancel()
-        wait_s = max(0, action.at_us - self._clock()) / US_PER_S
-        self._alarm_clock = asyncio.get_running_loop().call_later(wait_s, self._wake)
-
-    def _wake(self) -> None:
-        self.apply(self.engine.on_wake(self._clock()))
 
 
 def _text(error: Exception) -> str:

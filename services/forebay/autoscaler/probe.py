@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -23,11 +23,15 @@ SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.S
 
 
 class Prober:
-    """Asks each instance's server whether the model is ready; a slow server delays no other."""
+    """Asks each instance's server whether the model is ready; a slow server delays no other.
 
-    def __init__(self, loop: Loop, config: Config) -> None:
+    `dial` opens a channel to an address.
+    """
+
+    def __init__(self, loop: Loop, config: Config, dial: Callable[[str], grpc.aio.Channel] = connect) -> None:
         self._loop = loop
         self._config = config
+        self._dial = dial
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._due_us: dict[str, int] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -51,9 +55,10 @@ class Prober:
             return
         wait_s = self._config.probe_starting_s if instance.state in STARTING else self._config.probe_s
         self._due_us[key] = now_us + int(wait_s * US_PER_S)
-        self._tasks[key] = asyncio.create_task(self._probe(instance))
+        self._tasks[key] = asyncio.create_task(self.probe(instance))
 
-    async def _probe(self, instance: Instance) -> None:
+    async def probe(self, instance: Instance) -> None:
+        """Asks one server and tells the engine."""
         try:
             live, ready = await self._ask(instance)
             if ready and instance.instance_id not in self._described:
@@ -87,7 +92,7 @@ class Prober:
     def _stub(self, instance: Instance) -> service_pb2_grpc.GRPCInferenceServiceStub:
         address = instance.grpc_address
         if address not in self._channels:
-            self._channels[address] = connect(address)
+            self._channels[address] = self._dial(address)
         return service_pb2_grpc.GRPCInferenceServiceStub(self._channels[address])
 
     async def _forget(self, instances: Sequence[Instance]) -> None:

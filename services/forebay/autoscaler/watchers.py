@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import grpc
 from lmaas.metrics.v1.metrics_service_pb2 import WatchSnapshotsRequest, WatchSnapshotsResponse
 from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
-from lmaas.metrics.v1.snapshot_pb2 import Snapshot
 from lmaas.predictor.v1.predictor_service_pb2 import ForecastWorkloadRequest
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -45,7 +44,7 @@ async def watch_snapshots(loop: Loop, metrics: grpc.aio.Channel, scheduler: Sche
                 if not isinstance(answer, WatchSnapshotsResponse):
                     break
                 if scheduler.answers:
-                    _observe(loop, answer.snapshot)
+                    take_snapshot(loop, answer)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             log.debug("no snapshots: %s", error)
         finally:
@@ -53,9 +52,10 @@ async def watch_snapshots(loop: Loop, metrics: grpc.aio.Channel, scheduler: Sche
         await asyncio.sleep(RETRY_S)
 
 
-def _observe(loop: Loop, snapshot: Snapshot) -> None:
-    models = [model_load_from_proto(model) for model in snapshot.models]
-    instances = [instance_load_from_proto(instance) for instance in snapshot.instances]
+def take_snapshot(loop: Loop, message: WatchSnapshotsResponse) -> None:
+    """Tells the engine one message of metrics."""
+    models = [model_load_from_proto(model) for model in message.snapshot.models]
+    instances = [instance_load_from_proto(instance) for instance in message.snapshot.instances]
     loop.apply(loop.engine.on_snapshot(models, instances, loop.now_us()))
 
 

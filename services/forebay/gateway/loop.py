@@ -54,7 +54,8 @@ class Loop:
         self._clock = clock
         self._outbox: asyncio.Queue[ToScheduler] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Placement]] = {}
-        self._wake_at_us = 0
+        self.wake_at_us = 0
+        """When the engine wants to be woken."""
         meters.in_flight.set_function(lambda: engine.flight_count)
         meters.linked.set_function(lambda: engine.is_linked)
 
@@ -93,8 +94,12 @@ class Loop:
     async def run_clock(self) -> None:
         """Wakes the engine when it wants to be woken, for ever."""
         while True:
-            await asyncio.sleep(max(0, self._wake_at_us - self._clock()) / US_PER_S)
-            self._apply(self._engine.on_wake(self._clock()))
+            await asyncio.sleep(max(0, self.wake_at_us - self._clock()) / US_PER_S)
+            self.wake()
+
+    def wake(self) -> None:
+        """The time has come that the engine wanted to be woken at."""
+        self._apply(self._engine.on_wake(self._clock()))
 
     async def run_link(self) -> None:
         """Keeps the scheduler's stream open, for ever."""
@@ -167,7 +172,11 @@ class Loop:
         interval.FromMilliseconds(_FLEET_INTERVAL_MS)
         request = scheduler_service_pb2.WatchInstancesRequest(interval_min=interval)
         async for fleet in self._stub.WatchInstances(request, timeout=_WATCH_TIMEOUT_S):
-            self._apply(self._engine.on_fleet(messages.instances(fleet), self._clock()))
+            self.take_fleet(fleet)
+
+    def take_fleet(self, message: scheduler_service_pb2.WatchInstancesResponse) -> None:
+        """Tells the engine one message of the scheduler."""
+        self._apply(self._engine.on_fleet(messages.instances(message), self._clock()))
 
     def _apply(self, actions: Iterable[Action]) -> None:
         for action in actions:
@@ -180,7 +189,7 @@ class Loop:
                     self._reporter.report(messages.event(record))
                     self._meters.ended(record, self._engine.fleet.knows(record.request.model))
                 case WakeAt(at_us):
-                    self._wake_at_us = at_us
+                    self.wake_at_us = at_us
                 case _:
                     self._outbox.put_nowait(action)
 

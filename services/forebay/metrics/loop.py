@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from forebay.core.errors import Unavailable
 from forebay.core.values import Instance
 from forebay.metrics.config import Config
-from forebay.metrics.engine import MetricsEngine, Reading
+from forebay.metrics.engine import MetricsEngine
 from forebay.metrics.prometheus import SnapshotGauges
 from forebay.metrics.readings import Row, reading_of, rows_of
 from forebay.metrics.store import Store
@@ -92,11 +92,7 @@ class Prober:
         rows = await self._scrape(server.metrics_url) if server.metrics_url else None
         # A server whose page fails may serve all the same: only one that does not answer at all is silent.
         alive = rows is not None or await self._answers(server.channel)
-        for instance in server.instances:
-            if alive:
-                self._engine.on_reading(instance.instance_id, _reading(rows, instance, server), self._clock())
-            else:
-                self._engine.on_silence(instance.instance_id, self._clock())
+        take_page(self._engine, server.instances, rows, alive, self._clock())
 
     async def _scrape(self, url: str) -> list[Row] | None:
         try:
@@ -121,8 +117,16 @@ class Prober:
         return True
 
 
-def _reading(rows: list[Row] | None, instance: Instance, server: _Server) -> Reading | None:
-    return None if rows is None else reading_of(rows, instance.model, alone=len(server.instances) == 1)
+def take_page(
+    engine: MetricsEngine, instances: Sequence[Instance], rows: list[Row] | None, alive: bool, now_us: int
+) -> None:
+    """Tells the engine what a server said of the instances on it: its page, only that it lives, or nothing at all."""
+    for instance in instances:
+        if not alive:
+            engine.on_silence(instance.instance_id, now_us)
+            continue
+        reading = None if rows is None else reading_of(rows, instance.model, alone=len(instances) == 1)
+        engine.on_reading(instance.instance_id, reading, now_us)
 
 
 async def follow_fleet(autoscaler: AutoscalerServiceStub, prober: Prober, retry_s: float) -> None:

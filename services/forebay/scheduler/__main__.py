@@ -12,7 +12,7 @@ from forebay.plugins import with_plugins
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.lengths import Outcomes, Predictions, PredictorLengths
-from forebay.scheduler.loop import Timer, follow_fleet, follow_loads, sample_queues
+from forebay.scheduler.loop import QueueSampler, follow_fleet, follow_loads
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.policy import KINDS, build
 from forebay.scheduler.servicer import SERVICE, SchedulerServicer
@@ -22,6 +22,7 @@ from forebay.wire.clock import now_us
 from forebay.wire.main import Environment, calm_collector, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+from forebay.wire.timer import Timer
 
 
 @click.command()
@@ -72,7 +73,7 @@ def assemble(
     return [
         follow_fleet(to.autoscaler, shell, config),
         follow_loads(to.metrics, shell, config),
-        sample_queues(shell, reporter, meters, name, config.queue_sample_interval_s),
+        QueueSampler(shell, reporter, meters, name).run(config.queue_sample_interval_s),
         reporter.run(),
         outcomes.run(),
     ]

@@ -17,7 +17,6 @@ from forebay.scheduler.config import Config
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.shell import Shell
 from forebay.wire import convert
-from forebay.wire.clock import Clock
 from forebay.wire.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -26,32 +25,6 @@ SILENCE_S = 20.0
 """The watched services send a sign of life each few seconds; a stream that is silent for longer is broken."""
 STREAM_TIMEOUT_S = 3_600.0
 RECONNECT_DELAY_MIN_S = 0.1
-SLEEP_MAX_S = 1.0
-
-
-class Timer:
-    """Calls back at a time of the clock; it looks at least each second, so a clock that is set does not fool it."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.callback: Callable[[], None] = lambda: None
-        self._clock = clock
-        self._at_us = 0
-        self._handle: asyncio.TimerHandle | None = None
-
-    def set(self, at_us: int) -> None:
-        """Calls back at this time instead of the one before."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self._at_us = at_us
-        delay_s = min(max((at_us - self._clock()) / US_PER_S, 0.0), SLEEP_MAX_S)
-        self._handle = asyncio.get_running_loop().call_later(delay_s, self._ring)
-
-    def _ring(self) -> None:
-        self._handle = None
-        if self._clock() < self._at_us:
-            self.set(self._at_us)
-        else:
-            self.callback()
 
 
 async def follow_fleet(channel: grpc.aio.Channel, shell: Shell, config: Config) -> None:
@@ -89,22 +62,35 @@ def take_loads(shell: Shell, message: WatchSnapshotsResponse) -> None:
     shell.loads([convert.instance_load_from_proto(one) for one in message.snapshot.instances])
 
 
-async def sample_queues(shell: Shell, reporter: Reporter, meters: Meters, name: str, interval_s: float) -> None:
-    """Reports each model's queue to metrics at every interval."""
-    number = 0
-    while True:
-        for queue in shell.engine.queues(shell.clock()):
-            number += 1
-            meters.sampled(queue)
+class QueueSampler:
+    """Reports each model's queue to metrics; `name` is the scheduler's."""
+
+    def __init__(self, shell: Shell, reporter: Reporter, meters: Meters, name: str) -> None:
+        self._shell = shell
+        self._reporter = reporter
+        self._meters = meters
+        self._name = name
+        self._number = 0
+
+    async def run(self, interval_s: float) -> None:
+        """Reports at every interval, for ever."""
+        while True:
+            self.sample()
+            await asyncio.sleep(interval_s)
+
+    def sample(self) -> None:
+        """Reports the queues as they are now."""
+        for queue in self._shell.engine.queues(self._shell.clock()):
+            self._number += 1
+            self._meters.sampled(queue)
             sample = event_pb2.QueueSample(
                 model=queue.model,
-                sample_time=convert.timestamp(shell.clock()),
+                sample_time=convert.timestamp(self._shell.clock()),
                 held_count=queue.held_count,
                 in_flight_count=queue.lease_count,
-                scheduler_id=name,
+                scheduler_id=self._name,
             )
-            reporter.report(event_pb2.Event(event_id=f"{name}-q{number}", queue=sample))
-        await asyncio.sleep(interval_s)
+            self._reporter.report(event_pb2.Event(event_id=f"{self._name}-q{self._number}", queue=sample))
 
 
 async def _follow(name: str, call: Callable[[], Any], take: Callable[[Any], None], config: Config) -> None:

@@ -22,6 +22,7 @@ from forebay.core.fleet import Bounds
 from forebay.core.values import Instance, InstanceState
 from forebay.wire.channel import connect
 from forebay.wire.reporter import Reporter
+from forebay.wire.timer import Timer
 
 S = 1_000_000
 
@@ -80,6 +81,7 @@ class Stage:
         self.reporter = Reporter(self._channel)
         model = ModelConfig(name="m", instances_min=0)
         engine = Engine(Config(models=(model,), backoff_s_min=0.01), policy, self.store.load(), self.now_us)
+        timer = Timer(lambda: self.now_us)
         self.loop = Loop(
             engine,
             {"active": self.actuator, "advisory": Advisory(self.actuator)},
@@ -88,7 +90,9 @@ class Stage:
             FleetStats(self.registry),
             lambda: self.drainable,
             lambda: self.now_us,
+            timer,
         )
+        timer.callback = self.loop.wake
 
     async def tick(self) -> None:
         self.loop.apply(self.loop.engine.on_tick({}, self.now_us))

@@ -1,6 +1,6 @@
 import asyncio
 
-from forebay.scheduler.loop import Timer
+from forebay.wire.timer import Timer
 
 
 class World:
