@@ -100,7 +100,7 @@ class AutoscalerShell:
     def server_changed(self, server: Server) -> None:
         """A server answers otherwise than before, or has ended by itself."""
         self._prober.changed(server)
-        if server.gone:
+        if server.gone and server.noted is not None:
             self._note(server, InstanceState.LOST)
         if not server.gone or not server.launched:
             return
@@ -121,9 +121,11 @@ class AutoscalerShell:
         """Asks for what the draining have left, as long as any drains."""
         self._is_asking = False
         draining = [one for one in self.engine.instances() if one.state is InstanceState.DRAINING]
-        for instance in draining:
-            count = self._scheduler.drain(instance.instance_id)
-            self._apply(self.engine.on_lease_count(instance.instance_id, count, self._context.now_us))
+        counts = [self._scheduler.drain(instance.instance_id) for instance in draining]
+        actions: list[Action] = []
+        for instance, count in zip(draining, counts, strict=True):
+            actions += self.engine.on_lease_count(instance.instance_id, count, self._context.now_us)
+        self._apply(actions)
         if draining:
             self._ask_at(self._context.now_us + LEASES_US)
 
@@ -164,6 +166,9 @@ class AutoscalerShell:
             self._apply(self.engine.on_actuator_failed(instance.instance_id, text, now_us))
             return
         self._note(server, InstanceState.PROVISIONING)
+        if server.gone:
+            # Its first phases took no time, and one of them failed.
+            self._note(server, InstanceState.LOST)
         placed = replace(instance, grpc_address=instance.instance_id)
         self._apply(self.engine.on_actuated(instance.instance_id, placed, now_us))
         self._prober.follow(server)

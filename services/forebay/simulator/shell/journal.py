@@ -6,10 +6,14 @@ from typing import Any, TypeVar
 
 E = TypeVar("E")
 
+QUESTIONS = frozenset({"snapshot", "queues", "lease_count"})
+"""What one part asks an engine of its own and hands to another part: that is as good as an action."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event of one engine: `arguments` as they were passed (the time among them), `answer` what came back."""
+    """One event or question of one engine: `arguments` as they were passed (the time among them), `answer` what came
+    back."""
 
     part: str
     event: str
@@ -25,7 +29,7 @@ class Journal:
         self.entries: list[Entry] = []
 
     def watch(self, part: str, engine: E, now_us: Callable[[], int]) -> E:
-        """The engine with every call of an `on_...` method written down; nothing else changes."""
+        """The engine with every event (an `on_...` method) and question written down; nothing else changes."""
         watched: Any = _Watched(self, part, engine, now_us)
         return watched  # type: ignore[no-any-return]
 
@@ -41,7 +45,7 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._engine, name)
-        if not name.startswith("on_"):
+        if not name.startswith("on_") and name not in QUESTIONS:
             return found
 
         def told(*arguments: Any) -> Any:

@@ -10,6 +10,7 @@ from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.actions import Observe
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.scheduling import SCHEDULER_ID
 
 Reply = Callable[[LengthPrediction | None], None]
 
@@ -55,7 +56,7 @@ class PredictorShell:
         for start in range(0, len(pending), OUTCOME_BATCH_MAX):
             self._batch_count += 1
             batch = pending[start : start + OUTCOME_BATCH_MAX]
-            learning = self.engine.on_outcomes(f"o{self._batch_count}", batch)
+            learning = self.engine.on_outcomes(f"{SCHEDULER_ID}-o{self._batch_count}", batch)
             while not learning.step():
                 pass
 
