@@ -1,0 +1,71 @@
+"""Wrong experiments and options are refused in one sentence before anything runs; what ships is right."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from forebay.cli import main
+from forebay.cli.compare import EXPERIMENTS, find_experiment
+from forebay.cli.datasets import data_dir
+from forebay.cli.loaders import SAMPLES
+from forebay.core.errors import ConfigError
+from forebay.simulator.experiment import read
+from forebay.simulator.jobs import jobs_of
+
+SHIPPED = sorted(EXPERIMENTS.glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_experiment_that_ships_is_right(path: Path) -> None:
+    if "data:" in path.read_text() and data_dir() is None:
+        pytest.skip("needs the public data: set FOREBAY_DATA")
+    made = read(path, data_dir(), SAMPLES)
+    assert made.name == path.stem
+    assert len(made.seeds) >= 5
+    assert len(jobs_of(made)) >= 15
+    assert find_experiment(path.stem) == path
+
+
+def test_an_experiment_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match="quickstart"):
+        find_experiment("nothing-of-that-name")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--experiment", "nope"], "one of those that ship"),
+        (["compare", "--experiment", "quickstart", "--seeds", "a"], "--seeds must be numbers"),
+        (["compare", "--experiment", "quickstart", "--seeds", "1,1"], "seeds must differ"),
+        (["compare", "--experiment", "quickstart", "--seeds", ""], "seeds is empty"),
+        (["compare", "--experiment", "quickstart", "--loads", "nan"], "loads must be numbers above 0"),
+        (["compare", "--experiment", "quickstart", "--plot", "x.png"], "must end in .svg"),
+        (["compare", "--experiment", "quickstart", "--plot", "no=x.svg"], "no plot 'no'"),
+        (["compare", "--experiment", "quickstart", "--plot", "/nowhere/x.svg"], "no folder /nowhere"),
+        (["compare", "--experiment", "quickstart", "--jobs", "0"], "--jobs"),
+        (["compare", "--experiment", "quickstart", "--output", "/proc/none"], "--output: cannot make"),
+        (["simulate", "--trace", "/nowhere.csv"], "no trace /nowhere.csv"),
+        (["simulate", "--format", "azur"], "no format 'azur'"),
+        (["simulate", "--format", "mooncake"], "trace.csv:1: not JSON"),
+        (["simulate", "--fleet", "H100"], "--fleet"),
+        (["simulate", "--policy", "router=none"], "unknown router 'none'"),
+        (["simulate", "--policy", "router=power_of_two,router.x=1"], "unknown key 'x'"),
+        (["simulate", "--policy", "autoscaler=none"], "unknown policy 'none'"),
+        (["simulate", "--generate", "none"], "no generator 'none'"),
+        (["simulate", "--generate", "poisson", "--trace", "x"], "exclude each other"),
+        (["simulate", "--generate", "poisson", "--option", "rate=1"], "unknown key 'rate'"),
+        (["simulate", "--generate", "poisson", "--option", "rate"], "is not KEY=VALUE"),
+        (["simulate", "--slo-classes", "gold=1"], "no class gold"),
+        (["simulate", "--slo-classes", "deferred"], "is not NAME=SHARE"),
+        (["simulate", "--models", "other=1"], "asks for other"),
+        (["simulate", "--start", "1e9"], "trace ends at"),
+        (["simulate", "--load", "0"], "--load"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_refused_with_status_2(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert words in result.output
+    assert "Traceback" not in result.output
