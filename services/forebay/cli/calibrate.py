@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from rich.console import Console
 
 from forebay.cli.console import make_console, make_table, print_json
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 
 NONE = "none"
 TRAFFIC = ("step_s",)
-SWEEP = ("step_s", "prefill_s", "context_s", "seq_s", FRONTEND)
-NEW = ("table", "context_s", "prefill_s", FRONTEND, "pair_s", "seq_s")
+SWEEP = ("step_s", "prefill_s", "seq_s", FRONTEND)
+NEW = ("table", FRONTEND)
+CONTEXT = ("context_s", "pair_s")
+CONTEXTS_APART = 4.0
+"""Long contexts over short ones, from which on runs tell what context costs from what a sequence costs."""
 UNITS = {
     "step_s": "ms an iteration",
     "prefill_s": "ms an iteration with prefill",
@@ -83,7 +87,8 @@ def calibrate(
     A run is a CSV, JSON lines or Parquet file with a row a request (arrival, first_token and last_token times, prompt,
     output and hit tokens), or a row an iteration (decode_count, context_tokens, prompt_tokens, step_s). Without --fit
     the runs decide: traffic tells only the host time of an iteration (step_s), closed loops (with a column client)
-    also what grows with sequences and context; with --profile none, the whole table of times by tokens.
+    also what grows with sequences and, if contexts differ, with context; with --profile none, the whole table of
+    times by tokens.
 
     \b
     Examples:
@@ -146,10 +151,18 @@ def _constants(chosen: str, name: str, base: EngineProfile, runs: Sequence[Run])
     if chosen == "auto":
         looped = not runs or any((run.client >= 0).any() for run in runs)
         wanted = NEW if name == NONE else SWEEP if looped else TRAFFIC
+        if wanted is not TRAFFIC and _contexts_differ(runs):
+            wanted = (*wanted, *CONTEXT)
     unknown = [one for one in wanted if one != "table" and one not in addable]
     if unknown:
         raise ConfigError(f"no constant is called {unknown[0]!r}; known: table, {', '.join(addable)}")
     return [each for one in wanted for each in (table(base) if one == "table" else [addable[one]])]
+
+
+def _contexts_differ(runs: Sequence[Run]) -> bool:
+    lengths = np.concatenate([np.ones(1), *(run.prompt_tokens + run.output_tokens / 2 for run in runs)])[1:]
+    short, long = np.quantile(lengths, (0.1, 0.9)) if len(lengths) else (1.0, 1.0)
+    return bool(long >= CONTEXTS_APART * short)
 
 
 def _errors(profile: EngineProfile, measured: Measured, flags: EngineFlags) -> list[Errors | StepErrors]:

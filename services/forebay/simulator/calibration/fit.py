@@ -79,21 +79,34 @@ def _system(
     constants: Sequence[Constant],
     until_s: float,
 ) -> tuple[Floats, Floats]:
-    """Two equations a request, both sides over the measured time: constants times features, and what is left of it."""
+    """Two equations a request: constants times features, and what is left of the measured time for them.
+
+    Both sides are over the geometric mean of measured and modelled time, so that too slow by half and too fast by half
+    count alike: over the measured time alone, noise would pull every constant down. What the first token is late by
+    counts as a share of the whole request.
+    """
     rows, target = [np.zeros((0, len(constants)))], [np.zeros(0)]
     for run, modelled in zip(runs, replays, strict=True):
         spent = _spent(profile, modelled.shape, constants)
-        columns = np.column_stack([features(modelled.shape, constants), spent])
-        decode, first = _windows(modelled, columns)
-        for sums, measured_s in ((first, run.first_s - run.arrival_s), (decode, run.last_s - run.first_s)):
-            used = (run.last_s <= until_s) & (measured_s > 0) & ((sums is first) | (run.output_tokens > 1))
-            if sums is first:
-                sums[:, [i for i, c in enumerate(constants) if c.name == FRONTEND]] = 1.0
-                measured_s = measured_s - (0 if _fits_frontend(constants) else profile.frontend_ps / PS_PER_S)
-            scale = np.maximum(run.last_s - run.arrival_s if sums is first else measured_s, 1e-6)[used]
-            rows.append(sums[used, :-1] / scale[:, None])
-            target.append((measured_s[used] - sums[used, -1]) / scale)
+        decode, first = _windows(modelled, np.column_stack([features(modelled.shape, constants), spent]))
+        first[:, [i for i, c in enumerate(constants) if c.name == FRONTEND]] = 1.0
+        first[:, -1] += 0.0 if _fits_frontend(constants) else profile.frontend_ps / PS_PER_S
+        ended, several = run.last_s <= until_s, run.output_tokens > 1
+        e2e_s = _mean(run.last_s - run.arrival_s, modelled.last_s - modelled.arrival_s)
+        decode_s = _mean(run.last_s - run.first_s, modelled.last_s - modelled.first_s)
+        for sums, measured_s, scale, used in (
+            (first, run.first_s - run.arrival_s, e2e_s, ended),
+            (decode, run.last_s - run.first_s, decode_s, ended & several),
+        ):
+            rows.append(sums[used, :-1] / scale[used, None])
+            target.append((measured_s[used] - sums[used, -1]) / scale[used])
     return np.concatenate(rows), np.concatenate(target)
+
+
+def _mean(measured_s: Floats, modelled_s: Floats) -> Floats:
+    """Their geometric mean, and not nothing."""
+    mean: Floats = np.sqrt(np.maximum(measured_s, 1e-6) * np.maximum(modelled_s, 1e-6))
+    return mean
 
 
 def _step_system(profile: EngineProfile, steps: Steps, constants: Sequence[Constant]) -> tuple[Floats, Floats]:
