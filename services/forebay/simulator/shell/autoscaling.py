@@ -187,6 +187,9 @@ class AutoscalerShell:
         instance = action.member.instance
         self._has_changed = True
         self._note(self._server(instance.instance_id), instance.state)
+        if instance.state is InstanceState.STOPPED:
+            # Nobody needs a server that has drained and is forgotten.
+            self._servers.stop(instance.instance_id)
         if instance.state is InstanceState.DRAINING:
             self._ask_at(on_grid_us(0, LEASES_US, self._context.now_us))
 
