@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance.batcher import BATCHERS
+from forebay.core.units import PS_PER_US, US_PER_MS
+
 FAULTS = ("crash", "hang", "slow")
 
 
@@ -40,8 +44,9 @@ class Group:
 class EngineConfig:
     """[engine]: limits and habits of every instance; `kv_tokens` 0 takes the profile's.
 
-    `prefix_cache_tokens` is how much prompt text an instance remembers for prefix hits (0: none). The rest is
-    `core.instance.EngineFlags` and the name of a batcher.
+    `prefix_cache_tokens` is how much prompt text an instance remembers for prefix hits (0: none). `swap_gb_per_s` is the
+    link between each GPU and the host's memory, for `preemption` "swap" (0: moving a cache takes no time). The rest is
+    `core.instance.EngineFlags` and the name of a batcher; priorities are those that the scheduler's placements name.
     """
 
     batcher: str = "chunked_prefill"
@@ -56,6 +61,33 @@ class EngineConfig:
     chunked_prefill: bool = True
     model_tokens_max: int = 0
     frontend_ms: float = 0.0
+    order: str = "fcfs"
+    preemption: str = "recompute"
+    swap_gb_per_s: float = 16.0
+    swap_overlaps: bool = False
+    batch_padding: bool = False
+    batch_answers_wait: bool = False
+    batch_delay_us: int = 0
+
+    def __post_init__(self) -> None:
+        _need(self.swap_gb_per_s >= 0, "swap_gb_per_s must not be negative")
+        _need(self.batcher in BATCHERS, f"batcher must be one of {', '.join(BATCHERS)}, not {self.batcher!r}")
+        self._flags(0)
+
+    def flags(self, profile: EngineProfile) -> EngineFlags:
+        """How an engine of the profile admits and evicts.
+
+        Raises ValueError where caches are swapped and the profile does not say how large they are.
+        """
+        speed = round(self.swap_gb_per_s * BYTES_PER_GB) if self.preemption == "swap" else 0
+        return self._flags(profile.kv_transfer_ps(profile.block_size, speed) if speed else 0)
+
+    def _flags(self, swap_block_ps: int) -> EngineFlags:
+        same = {name: getattr(self, name) for name in _FLAGS & {field.name for field in fields(self)}}
+        return EngineFlags(**same, swap_block_ps=swap_block_ps, batch_delay_ps=self.batch_delay_us * PS_PER_US)
+
+
+_FLAGS = {flag.name for flag in fields(EngineFlags)}
 
 
 @dataclass(frozen=True, slots=True)

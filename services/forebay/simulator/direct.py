@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.core.units import PS_PER_US
 from forebay.core.values import InferenceRequest, Instance, LengthPrediction, LengthQuantiles
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.scheduler.actions import Observe
@@ -21,7 +22,7 @@ from forebay.simulator.kernel import make_kernel
 from forebay.simulator.parts import Scenario, lengths_of, policies_of, predictor_of, result_of
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
-from forebay.simulator.shell.context import PS_PER_US, Context
+from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.ports import Lengths
 from forebay.simulator.shell.predicting import NoPredictor
 from forebay.simulator.shell.requests import Requests

@@ -4,8 +4,9 @@ import heapq
 from functools import partial
 
 from forebay.core.errors import ForebayError
+from forebay.core.units import PS_PER_US
 from forebay.simulator.shell.agenda import NEVER_PS
-from forebay.simulator.shell.context import PS_PER_US, Context
+from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.ports import Entry
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.rows import FAILED, FINISHED, REJECTED

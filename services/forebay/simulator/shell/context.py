@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from forebay.core.units import US_PER_S
+from forebay.core.units import PS_PER_US, US_PER_S
 from forebay.simulator.config import World
 from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.results import FleetChange
@@ -16,8 +16,6 @@ from forebay.simulator.shell.machines import Machines, ProfileOf
 from forebay.simulator.shell.rows import Rows
 from forebay.simulator.workload.base import Workload
 from forebay.simulator.workload.streams import stream
-
-PS_PER_US = 1_000_000
 
 E = TypeVar("E")
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from forebay.core.units import US_PER_S
+from forebay.core.units import PS_PER_US, US_PER_S
 from forebay.simulator.shell.agenda import NEVER_PS
 from forebay.simulator.shell.clients import Clients
-from forebay.simulator.shell.context import PS_PER_US, Context
+from forebay.simulator.shell.context import Context
 
 WATCH_COUNT = 1_000
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance import EngineProfile
 from forebay.simulator.config import EngineConfig, Group
 from forebay.simulator.kernel.base import Kernel
 
@@ -51,15 +51,8 @@ class Machines:
 
     def add(self, instance_id: str, group: Group) -> Machine:
         """Starts an empty engine that takes requests from now on."""
-        profile, engine = self.profile(group), self._engine
-        flags = EngineFlags(
-            reserve_full_prompt=engine.reserve_full_prompt,
-            watermark_blocks=engine.watermark_blocks,
-            no_evict=engine.no_evict,
-            chunked_prefill=engine.chunked_prefill,
-            model_tokens_max=engine.model_tokens_max,
-        )
-        number = self._kernel.add(profile, flags, engine.batcher)
+        profile = self.profile(group)
+        number = self._kernel.add(profile, self._engine.flags(profile), self._engine.batcher)
         machine = Machine(number, instance_id, group, profile)
         self._by_id[instance_id] = machine
         self.all.append(machine)

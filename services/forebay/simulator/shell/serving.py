@@ -17,13 +17,13 @@ from forebay.core.errors import (
     Unavailable,
 )
 from forebay.core.scheduling import Placement, Rejected, Retry
-from forebay.core.units import US_PER_MS, US_PER_S
+from forebay.core.units import PS_PER_US, US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.values import Action, Ask, Attempt, End, Fail, Renew, Report, RequestStatus, Resume, Withdraw
 from forebay.simulator.shell.clients import Clients
-from forebay.simulator.shell.context import PS_PER_US, Alarm, Context
+from forebay.simulator.shell.context import Alarm, Context
 from forebay.simulator.shell.machines import Machine
 from forebay.simulator.shell.network import Network
 from forebay.simulator.shell.ports import Fleet
@@ -47,14 +47,26 @@ class Run:
     `back_ps` to the client.
     """
 
-    __slots__ = ("back_ps", "changed_ps", "first_ps", "is_on", "machine", "request_id", "row", "sent_ps", "tokens")
+    __slots__ = (
+        "back_ps",
+        "changed_ps",
+        "first_ps",
+        "is_on",
+        "machine",
+        "priority",
+        "request_id",
+        "row",
+        "sent_ps",
+        "tokens",
+    )
 
-    def __init__(self, row: int, request_id: str, machine: Machine, back_ps: int, sent_ps: int) -> None:
+    def __init__(self, row: int, request_id: str, machine: Machine, back_ps: int, sent_ps: int, priority: int) -> None:
         self.row = row
         self.request_id = request_id
         self.machine = machine
         self.back_ps = back_ps
         self.sent_ps = sent_ps
+        self.priority = priority
         self.changed_ps = sent_ps
         self.tokens = 0
         self.first_ps = -1
@@ -191,7 +203,8 @@ class GatewayShell:
             return
         rows.instance[row] = machine.number
         regions = self._requests.regions[row], machine.group.region
-        run = self.runs[row] = Run(row, request_id, machine, self._network.back_us(*regions) * PS_PER_US, now_ps)
+        back_ps = self._network.back_us(*regions) * PS_PER_US
+        run = self.runs[row] = Run(row, request_id, machine, back_ps, now_ps, placement.triton_priority)
         self._silence.sent(run)
         there_ps = self._network.there_us(*regions) * PS_PER_US + self._frontend_ps
         if there_ps:
@@ -217,6 +230,7 @@ class GatewayShell:
             hit,
             requests.tokens_max[row],
             self._context.now_ps,
+            run.priority,
         )
         if not run.is_on:
             text = "the model refused the request: it needs more memory than the instance has"

@@ -1,13 +1,14 @@
 """Clients send what the trace says, in its order, and what a closed loop releases."""
 
 from forebay.core.errors import Aborted, ResourceExhausted
+from forebay.core.units import PS_PER_US
 from forebay.core.values import InferenceRequest
 from forebay.simulator.config import ClientConfig
 from forebay.simulator.kernel.reference import ReferenceKernel
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.shell.agenda import NEVER_PS
 from forebay.simulator.shell.clients import Clients
-from forebay.simulator.shell.context import PS_PER_US, Context
+from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.workload import Workload
 from tests.unit.simulator.shell.worlds import S, workload, world

@@ -1,10 +1,11 @@
 """The common ground of a run: time, timed calls, random streams, the journal."""
 
+from forebay.core.units import PS_PER_US
 from forebay.core.values import WakeAt
 from forebay.simulator.kernel.reference import ReferenceKernel
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.shell.agenda import NEVER_PS, Agenda
-from forebay.simulator.shell.context import PS_PER_US, Alarm, Context
+from forebay.simulator.shell.context import Alarm, Context
 from forebay.simulator.shell.journal import Entry, Journal
 from tests.unit.simulator.shell.worlds import S, workload, world
 
