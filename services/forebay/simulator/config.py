@@ -1,12 +1,13 @@
 """The world of a run: the fleet, its engines, its network, its troubles, and what users are promised."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.core.instance.batcher import BATCHERS
-from forebay.core.units import PS_PER_US, US_PER_MS
+from forebay.core.units import PS_PER_US
 
+BYTES_PER_GB = 1_000_000_000
 FAULTS = ("crash", "hang", "slow")
 
 
@@ -44,9 +45,9 @@ class Group:
 class EngineConfig:
     """[engine]: limits and habits of every instance; `kv_tokens` 0 takes the profile's.
 
-    `prefix_cache_tokens` is how much prompt text an instance remembers for prefix hits (0: none). `swap_gb_per_s` is the
-    link between each GPU and the host's memory, for `preemption` "swap" (0: moving a cache takes no time). The rest is
-    `core.instance.EngineFlags` and the name of a batcher; priorities are those that the scheduler's placements name.
+    `prefix_cache_tokens` is how much prompt text an instance remembers for prefix hits (0: none). `swap_gb_per_s` is
+    the link between each GPU and the host's memory, for `preemption` "swap" (0: moving a cache takes no time). The rest
+    is `core.instance.EngineFlags` and the name of a batcher; priorities are those that the scheduler's placements name.
     """
 
     batcher: str = "chunked_prefill"

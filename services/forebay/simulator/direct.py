@@ -15,6 +15,7 @@ from forebay.scheduler.actions import Observe
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.histogram import Histogram
 from forebay.scheduler.leases import remaining_tokens
+from forebay.scheduler.placing import TRITON_PRIORITY
 from forebay.scheduler.policy.puller.base import UNLIMITED
 from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Observed, Router, RouteView
 from forebay.simulator.config import World
@@ -220,7 +221,8 @@ class _Direct:
         rows.attempt_count[row], rows.instance[row] = 1, number
         board.pass_turn(placed.index)
         prompt_tokens, served_tokens = request.prompt_tokens, self._requests.served_tokens[row]
-        if not context.kernel.arrive(number, row, prompt_tokens, served_tokens, 0, request.tokens_max, context.now_ps):
+        lengths = (prompt_tokens, served_tokens, 0, request.tokens_max)
+        if not context.kernel.arrive(number, row, *lengths, context.now_ps, TRITON_PRIORITY[request.slo_class]):
             self._refuse(row, FAILED, "REFUSED_BY_MODEL")
             return
         board.add(placed.index, 1, prompt_tokens, placed.tokens)

@@ -15,6 +15,7 @@ class Rest:
     output_tokens: int
     hit_tokens: int
     output_tokens_max: int
+    priority: int = 0
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class MovableKernel:
     def enter(self, row: int, instance: int, rest: Rest, now_ps: int) -> bool:
         """The row goes on here; False where it can never fit, and then it is still on its way."""
         known = self._rows[row]
-        if not self._kernel.arrive(instance, row, *_lengths(rest), now_ps):
+        if not self._kernel.arrive(instance, row, *_lengths(rest), now_ps, rest.priority):
             return False
         known.asked, known.is_away = rest, False
         self._came(row, instance)
@@ -105,10 +106,11 @@ class MovableKernel:
         hit_tokens: int,
         output_tokens_max: int,
         now_ps: int,
+        priority: int = 0,
     ) -> bool:
         """Queues a request that begins anew; False where it can never fit."""
-        asked = Rest(prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
-        if not self._kernel.arrive(instance, row, *_lengths(asked), now_ps):
+        asked = Rest(prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority)
+        if not self._kernel.arrive(instance, row, *_lengths(asked), now_ps, priority):
             return False
         self._rows[row] = _Row(instance, asked, 0)
         self._came(row, instance)
@@ -198,6 +200,7 @@ def _rest(asked: Rest, generated_tokens: int) -> Rest:
         output_tokens=asked.output_tokens - generated_tokens,
         hit_tokens=prompt_tokens - 1 if generated_tokens else 0,
         output_tokens_max=max(0, asked.output_tokens_max - generated_tokens),
+        priority=asked.priority,
     )
 
 
