@@ -34,7 +34,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """[[policies]]: one way to run the services, in the tables of forebay.toml. An `oracle` knows what nobody can."""
+    """[[policies]]: one way to run the services, in the tables of forebay.toml. An `oracle` knows what nobody can.
+
+    `engine` changes the world's [engine] for this arm, such as its batcher, which is a policy inside the instance.
+    """
 
     name: str = ""
     oracle: bool = False
@@ -42,6 +45,7 @@ class Arm:
     autoscaler: Mapping[str, object] = field(default_factory=dict)
     predictor: Mapping[str, object] = field(default_factory=dict)
     gateway: Mapping[str, object] = field(default_factory=dict)
+    engine: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -97,6 +101,14 @@ class Experiment:
         for arm in self.policies:
             _need(slugs.count(arm.slug.lower()) == 1, f"two policies have the name {arm.name!r}; names must differ")
         self.world  # noqa: B018 - raises where the world cannot be
+        for index in range(len(self.policies)):
+            self.world_of(index)
+
+    def world_of(self, index: int) -> World:
+        """The world of one policy: the common one, but for what that policy says of the engine."""
+        changed = {**dataclasses.asdict(self.engine), **self.policies[index].engine}
+        engine = from_mapping(EngineConfig, changed, f"{_ROOT}.policies[{index}].engine")
+        return dataclasses.replace(self.world, engine=engine)
 
     @property
     def world(self) -> World:

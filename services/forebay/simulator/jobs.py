@@ -64,14 +64,14 @@ def jobs_of(experiment: Experiment) -> list[Job]:
         Job(
             f"{arm.slug}-load{load:g}-seed{seed}",
             experiment.trace,
-            experiment.world,
+            experiment.world_of(index),
             arm.policy,
             seed,
             load,
         )
         for seed in experiment.seeds
         for load in experiment.loads
-        for arm in experiment.policies
+        for index, arm in enumerate(experiment.policies)
     ]
 
 

@@ -96,6 +96,7 @@ BAD = [
     ('name = "power of two"', 'name = "../up"', 27, "name is '../up'"),
     ("[policies.autoscaler]", "[policies.autoscalers]", 32, "did you mean 'autoscaler'?"),
     ("[policies.autoscaler]\npolicy", "[policies.predictor]\nlength", 33, "length"),
+    ("[policies.autoscaler]\npolicy", "[policies.engine]\nbatchr", 33, "did you mean 'batcher'?"),
     ("[policies.autoscaler]\npolicy = ", "[policies.gateway]\nslo_class_default = ", 33, "slo_class_default is 'kpa'"),
 ]
 
@@ -160,6 +161,12 @@ def test_every_policy_runs_at_every_load_with_every_seed(tmp_path: Path) -> None
     assert len({job.key for job in made}) == len(made) == 2 * 2 * 2
     assert [job.seed for job in made] == [1] * 4 + [2] * 4
     assert made[0].key == "round_robin-load0.5-seed1"
+
+
+def test_a_policy_may_change_the_engine_for_itself(tmp_path: Path) -> None:
+    made = read(written(tmp_path, GOOD + "[policies.engine]\nmax_seqs = 8\n"))
+    assert [job.world.engine.max_seqs for job in jobs_of(made)[:2]] == [256, 8]
+    assert jobs_of(made)[1].world.groups == made.groups
 
 
 def test_the_digest_changes_with_what_a_result_depends_on(tmp_path: Path) -> None:

@@ -16,7 +16,13 @@ DAY_S = 86_400
 
 def caveats(experiment: Experiment, runs: Runs, ended: Sequence[Ended]) -> list[str]:
     """One sentence each, the worst first; nothing where every term that can be checked is met."""
-    return [*_failures(ended), *_statistics(runs), *_world(experiment.world), *_latencies(runs)]
+    return [
+        *_failures(ended),
+        *_statistics(runs),
+        *_engines(experiment),
+        *_world(experiment.world),
+        *_latencies(runs),
+    ]
 
 
 def _failures(ended: Sequence[Ended]) -> Iterator[str]:
@@ -41,6 +47,12 @@ def _statistics(runs: Runs) -> Iterator[str]:
             f"The longest run covers {seconds(max(spans))}; daily and weekly cycles, which forecasts live on, need "
             f"{DAYS_MIN} days."
         )
+
+
+def _engines(experiment: Experiment) -> Iterator[str]:
+    changed = [arm.name for arm in experiment.policies if arm.engine]
+    if changed:
+        yield f"Not all policies run on equal engines: {', '.join(changed)} changed [engine]."
 
 
 def _world(world: World) -> Iterator[str]:

@@ -233,8 +233,7 @@ def _cell(verdict: Verdict | None) -> dict[str, object] | None:
         return None
     if len(verdict.winners) == len(verdict.estimates):
         return {"names": [], "remark": ""}
-    remark = "" if verdict.margin is None or len(verdict.winners) > 1 else f"by {100 * verdict.margin:.0f} %"
-    remark = "tie" if len(verdict.winners) > 1 else remark
+    remark = "tie" if len(verdict.winners) > 1 else tables.by(verdict)
     return {"names": verdict.winners, "remark": remark if verdict.decided else f"{remark} (one seed)".strip()}
 
 

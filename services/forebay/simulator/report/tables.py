@@ -85,10 +85,16 @@ def winners(verdict: Verdict) -> str:
     """The winner with its margin, or who ties."""
     if len(verdict.winners) == len(verdict.estimates):
         return "all tie"
-    margin = "" if verdict.margin is None else f" by {100 * verdict.margin:.0f} %"
     if len(verdict.winners) > 1:
         return f"tie: {', '.join(verdict.winners)}"
-    return f"{verdict.winners[0]}{margin}" + ("" if verdict.decided else " (one seed)")
+    return f"{verdict.winners[0]} {by(verdict)}".strip() + ("" if verdict.decided else " (one seed)")
+
+
+def by(verdict: Verdict) -> str:
+    """How far ahead a single winner is."""
+    if verdict.margin is None or len(verdict.winners) > 1:
+        return ""
+    return "by <1 %" if verdict.margin < 0.005 else f"by {100 * verdict.margin:.0f} %"
 
 
 def oracle_table(runs: Runs, oracles: Sequence[str]) -> Table | None:
