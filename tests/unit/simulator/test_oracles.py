@@ -19,8 +19,9 @@ from forebay.simulator.oracles import ClairvoyantForecast, ClairvoyantLength, No
 from forebay.simulator.oracles.bound import engine_profile, last_end_us, lower_hours, may_miss
 from forebay.simulator.oracles.fleet import Step
 from forebay.simulator.oracles.fluid import Demand, FluidEngine, demand_of
-from forebay.simulator.oracles.search import oracle_hours
+from forebay.simulator.oracles.search import autoscaler_table, oracle_hours
 from forebay.simulator.profiles import profile_of
+from forebay.simulator.usage import fleet_usage
 from forebay.simulator.workload import Workload, make_workload
 from tests.unit.simulator.shell.worlds import KERNEL, PROFILE, S, group, run, workload, world
 
@@ -314,6 +315,11 @@ def test_the_search_finds_a_schedule_between_the_bound_and_the_best_constant_fle
     assert calm < max(rush) > after
     assert found.attainment >= 0.95
     assert found.run_count <= 16
+    table = autoscaler_table(found.schedule, found.window_s, given)
+    arm = {"autoscaler": table, "predictor": {"length": "clairvoyant"}, "scheduler": {"router": "join_shortest_tokens"}}
+    check_arm(PolicyConfig("arm", **arm), "policies[0]")  # type: ignore[arg-type]
+    usage = fleet_usage(run(wave(), given, policy=arm, check=False), given)
+    assert usage.instance_hours == found.achieved_hours
 
 
 def test_a_promise_that_no_fleet_keeps_is_told() -> None:

@@ -82,6 +82,19 @@ def oracle_hours(
     return Bound(lower.hours, search.best.hours, search.best.attainment, window_s, static, schedule, search.run_count)
 
 
+def autoscaler_table(schedule: Mapping[str, Sequence[int]], window_s: float, world: World) -> dict[str, object]:
+    """The [autoscaler] of an arm that follows a schedule of instances by model and window, such as `Bound.schedule`."""
+    return {
+        "policy": "clairvoyant",
+        "parameters": {
+            "steps": [step for model in sorted(schedule) for step in _steps(model, schedule[model], window_s)],
+            "lead_s": _start_s(world) + TICK_S + NOTICE_S,
+        },
+        "tick_s": TICK_S,
+        "step_instances_max": 1_000_000,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Runs:
     """Runs the trace with a schedule."""
@@ -94,7 +107,8 @@ class _Runs:
 
     def trial(self, counts: Counts, window_s: float) -> Trial:
         """What the schedule gives."""
-        policy = PolicyConfig("oracle", self.scheduler, self._autoscaler(counts, window_s), {"length": "clairvoyant"})
+        autoscaler = autoscaler_table(counts, window_s, self.world)
+        policy = PolicyConfig("oracle", self.scheduler, autoscaler, {"length": "clairvoyant"})
         result = simulate(Scenario(self.workload, self.world, policy, self.seed), kernel=self.kernel)
         kept = met(result.requests, self.world.slo)
         shares = [float(kept[mine].mean()) for model in counts if (mine := rows_of(self.workload, model)).any()]
@@ -107,23 +121,6 @@ class _Runs:
         demand = demand_of(self.workload, self.world.engine.prefix_cache_tokens > 0).of(mine)
         busy_s = FluidEngine(engine_profile(self.world, group)).busy_s(demand.summed(windows, window_count))
         return busy_s / window_s
-
-    def _autoscaler(self, counts: Counts, window_s: float) -> Mapping[str, object]:
-        return {
-            "policy": "clairvoyant",
-            "parameters": {
-                "steps": [step for model in sorted(counts) for step in _steps(model, counts[model], window_s)],
-                "lead_s": self._start_s() + TICK_S + NOTICE_S,
-            },
-            "tick_s": TICK_S,
-            "step_instances_max": 1_000_000,
-        }
-
-    def _start_s(self) -> float:
-        """How long a start takes; twice the mean where starts vary much."""
-        start = self.world.start
-        means = [sum(mean_phases_s(start, engine_profile(self.world, group))) for group in self.world.groups]
-        return max(means) * (1.0 + min(1.0, start.variation))
 
 
 class _Search:
@@ -218,6 +215,12 @@ def _spread(busy: Floats) -> Floats:
     """What arrives late in a window is served in the next one."""
     busy[1:] = np.maximum(busy[1:], busy[:-1] / 2)
     return busy
+
+
+def _start_s(world: World) -> float:
+    """How long a start takes; twice the mean where starts vary much."""
+    means = [sum(mean_phases_s(world.start, engine_profile(world, group))) for group in world.groups]
+    return max(means) * (1.0 + min(1.0, world.start.variation))
 
 
 def _steps(model: str, counts: Sequence[int], window_s: float) -> list[dict[str, object]]:
