@@ -11,7 +11,7 @@ from forebay.simulator.runner import Ended, State
 
 
 class SweepView:
-    """Goes to standard error, so that standard output holds results alone; use it with `with`."""
+    """Goes to standard error, so that standard output holds results alone; equal errors are shown once. Use `with`."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -28,6 +28,7 @@ class SweepView:
         )
         self._task = self._progress.add_task("starting", total=None, rows="")
         self._seen_count = 0
+        self._errors: set[str] = set()
 
     def __enter__(self) -> "SweepView":
         self._progress.start()
