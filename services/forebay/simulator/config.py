@@ -75,13 +75,13 @@ class EngineConfig:
         _need(self.batcher in BATCHERS, f"batcher must be one of {', '.join(BATCHERS)}, not {self.batcher!r}")
         self._flags(0)
 
-    def flags(self, profile: EngineProfile) -> EngineFlags:
-        """How an engine of the profile admits and evicts.
+    def flags(self, profile: EngineProfile | None = None) -> EngineFlags:
+        """How an engine of the profile admits and evicts; swapping takes no time where no profile says how long.
 
         Raises ValueError where caches are swapped and the profile does not say how large they are.
         """
         speed = round(self.swap_gb_per_s * BYTES_PER_GB) if self.preemption == "swap" else 0
-        return self._flags(profile.kv_transfer_ps(profile.block_size, speed) if speed else 0)
+        return self._flags(profile.kv_transfer_ps(profile.block_size, speed) if profile and speed else 0)
 
     def _flags(self, swap_block_ps: int) -> EngineFlags:
         same = {name: getattr(self, name) for name in _FLAGS & {field.name for field in fields(self)}}
@@ -103,13 +103,15 @@ class Route:
 class NetworkConfig:
     """[network]: `local_ms` is the round trip inside a region; pairs that no route names take `remote_ms`.
 
-    `prediction_ms` is how long a length prediction takes before the scheduler hears of the arrival.
+    `prediction_ms` is how long a length prediction takes before the scheduler hears of the arrival, `decision_ms` how
+    long its one processor is busy with each answer before that takes effect.
     """
 
     local_ms: float = 0.0
     remote_ms: float = 50.0
     routes: tuple[Route, ...] = ()
     prediction_ms: float = 0.0
+    decision_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from forebay.simulator.shell.autoscaling_forecasts import Forecasts
 from forebay.simulator.shell.checks import Checks
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.deciding import Deciding
 from forebay.simulator.shell.fleet import LiveFleet
 from forebay.simulator.shell.fleet_plan import make_plan
 from forebay.simulator.shell.journal import Journal
@@ -64,8 +65,9 @@ def simulate(
     fleet = _fleet(context, scenario, predictor, scheduler_config)
     clients.connect(gateway)
     gateway.connect(scheduler, fleet)
-    checks = Checks(context, scheduler, gateway, clients, requests) if check else None
-    scheduler.connect(checks or gateway, fleet)
+    answers = Deciding(context, gateway) if scenario.world.network.decision_ms else gateway
+    checks = Checks(context, scheduler, gateway, answers, clients, requests) if check else None
+    scheduler.connect(checks or answers, fleet)
     fleet.begin(scheduler, gateway)
     gateway.begin()
     scheduler.begin()

@@ -7,6 +7,7 @@ from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.values import Instance, InstanceState
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.ports import Answers
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.rows import FINISHED
 from forebay.simulator.shell.scheduling import SchedulerShell
@@ -18,19 +19,24 @@ class Broken(Exception):
 
 
 class Checks:
-    """Stands between scheduler, gateway and loop and looks at everything; `look` is to be called after every event."""
+    """Stands between scheduler, gateway and loop and looks at everything; `look` is to be called after every event.
+
+    `answers` is whoever the scheduler would answer without it.
+    """
 
     def __init__(
         self,
         context: Context,
         scheduler: SchedulerShell,
         gateway: GatewayShell,
+        answers: Answers,
         clients: Clients,
         requests: Requests,
     ) -> None:
         self._context = context
         self._scheduler = scheduler
         self._gateway = gateway
+        self._answers = answers
         self._clients = clients
         self._requests = requests
         self._seen_ps = 0
@@ -51,15 +57,15 @@ class Checks:
         chosen = known.get(placement.instance_id)
         if chosen is None or chosen.draining or chosen.instance.state is not InstanceState.READY:
             raise Broken(f"placements go to ready instances: {placement.request_id} goes to {chosen}")
-        self._gateway.placed(placement)
+        self._answers.placed(placement)
 
     def refused(self, answer: Rejected | Retry) -> None:
         """A no passes by."""
-        self._gateway.refused(answer)
+        self._answers.refused(answer)
 
     def fleet(self, instances: Sequence[Instance]) -> None:
         """The fleet passes by."""
-        self._gateway.fleet(instances)
+        self._answers.fleet(instances)
 
     def finished(self, rows: Sequence[int]) -> None:
         """Answers are as long as they are meant to be."""

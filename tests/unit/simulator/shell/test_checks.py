@@ -92,7 +92,7 @@ def test_placements_go_to_ready_instances(state: InstanceState, draining: bool, 
     nothing: Any = None
     scheduler: Any = Fleet(state, draining)
     gateway: Any = Ears()
-    checks = Checks(nothing, scheduler, gateway, nothing, nothing)
+    checks = Checks(nothing, scheduler, gateway, gateway, nothing, nothing)
     placement = Placement("r0", "l", "d", "s/model", "", LengthQuantiles(1, 1, 1, 1), "", S)
     if allowed:
         checks.placed(placement)
