@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,13 +34,14 @@ from forebay.simulator.config import Group, PolicyConfig, World
 from forebay.simulator.direct import simulate_direct
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.kernel.backend import Backend, Plain, best
+from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.kernel.fast import ROUTES, FastKernel
-from forebay.simulator.kernel.reference import ReferenceKernel
 from forebay.simulator.run import Scenario, simulate
 from forebay.simulator.traces import read
 from forebay.simulator.workload import Workload, make_workload
 
 Ints = npt.NDArray[np.int64]
+Timed = tuple[float, float]
 
 ROOT = Path(__file__).parent.parent
 TRACE = Path(os.environ.get("FOREBAY_DATA", ROOT.parent / "shared" / "data")) / "open" / "traces"
@@ -78,6 +80,7 @@ class Load:
         return make_workload(self.arrivals_us, self.prompt_tokens, self.output_tokens)
 
 
+@cache
 def _lengths() -> tuple[Ints, Ints]:
     if AZURE.exists():
         trace = read("azure", AZURE)
@@ -99,21 +102,23 @@ def fleet(count: int, rows: int, backend: Backend | None = None, **given: Any) -
     return kernel
 
 
-# The ways to run; each gives iterations a request
+# The ways to run; each gives its CPU seconds, without making the fleet, and the iterations a request
 
 
-def compiled(load: Load, instances: int, router: str, backend: Backend | None = None) -> float:
+def compiled(load: Load, instances: int, router: str, backend: Backend | None = None) -> Timed:
     """The whole run in one call, the router compiled with it."""
     kernel = fleet(instances, len(load.prompt_tokens), backend)
+    arrivals_ps, began = load.arrivals_ps, time.process_time()
     kernel.load(load.prompt_tokens, load.output_tokens, None, load.output_tokens)
-    kernel.sweep(load.arrivals_ps, router)
+    kernel.sweep(arrivals_ps, router)
     kernel.times()
-    return iterations(kernel, instances)
+    return time.process_time() - began, iterations(kernel, instances)
 
 
-def each_arrival(load: Load, instances: int) -> float:
+def each_arrival(load: Load, instances: int) -> Timed:
     """A call an arrival; the router is numpy's argmin over the requests in flight."""
     kernel = fleet(instances, len(load.prompt_tokens))
+    began = time.process_time()
     kernel.load(load.prompt_tokens, load.output_tokens)
     times_ps = load.arrivals_ps.tolist()
     kernel.run(times_ps[0])
@@ -121,14 +126,15 @@ def each_arrival(load: Load, instances: int) -> float:
         kernel.place(int(kernel.loads().in_flight_count.argmin()), row, now_ps, until_ps)
     kernel.drain()
     kernel.times()
-    return iterations(kernel, instances)
+    return time.process_time() - began, iterations(kernel, instances)
 
 
-def each_finish(load: Load, instances: int, name: str = "fast") -> float:
+def each_finish(load: Load, instances: int, name: str = "fast") -> Timed:
     """The port that the shells use: a call an arrival and one for each instant with finishes; requests in turn."""
     kernel, engine = make_kernel(len(load.prompt_tokens), name), profile()
     for _ in range(instances):
         kernel.add(engine, EngineFlags())
+    began = time.process_time()
     lengths = zip(load.prompt_tokens.tolist(), load.output_tokens.tolist(), strict=True)
     for row, (now_ps, (prompt, output)) in enumerate(zip(load.arrivals_ps.tolist(), lengths, strict=True)):
         while kernel.advance(now_ps):
@@ -136,10 +142,21 @@ def each_finish(load: Load, instances: int, name: str = "fast") -> float:
         kernel.arrive(row % instances, row, prompt, output, 0, 0, now_ps)
     while kernel.advance(2**61):
         pass
-    return sum(kernel.view(index).iteration_count for index in range(instances)) / len(load.prompt_tokens)
+    return time.process_time() - began, iterations(kernel, instances)
 
 
-def iterations(kernel: FastKernel | ReferenceKernel, instances: int) -> float:
+def direct(load: Load, instances: int) -> Timed:
+    """The scheduler's router on its own view, and the predictor."""
+    return timed(lambda: simulate_direct(scenario(load, instances, "least_requests"))), 0.0
+
+
+def all_services(load: Load, instances: int) -> Timed:
+    """Gateway, scheduler, predictor, autoscaler and metrics."""
+    return timed(lambda: simulate(scenario(load, instances, "least_requests"))), 0.0
+
+
+def iterations(kernel: Kernel, instances: int) -> float:
+    """Iterations a request."""
     total = sum(kernel.view(index).iteration_count for index in range(instances))
     return total / sum(kernel.view(index).arrived_count for index in range(instances))
 
@@ -149,15 +166,15 @@ def scenario(load: Load, instances: int, router: str) -> Scenario:
     group = Group("model", PROFILE, instances_initial=instances, instances_min=instances, instances_max=instances)
     scheduler = {"router": router, "puller": "unlimited"}
     return Scenario(
-        load.workload(), World(groups=(group,)), PolicyConfig("bench", scheduler, predictor={"length": "none"})
+        load.workload(), World(groups=(group,)), PolicyConfig("bench", scheduler, predictor={"length": "input_ratio"})
     )
 
 
-def timed(way: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of all threads, and what the way gives."""
+def timed(way: Callable[[], object]) -> float:
+    """CPU seconds of all threads."""
     began = time.process_time()
-    result = way()
-    return time.process_time() - began, result
+    way()
+    return time.process_time() - began
 
 
 # Tables
@@ -169,30 +186,28 @@ def warm_up() -> None:
         compiled(Load(50, 10.0), 2, router)
     each_arrival(Load(50, 10.0), 2)
     each_finish(Load(50, 10.0), 2)
-    simulate_direct(scenario(Load(50, 10.0), 2, "least_requests"))
+    direct(Load(50, 10.0), 2)
+    all_services(Load(50, 10.0), 2)
 
 
 def speed_table(report: common.Report, count: int) -> None:
     """Every way on the fleets of RATES."""
-    slow = max(1_000, count // 50)
-    ways: list[tuple[str, str, int, Callable[[Load, int], Any]]] = [
-        *((f"compiled, {name}", f"compiled_{name}", count, _router(name)) for name in sorted(ROUTES)),
+    ways: list[tuple[str, str, int, Callable[[Load, int], Timed]]] = [
+        *((f"compiled, {name}", f"compiled_{name}", count, _routed(name)) for name in sorted(ROUTES)),
         ("argmin in Python at each arrival", "python_router", count // 2, each_arrival),
         ("each finish heard", "each_finish", count // 2, each_finish),
-        ("direct, least_requests", "direct", count // 10, _direct),
-        ("all services, least_requests", "simulate", slow, _simulate),
-        ("plain Python, least_requests", "plain", slow, lambda load, n: compiled(load, n, "least_requests", Plain())),
-        ("reference", "reference", slow // 4, lambda load, n: each_finish(load, n, "reference")),
+        ("direct, least_requests", "direct", count // 10, direct),
+        ("all services, least_requests", "simulate", count // 50, all_services),
+        ("plain Python, least_requests", "plain", count // 20, _routed("least_requests", Plain())),
+        ("reference", "reference", count // 250, lambda load, n: each_finish(load, n, "reference")),
     ]
     rows: list[list[common.Cell]] = []
     for instances, rate in RATES.items():
         first = len(rows)
         for title, key, requests, way in ways:
-            load = Load(requests, rate)
-            cpu_s, per_request = timed(lambda: way(load, instances))  # noqa: B023
+            cpu_s, per_request = way(Load(requests, rate), instances)
             report.figures[f"{key}_{instances}_per_s"] = requests / cpu_s
-            shown = per_request if isinstance(per_request, float) else ""
-            rows.append([title, instances, requests / cpu_s, requests, cpu_s, shown])
+            rows.append([title, instances, requests / cpu_s, requests, cpu_s, per_request or ""])
         for row in rows[first:]:
             row.append(float(row[2]) / float(rows[-1][2]))
     report.table(f"Requests per CPU-second; {_source()}", COLUMNS, rows)
@@ -202,22 +217,14 @@ def load_table(report: common.Report, count: int) -> None:
     """The compiled way and plain Python by load: stretches are longest where few requests run."""
     rows: list[list[common.Cell]] = []
     for rate in (LIGHT_RATE, 20.0, 60.0, 100.0):
-        fast_s, per_request = timed(lambda: compiled(Load(count, rate), 20, "round_robin"))  # noqa: B023
-        plain_s, _ = timed(lambda: compiled(Load(count // 20, rate), 20, "round_robin", Plain()))  # noqa: B023
-        rows.append([rate, per_request, count / fast_s, count // 20 / plain_s])
+        fast_s, per_request = compiled(Load(count, rate), 20, "round_robin")
+        plain_s, _ = compiled(Load(count // 10, rate), 20, "round_robin", Plain())
+        rows.append([rate, per_request, count / fast_s, count // 10 / plain_s])
     report.table("By load, 20 instances", ("requests/s of load", "iterations", "compiled/s", "plain/s"), rows)
 
 
-def _router(name: str) -> Callable[[Load, int], float]:
-    return lambda load, instances: compiled(load, instances, name)
-
-
-def _direct(load: Load, instances: int) -> None:
-    simulate_direct(scenario(load, instances, "least_requests"))
-
-
-def _simulate(load: Load, instances: int) -> None:
-    simulate(scenario(load, instances, "least_requests"))
+def _routed(router: str, backend: Backend | None = None) -> Callable[[Load, int], Timed]:
+    return lambda load, instances: compiled(load, instances, router, backend)
 
 
 def _source() -> str:
@@ -232,10 +239,11 @@ def size_table(report: common.Report, counts: list[int]) -> None:
     rows: list[list[common.Cell]] = []
     for count in counts:
         one = child("size", str(count))
-        rows.append([count, one["cpu_s"] / count * 1e6, one["kernel_bytes"] / count, one["rss_mb"]])
+        rows.append([count, one["cpu_s"] / count * 1e6, one["rss_mb"]])
         report.figures[f"cost_{count}_us"] = one["cpu_s"] / count * 1e6
-    report.figures["kernel_bytes_per_request"] = float(rows[-1][2])
-    report.table("Cost by size, 20 instances", ("requests", "CPU us each", "kernel bytes each", "peak MB"), rows)
+    grown_mb = float(rows[-1][2]) - float(rows[0][2])
+    report.figures["memory_per_request_bytes"] = grown_mb * 2**20 / (counts[-1] - counts[0])
+    report.table("Cost by size, 20 instances", ("requests", "CPU us each", "peak MB"), rows)
 
 
 def start_table(report: common.Report) -> None:
@@ -268,31 +276,17 @@ def run_task(task: str) -> None:
 
 
 def size_task(count: int) -> dict[str, float]:
-    """One compiled run; what memory the kernel and its answers take beyond the workload's own."""
+    """One compiled run; the memory is that of the whole process, trace and workload included."""
     compiled(Load(50, 10.0), 2, "round_robin")
-    load = Load(count, RATES[20])
-    arrivals_ps = load.arrivals_ps
-    before = _peak_mb()
-    cpu_s, _ = timed(lambda: compiled_from(load, arrivals_ps))
-    return {"cpu_s": cpu_s, "kernel_bytes": (_peak_mb() - before) * 2**20, "rss_mb": _peak_mb()}
-
-
-def compiled_from(load: Load, arrivals_ps: Ints) -> None:
-    """The run alone."""
-    kernel = fleet(20, len(load.prompt_tokens))
-    kernel.load(load.prompt_tokens, load.output_tokens)
-    kernel.sweep(arrivals_ps, "round_robin")
+    cpu_s, _ = compiled(Load(count, RATES[20]), 20, "round_robin")
+    return {"cpu_s": cpu_s, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024}
 
 
 def start_task() -> dict[str, float]:
     """Imports were done before; their time is what the process has used so far."""
     import_s = time.process_time()
-    run_s, _ = timed(lambda: compiled(Load(50, 10.0), 2, "round_robin"))
+    run_s = timed(lambda: compiled(Load(50, 10.0), 2, "round_robin"))
     return {"import_s": import_s, "run_s": run_s}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
 
 
 # The peer
@@ -353,10 +347,10 @@ def peer_ways(load: Load, python: str, path: Path) -> dict[str, Callable[[], flo
     return {
         "ai-dynamo, round_robin": lambda: peer("round_robin"),
         "ai-dynamo, kv_router": lambda: peer("kv_router"),
-        "compiled, round_robin": lambda: timed(lambda: compiled(load, 20, "round_robin"))[0],
-        "Python at each arrival": lambda: timed(lambda: each_arrival(load, 20))[0],
-        "direct, least_requests": lambda: timed(lambda: _direct(load, 20))[0],
-        "plain Python, round_robin": lambda: timed(lambda: compiled(load, 20, "round_robin", Plain()))[0],
+        "compiled, round_robin": lambda: compiled(load, 20, "round_robin")[0],
+        "argmin in Python at each arrival": lambda: each_arrival(load, 20)[0],
+        "direct, least_requests": lambda: direct(load, 20)[0],
+        "plain Python, round_robin": lambda: compiled(load, 20, "round_robin", Plain())[0],
     }
 
 
