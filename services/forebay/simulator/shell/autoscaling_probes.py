@@ -34,7 +34,7 @@ class _Watch:
 
 
 class Prober:
-    """One question a server and interval, those that start more often; the first one when it is told of.
+    """One question a server and interval, those that start more often; the first one comes at once, after what goes on.
 
     An answer that leaves the engine exactly as it is (a ready server that is ready, say) is not asked for again until
     the server changes; then the questions go on at the times that they would have had.
@@ -51,7 +51,7 @@ class Prober:
         """Asks this server from now on."""
         watch = _Watch(server, self._context.now_us, self._wait_us)
         self._watches[server.instance_id] = watch
-        self._probe(watch)
+        self._enter(watch, watch.last_us)
 
     def changed(self, server: Server) -> None:
         """The server answers otherwise than before."""

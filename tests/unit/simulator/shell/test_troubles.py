@@ -61,6 +61,7 @@ def test_an_instance_that_hangs_for_too_long_is_taken_out_and_replaced() -> None
     stage.until(60)
     assert stage.steps[1:] == [
         (13.0, "local-1/m", "LOST"),
+        (14.0, "local-2/m", "PROVISIONING"),
         (14.0, "local-2/m", "READY"),
         (33.0, "local-1/m", "DRAINING"),
         (36.0, "local-1/m", "STOPPED"),
