@@ -1,0 +1,172 @@
+"""Small worlds in which everything happens, and the journals of runs through them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
+from forebay.core.values import SloClass
+from forebay.predictor.policy.forecaster import FORECASTERS
+from forebay.predictor.policy.length import LENGTH_PREDICTORS
+from forebay.scheduler.policy import KINDS
+from forebay.simulator.config import (
+    ClientConfig,
+    EngineConfig,
+    Fault,
+    Group,
+    NetworkConfig,
+    ObservationConfig,
+    PolicyConfig,
+    Route,
+    SpotConfig,
+    StartConfig,
+    World,
+)
+from forebay.simulator.run import Scenario, simulate
+from forebay.simulator.shell.journal import Entry, Journal
+from forebay.simulator.workload import Workload, make_workload
+
+S = 1_000_000
+PROFILE = "A100-80G/Llama-3-8B/tp1"
+END_S = 90
+COUNT = 260
+
+PARAMETERS: Mapping[str, Mapping[str, object]] = {
+    "token_budget": {"tokens_max": 1_000},
+    "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
+}
+SCHEDULER = {
+    "held_count_max": 14,
+    "hold_timeout_interactive_fast_s": 1.0,
+    "hold_timeout_interactive_normal_s": 4.0,
+    "hold_timeout_deferred_s": 12.0,
+}
+GATEWAY = {"first_token_timeout_s": 4.0, "inter_token_timeout_s": 3.0, "attempts_max": 2, "requests_max": 60}
+AUTOSCALER = {
+    "policy": "kpa",
+    "tick_s": 2.0,
+    "drain_quiet_s": 1.0,
+    "lost_timeout_s": 6.0,
+    "settled_s": 10.0,
+    "backoff_s_max": 4.0,
+    "start_timeout_s": 20.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run: the policy that is put to the test, by kind and name."""
+
+    kind: str
+    name: str
+
+    @property
+    def policy(self) -> PolicyConfig:
+        """The arm."""
+        tables: dict[str, dict[str, Any]] = {
+            "scheduler": dict(SCHEDULER),
+            "autoscaler": dict(AUTOSCALER, parameters=PARAMETERS["kpa"]),
+            "predictor": {"length": "histogram"},
+        }
+        parameters = PARAMETERS.get(self.name, {})
+        match self.kind:
+            case "autoscaler":
+                tables["autoscaler"] |= {"policy": self.name, "parameters": parameters}
+            case "mode":
+                tables["autoscaler"]["mode"] = self.name
+            case "length" | "forecaster":
+                tables["predictor"][self.kind] = self.name
+            case _:
+                tables["scheduler"] |= {self.kind: self.name, f"{self.kind}_parameters": parameters}
+        return PolicyConfig(name=self.name, gateway=GATEWAY, **tables)
+
+
+PLAIN = Case("router", "least_predicted_tokens")
+CASES = (
+    *(Case(kind, name) for kind, policies in KINDS.items() for name in policies),
+    *(Case("autoscaler", name) for name in AUTOSCALERS),
+    *(Case("length", name) for name in (*LENGTH_PREDICTORS, "none")),
+    *(Case("forecaster", name) for name in FORECASTERS),
+    Case("mode", "advisory"),
+)
+"""Every policy of every kind in turn."""
+
+
+@cache
+def world() -> World:
+    """Two models in two regions; instances crash, hang, slow down, start late or not at all, and are taken away."""
+    return World(
+        groups=(
+            Group("chat", PROFILE, "east", 2, 1, 4, concurrency_target=3.0, spot=True),
+            Group("code", PROFILE, "west", 1, 0, 3, concurrency_target=2.0),
+            Group("chat", PROFILE, "west", 1),
+        ),
+        engine=EngineConfig(max_seqs=3, max_batch_tokens=64, kv_tokens=2_048, model_tokens_max=900, frontend_ms=2.0),
+        network=NetworkConfig(local_ms=1.0, routes=(Route(("east", "west"), 35.0),), prediction_ms=3.0),
+        start=StartConfig(
+            provisioning_s=1.5, runtime_s=1.0, weights_gb_per_s=20.0, warm_s=1.0, variation=0.3, failure_share=0.25
+        ),
+        observation=ObservationConfig(scrape_s=1.0, delay_s=0.5),
+        faults=(
+            Fault(at_s=11.3, kind="crash", model="chat", place=0),
+            Fault(at_s=20.0, kind="slow", model="chat", place=1, duration_s=12.0, factor=4.0),
+            Fault(at_s=30.7, kind="hang", model="chat", place=0, duration_s=9.0),
+            Fault(at_s=33.1, kind="hang", model="code", place=0, duration_s=15.0),
+            Fault(at_s=58.2, kind="crash", model="code", place=0),
+        ),
+        spot=SpotConfig(reclaims_per_hour=60.0, notice_s=4.0),
+        clients=ClientConfig(attempts_max=3),
+    )
+
+
+@cache
+def workload() -> Workload:
+    """Two bursts with a quiet time between them, sessions in a closed loop, and requests that nobody can serve."""
+    rng = np.random.default_rng(7)
+    bursts = [rng.uniform(0, 25, COUNT // 2), rng.uniform(25, 50, COUNT // 12), rng.uniform(50, 70, COUNT // 3)]
+    arrival_us = np.sort(np.concatenate(bursts) * S).astype(np.int64)
+    count = len(arrival_us)
+    prompt_tokens = rng.integers(5, 300, count)
+    prompt_tokens[40] = 1_000
+    parents: list[Sequence[int]] = [[row - 6] if row % 13 == 7 else [] for row in range(count)]
+    model = rng.choice(3, count, p=[0.64, 0.35, 0.01])
+    model[3] = 2
+    return make_workload(
+        arrival_us,
+        prompt_tokens,
+        rng.integers(1, 220, count),
+        names={
+            "models": ("chat", "code", "poem"),
+            "tenants": ("default", "acme"),
+            "regions": ("east", "west"),
+            "applications": ("", "helpdesk"),
+        },
+        texts=("Say hello", "Why is the sky blue? " * 4),
+        parents=parents,
+        model=model,
+        slo_class=rng.choice([int(one) for one in SloClass], count),
+        tenant=rng.integers(0, 2, count),
+        region=rng.integers(0, 2, count),
+        application=rng.integers(0, 2, count),
+        text=rng.integers(-1, 2, count),
+        output_tokens_max=rng.choice([0, 0, 90], count),
+        deadline_us=rng.choice([0, 0, 0, 2 * S], count),
+        think_us=rng.integers(0, 2 * S, count),
+        program=[row % 13 for row in range(count)],
+    )
+
+
+def scenario(case: Case) -> Scenario:
+    """The run of a case."""
+    return Scenario(workload(), world(), case.policy, seed=3)
+
+
+@cache
+def journal(case: Case) -> tuple[Entry, ...]:
+    """All that happened in the run of a case."""
+    kept = Journal()
+    simulate(scenario(case), journal=kept)
+    return tuple(kept.entries)
