@@ -49,8 +49,9 @@ class SweepView:
 
     def _say(self, ended: Ended) -> None:
         if ended.error:
-            self._progress.console.print(
-                f"failed  {ended.job.key}: {ended.error.strip().splitlines()[-1]}", style="red"
-            )
+            error = ended.error.strip().splitlines()[-1]
+            if error not in self._errors:
+                self._progress.console.print(f"failed  {ended.job.key}: {error}", style="red", soft_wrap=True)
+            self._errors.add(error)
         elif not self._console.is_terminal and not ended.skipped and ended.done is not None:
             click.echo(f"done    {ended.job.key}: {ended.done.row_count:,} in {seconds(ended.done.cpu_s)}", err=True)

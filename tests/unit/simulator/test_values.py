@@ -36,6 +36,7 @@ def test_a_figure_has_its_unit_and_nothing_is_a_dash() -> None:
     [
         ("attainment", Interval(0.982, 0.003, 5), "98.2 ± 0.3 %"),
         ("attainment", Interval(1.0, 0.0, 5), "100.0 %"),
+        ("attainment", Interval(0.99981, 0.00012, 5), "99.98 ± 0.01 %"),
         ("attainment", Interval(0.982, None, 1), "98.2 %"),
         ("ttft_p50", Interval(0.0123, 0.001, 5), "12.3 ± 1.0 ms"),
         ("ttft_p50", Interval(2.5, 0.26, 5), "2.5 ± 0.3 s"),

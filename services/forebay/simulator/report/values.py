@@ -23,7 +23,8 @@ def estimate(value: Interval | None, measure: Measure) -> str:
     if not value.half:
         return figure(value.mean, measure.unit)
     if measure.unit == "%":
-        return f"{100 * value.mean:.1f} ± {100 * value.half:.1f} %"
+        decimals = 1 if value.half >= 0.0005 else 2
+        return f"{100 * value.mean:.{decimals}f} ± {100 * value.half:.{decimals}f} %"
     if measure.unit == "s":
         scale, unit = (1000.0, "ms") if value.mean < 1 else (1.0, "s")
         return f"{_around(scale * value.mean, scale * value.half)} {unit}"
