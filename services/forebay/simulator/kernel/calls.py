@@ -39,7 +39,8 @@ def advance(
     if until_ps < head[at.NOW]:
         return at.NONE
     head[at.DONE] = 0
-    while tree[1] <= until_ps and (head[at.DONE] == 0 or tree[1] == head[at.NOW]):
+    limit_ps = min(until_ps, at.NEVER_PS - 1)
+    while tree[1] <= limit_ps and (head[at.DONE] == 0 or tree[1] == head[at.NOW]):
         turn(head, inst, table, room, seq, tree, rows, done)
     if head[at.DONE] == 0:
         head[at.NOW] = until_ps
@@ -50,7 +51,8 @@ def run(
     head: Ints, inst: Ints, table: Ints, room: Ints, seq: Ints, tree: Ints, rows: Ints, done: Ints, until_ps: int
 ) -> None:
     """Passes all boundaries up to `until_ps`."""
-    while tree[1] <= until_ps:
+    limit_ps = min(until_ps, at.NEVER_PS - 1)
+    while tree[1] <= limit_ps:
         head[at.DONE] = 0
         turn(head, inst, table, room, seq, tree, rows, done)
     head[at.NOW] = until_ps

@@ -95,7 +95,7 @@ class ReferenceKernel:
 
     def advance(self, until_ps: int) -> Sequence[int]:
         """Passes boundaries up to `until_ps`, but not beyond the first instant at which a request finishes."""
-        while (at_ps := self.next_ps) <= until_ps:
+        while (at_ps := self.next_ps) <= min(until_ps, NEVER_PS - 1):
             self._now_ps = at_ps
             rows = self._pass(at_ps)
             if rows:

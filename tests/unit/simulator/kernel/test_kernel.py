@@ -8,6 +8,7 @@ from forebay.core.instance import EngineFlags, EngineProfile, PrefillChunk
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.kernel.backend import Plain
 from forebay.simulator.kernel.base import Kernel
+from forebay.simulator.kernel.columns import NEVER_PS
 from forebay.simulator.kernel.divided import DividedKernel
 from forebay.simulator.kernel.fast import FastKernel
 from forebay.simulator.kernel.reference import ReferenceKernel
@@ -67,6 +68,15 @@ def test_unlimited_memory_evicts_nobody_and_all_of_it_comes_back(make: Make) -> 
     assert view.free_block_count == view.block_count
     assert view.generated_tokens == sum(kernel.generated_tokens(row) for row in range(60))
     assert [kernel.generated_tokens(row) for row in range(60)] == [1 + row % 17 for row in range(60)]
+
+
+def test_time_may_pass_for_ever_where_nothing_happens(make: Make) -> None:
+    kernel = make(1)
+    kernel.add(profile(), EngineFlags())
+    kernel.arrive(0, 0, 4, 4, 0, 0, 0)
+    assert list(kernel.advance(NEVER_PS)) == [0]
+    assert not kernel.advance(NEVER_PS)
+    assert kernel.now_ps == NEVER_PS
 
 
 def test_tokens_are_counted_inside_a_stretch(make: Make) -> None:
