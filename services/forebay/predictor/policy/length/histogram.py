@@ -2,8 +2,10 @@
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
@@ -11,14 +13,14 @@ from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuanti
 
 @dataclass(slots=True)
 class Row:
-    """The newest outcomes of one bucket as (tokens, censored), with their quantiles once asked for."""
+    """The newest outcomes of one bucket (`packed`), with their quantiles once asked for."""
 
-    outcomes: deque[tuple[int, bool]]
+    outcomes: deque[int]
     quantiles: LengthQuantiles | None = None
 
     def add(self, tokens: int, censored: bool) -> None:
         """Takes one more outcome; the oldest gives way."""
-        self.outcomes.append((tokens, censored))
+        self.outcomes.append(packed(tokens, censored))
         self.quantiles = None
 
     def read(self) -> LengthQuantiles:
@@ -59,11 +61,11 @@ class Histogram:
 
     def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
         """Adds each outcome to the row of its bucket and to the row of all models."""
-        for outcome in outcomes:
-            rows = self._rows.setdefault(outcome.query.model, {})
-            row = rows.setdefault(_bucket(outcome.query.prompt_tokens), self._new_row())
+        for seen in outcomes:
+            rows = self._rows.setdefault(seen.query.model, {})
+            row = rows.setdefault(_bucket(seen.query.prompt_tokens), self._new_row())
             for one in (row, self._all):
-                one.add(outcome.generated_tokens, outcome.censored)
+                one.add(seen.generated_tokens, seen.censored)
 
     def _one(self, query: InferenceRequest) -> LengthPrediction:
         quantiles = self._speaking(query).capped(query.tokens_max)
@@ -85,25 +87,24 @@ class Histogram:
         return Row(deque(maxlen=self.window_count))
 
 
-def survival_quantiles(outcomes: Collection[tuple[int, bool]]) -> LengthQuantiles:
-    """Quantiles of lengths of which some are only known to be longer (tokens, censored); needs at least one.
+def packed(tokens: int, censored: bool) -> int:
+    """One outcome as a number that sorts by length, and at equal length what ended before what was cut."""
+    return 2 * tokens + censored
+
+
+def survival_quantiles(outcomes: Collection[int]) -> LengthQuantiles:
+    """Quantiles of lengths of which some are only known to be longer (`packed`); needs at least one.
 
     The Kaplan-Meier estimate: a cut answer counts as alive up to its cut and as nothing after it. Where the curve never
     falls far enough the longest length seen stands.
     """
-    steps = list(_survival(sorted(outcomes)))
-    longest = max(tokens for tokens, _ in outcomes)
-    return LengthQuantiles(
-        *(next((tokens for tokens, alive in steps if alive <= 1 - level + 1e-9), longest) for level in QUANTILE_LEVELS)
-    )
-
-
-def _survival(outcomes: list[tuple[int, bool]]) -> Iterator[tuple[int, float]]:
-    alive = 1.0
-    for index, (tokens, censored) in enumerate(outcomes):
-        if not censored:
-            alive *= 1 - 1 / (len(outcomes) - index)
-            yield tokens, alive
+    rows = np.sort(np.fromiter(outcomes, dtype=np.int64, count=len(outcomes)))
+    tokens, known = rows >> 1, rows & 1 == 0
+    alive = np.cumprod(np.where(known, 1 - 1 / np.arange(len(rows), 0, -1), 1.0))[known]
+    # The curve falls, so the first place where it is low enough is found from its end.
+    places = len(alive) - np.searchsorted(alive[::-1], [1 - level + 1e-9 for level in QUANTILE_LEVELS], side="right")
+    ends = np.append(tokens[known], tokens[-1])
+    return LengthQuantiles(*(int(ends[place]) for place in places))
 
 
 def _bucket(prompt_tokens: int) -> int:

@@ -3,7 +3,7 @@ import pytest
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.predictor.policy.length import Histogram
-from forebay.predictor.policy.length.histogram import survival_quantiles
+from forebay.predictor.policy.length.histogram import packed, survival_quantiles
 
 
 def outcome(prompt_tokens: int, generated: int, model: str = "m", censored: bool = False) -> LengthOutcome:
@@ -52,9 +52,10 @@ def test_old_outcomes_give_way() -> None:
 
 
 def test_a_cut_answer_counts_as_longer_than_its_cut() -> None:
-    assert survival_quantiles([(10, True)] * 50 + [(100, False)] * 10) == LengthQuantiles(100, 100, 100, 100)
+    late = [packed(10, True)] * 50 + [packed(100, False)] * 10
+    assert survival_quantiles(late) == LengthQuantiles(100, 100, 100, 100)
     # Of ten answers five end at 10; those cut at 50 leave the median at 10 and say nothing beyond their cut.
-    assert survival_quantiles([(10, False)] * 5 + [(50, True)] * 5) == LengthQuantiles(10, 10, 50, 50)
+    assert survival_quantiles([packed(10, False)] * 5 + [packed(50, True)] * 5) == LengthQuantiles(10, 10, 50, 50)
 
 
 @pytest.mark.parametrize(
