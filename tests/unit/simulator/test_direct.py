@@ -30,9 +30,9 @@ def policy(router: str = "least_requests", length: str = "input_ratio", **schedu
     )
 
 
-def both(workload: Workload, world: World, arm: PolicyConfig) -> tuple[RunResult, RunResult]:
+def both(workload: Workload, world: World, arm: PolicyConfig, kernel: str = "reference") -> tuple[RunResult, RunResult]:
     scenario = Scenario(workload, world, arm)
-    return simulate(scenario, kernel="reference"), simulate_direct(scenario, kernel="reference")
+    return simulate(scenario, kernel=kernel), simulate_direct(scenario, kernel=kernel)
 
 
 def drawn(seed: int, count: int = 80) -> Workload:
@@ -60,19 +60,23 @@ def test_placements_and_times_are_those_of_the_whole_path(router: str, length: s
     st.lists(st.tuples(st.integers(0, 2 * S), st.integers(1, 3_000), st.integers(1, 100)), min_size=1, max_size=40),
     st.integers(1, 12),
     st.sampled_from(ROUTERS),
+    st.sampled_from(("none", "input_ratio")),
+    st.sampled_from(("reference", "fast")),
 )
 def test_they_are_so_for_any_requests_also_for_those_that_fit_nowhere(
-    rows: list[tuple[int, int, int]], count: int, router: str
+    rows: list[tuple[int, int, int]], count: int, router: str, length: str, kernel: str
 ) -> None:
     arrivals, prompts, outputs = zip(*sorted(rows), strict=True)
-    assert_equal(*both(workload(arrivals, prompts, outputs), world(group(count)), policy(router, "none")))
+    load = workload(arrivals, prompts, outputs)
+    assert_equal(*both(load, world(group(count)), policy(router, length), kernel))
 
 
-def test_models_have_their_own_instances() -> None:
+@pytest.mark.parametrize("length", ["none", "clairvoyant"])
+def test_models_have_their_own_instances(length: str) -> None:
     arrivals = [number * S // 20 for number in range(60)]
     models = [number % 3 for number in range(60)]
     load = workload(arrivals, model=models, names={"models": ("a", "b", "missing")})
-    whole, direct = both(load, world(group(2, model="a"), group(3, model="b")), policy())
+    whole, direct = both(load, world(group(2, model="a"), group(3, model="b")), policy(length=length))
     assert_equal(whole, direct)
     assert direct.rejections == {"MODEL_UNKNOWN": 20}
 
@@ -82,6 +86,9 @@ def test_models_have_their_own_instances() -> None:
     [
         (world(faults=(Fault(model="model"),)), policy(), "faults"),
         (world(network=NetworkConfig(local_ms=1.0)), policy(), "network"),
+        (world(network=NetworkConfig(decision_ms=1.0)), policy(), "network"),
+        (world(group(region="far")), policy(), "network"),
+        (world(horizon_s=1.0), policy(), "horizon_s"),
         (world(engine={"prefix_cache_tokens": 512}), policy(), "prefix"),
         (world(), policy(puller="fixed_cap"), "puller"),
         (world(), policy(admission="token_budget"), "admission"),
@@ -97,9 +104,9 @@ def test_closed_loops_are_refused() -> None:
         simulate_direct(Scenario(workload([0, 0], parents=[[], [0]]), world(), policy()))
 
 
-def test_watchers_hear_how_many_rows_have_ended() -> None:
+@pytest.mark.parametrize(("length", "told"), [("none", [0, 0, 0]), ("input_ratio", [0, 1_000, 2_000])])
+def test_watchers_hear_how_far_the_run_is(length: str, told: list[int]) -> None:
     heard: list[int] = []
-    simulate_direct(
-        Scenario(workload([0] * 2_500, output_tokens=1), world(), policy()), kernel="reference", watch=heard.append
-    )
-    assert heard == [0, 0, 0]
+    scenario = Scenario(workload([0] * 2_500, output_tokens=1), world(), policy(length=length))
+    simulate_direct(scenario, watch=heard.append)
+    assert heard == told
