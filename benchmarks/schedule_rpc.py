@@ -31,7 +31,6 @@ from benchmarks.decision import fleet
 from forebay.scheduler.actions import Observe
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
-from forebay.scheduler.loop import Timer
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.policy import build
 from forebay.scheduler.servicer import SERVICE, SchedulerServicer
@@ -39,6 +38,7 @@ from forebay.scheduler.shell import Shell
 from forebay.wire.clock import now_us
 from forebay.wire.main import calm_collector
 from forebay.wire.server import Server
+from forebay.wire.timer import Timer
 
 INSTANCE_COUNT = 100
 WINDOWS = (1, 16, 128)
