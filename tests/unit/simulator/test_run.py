@@ -172,3 +172,21 @@ def test_an_arm_that_says_nothing_of_the_predictor_gets_the_trained_model_that_s
 def test_a_folder_without_a_trained_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no onnx_quantile in"):
         run(workload([0]), world(), policy={"predictor": {"models_folder": str(tmp_path)}})
+
+
+@pytest.mark.parametrize("length", ["none", "histogram", "onnx_quantile"])
+def test_nobody_acts_on_how_long_an_answer_gets_before_it_has_ended(length: str) -> None:
+    journals = Journal(), Journal()
+    ends_us = []
+    for journal, output_tokens in zip(journals, (400, 900), strict=True):
+        load = workload([number * S // 10 for number in range(30)], output_tokens=output_tokens)
+        result = run(load, world(group(2)), policy={"predictor": {"length": length}}, journal=journal)
+        ends_us.append(result.requests.finish_us.min())
+    short, long = (
+        [(one.part, one.event, one.arguments, one.answer) for one in journal.entries if one.now_us < ends_us[0]]
+        for journal in journals
+    )
+    assert ends_us[0] < ends_us[1]
+    assert len(short) > 100
+    # A batch that is being answered is an object of its own: what it says stands in the scheduler's arguments.
+    assert [one for one in short if one[1] != "on_queries"] == [one for one in long if one[1] != "on_queries"]
