@@ -18,7 +18,8 @@ class Group:
 
     The autoscaler moves the number between the bounds; where a model has several groups, it moves that of the first
     and the others keep their `instances_initial`. `concurrency_max` is the engine's seats (0: those of [engine]).
-    `gpu_hour_price` is in any currency. A `spot` group may be taken away by [spot].
+    `gpu_hour_price` is in any currency. A `spot` group may be taken away by [spot]. Each GPU draws `busy_watts` while
+    its instance holds a request and `idle_watts` while it does not; where both are 0, no energy is told.
     """
 
     model: str = ""
@@ -31,6 +32,8 @@ class Group:
     concurrency_max: int = 0
     gpu_hour_price: float = 1.0
     spot: bool = False
+    busy_watts: float = 0.0
+    idle_watts: float = 0.0
 
     def __post_init__(self) -> None:
         _need(bool(self.model), "every group needs a model")
@@ -39,6 +42,8 @@ class Group:
             f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1, or a profile file",
         )
         _need(self.instances_min >= 0, f"group {self.model}: instances_min must not be negative")
+        watts = f"group {self.model}: idle_watts must be from 0 to busy_watts"
+        _need(0 <= self.idle_watts <= self.busy_watts, watts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,23 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
+class Knob:
+    """[[knobs]]: from `at_s` on the GPUs of an instance run at `frequency`, a share of their full clock.
+
+    `place` is as in [[faults]], and -1 means all instances of the model, those that start later too; an empty model
+    means all models. All iterations take 1/`frequency` as long, which is too much where memory is the limit.
+    """
+
+    at_s: float = 0.0
+    model: str = ""
+    place: int = -1
+    frequency: float = 1.0
+
+    def __post_init__(self) -> None:
+        _need(0 < self.frequency <= 2, f"knob at {self.at_s:g} s: frequency must be above 0 and at most 2")
+
+
+@dataclass(frozen=True, slots=True)
 class SpotConfig:
     """[spot]: instances of spot groups are taken away at random, on average `reclaims_per_hour` each, with a notice."""
 
@@ -171,6 +193,24 @@ class ClientConfig:
     """[clients]: what clients do with a refusal that says when to come back, up to `attempts_max` tries in all."""
 
     attempts_max: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StudentConfig:
+    """[student]: a smaller model answers this share of the requests before they reach the gateway.
+
+    Its answers take `latency_s` at any load and have `quality`, where those of the instances have 1. It runs apart and
+    costs nothing here. Who is answered early is drawn once a request: a larger share holds all of a smaller one.
+    """
+
+    share: float = 0.0
+    latency_s: float = 0.5
+    quality: float = 0.8
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.share <= 1, "share must be from 0 to 1")
+        _need(self.latency_s >= 0, "latency_s must not be negative")
+        _need(0 <= self.quality <= 1, "quality must be from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +241,10 @@ class World:
     start: StartConfig = field(default_factory=StartConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     faults: tuple[Fault, ...] = ()
+    knobs: tuple[Knob, ...] = ()
     spot: SpotConfig = field(default_factory=SpotConfig)
     clients: ClientConfig = field(default_factory=ClientConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
     slo: SloConfig = field(default_factory=SloConfig)
     horizon_s: float = 0.0
 

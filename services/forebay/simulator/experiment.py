@@ -15,12 +15,14 @@ from forebay.simulator.config import (
     EngineConfig,
     Fault,
     Group,
+    Knob,
     NetworkConfig,
     ObservationConfig,
     PolicyConfig,
     SloConfig,
     SpotConfig,
     StartConfig,
+    StudentConfig,
     World,
 )
 from forebay.simulator.profiles import profile_of
@@ -81,8 +83,10 @@ class Experiment:
     start: StartConfig = field(default_factory=StartConfig)
     observation: ObservationConfig = field(default_factory=ObservationConfig)
     faults: tuple[Fault, ...] = ()
+    knobs: tuple[Knob, ...] = ()
     spot: SpotConfig = field(default_factory=SpotConfig)
     clients: ClientConfig = field(default_factory=ClientConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
     slo: SloConfig = field(default_factory=SloConfig)
     policies: tuple[Arm, ...] = ()
 
@@ -120,8 +124,10 @@ class Experiment:
             start=self.start,
             observation=self.observation,
             faults=self.faults,
+            knobs=self.knobs,
             spot=self.spot,
             clients=self.clients,
+            student=self.student,
             slo=self.slo,
             horizon_s=self.horizon_s,
         )

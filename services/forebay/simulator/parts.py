@@ -84,6 +84,7 @@ def result_of(scenario: Scenario, context: Context, requests: Requests) -> RunRe
         changes=tuple(context.changes),
         counters=dict(context.counters),
         rejections=dict(context.rejections),
+        turns=tuple(context.turns),
     )
 
 

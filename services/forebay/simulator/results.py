@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,14 @@ class FleetChange:
     state: str
 
 
+class KnobTurn(NamedTuple):
+    """The GPUs of an instance run at this share of their full clock from then on."""
+
+    at_us: int
+    instance_id: str
+    frequency: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
     """Everything that one run leaves: enough for every table and plot, and no text of any prompt."""
@@ -75,3 +83,4 @@ class RunResult:
     changes: tuple[FleetChange, ...]
     counters: Mapping[str, float] = field(default_factory=dict)
     rejections: Mapping[str, int] = field(default_factory=dict)
+    turns: tuple[KnobTurn, ...] = ()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
-from forebay.simulator.results import FleetChange, RequestColumns, RunResult
+from forebay.simulator.results import FleetChange, KnobTurn, RequestColumns, RunResult
 from forebay.simulator.summary import Summary
 
 REQUESTS, FLEET, RUN, SUMMARY = "requests.parquet", "fleet.parquet", "run.json", "summary.json"
@@ -37,6 +37,7 @@ def read(folder: Path) -> tuple[RunResult, Summary]:
     rest = _read_json(folder / RUN)
     for name in ("models", "tenants", "regions", "instances"):
         rest[name] = tuple(rest[name])
+    rest["turns"] = tuple(KnobTurn(*turn) for turn in rest["turns"])
     columns = read_columns(folder, _names(RequestColumns))
     result = RunResult(**rest, requests=RequestColumns(**columns), changes=read_changes(folder))
     return result, read_summary(folder)

@@ -56,6 +56,8 @@ class ClassSummary:
     `attainment` is requests that met all limits of their class over requests that arrived: rejected, failed and
     unfinished ones are misses. The `*_miss_count` say which limits finished requests missed; one may miss several.
     `goodput_per_s` counts requests that met their limits, `throughput_per_s` those that finished, over the run.
+    `quality_mean` is over finished requests: 1 where an instance answered, less where [student] did, whose answers
+    count in everything but tokens and the time between them.
     """
 
     slo_class: str
@@ -80,6 +82,21 @@ class ClassSummary:
     preemption_count: int
     attempt_count: int
     prefix_hit_share: float | None
+    quality_mean: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSummary:
+    """Programs, that is requests with the same `program`; spreads are over those all of whose requests finished.
+
+    `e2e_s` is from the first arrival to the last token, the time of tools and thinking between the calls included.
+    `s_per_token` is that over the tokens of all its answers: Autellix' measure (arXiv 2502.13965).
+    """
+
+    program_count: int = 0
+    finished_count: int = 0
+    e2e_s: Spread = field(default_factory=Spread)
+    s_per_token: Spread = field(default_factory=Spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,7 @@ class Summary:
     fleet: FleetUsage
     counters: Mapping[str, float] = field(default_factory=dict)
     rejections: Mapping[str, int] = field(default_factory=dict)
+    programs: ProgramSummary = field(default_factory=ProgramSummary)
 
     def of_class(self, name: str) -> ClassSummary | None:
         """The figures of a class, or of `ALL`; None where it had no requests."""
@@ -103,6 +121,7 @@ class Summary:
 def summarize(result: RunResult, slo: SloConfig, world: World) -> Summary:
     """All figures of a run under the promises `slo`; `world` tells the prices of its GPUs."""
     checked = _Checked.of(result.requests, slo)
+    quality = world.student.quality
     everyone = np.ones(len(result.requests.status), dtype=np.bool_)
     masks = {ALL: everyone, **{name: result.requests.slo_class == code for code, name in CLASS_NAMES.items()}}
     end_s = result.end_us / US_PER_S
@@ -112,14 +131,32 @@ def summarize(result: RunResult, slo: SloConfig, world: World) -> Summary:
         load=result.load,
         end_s=end_s,
         classes=tuple(
-            _of_class(name, result.requests, mask, checked, end_s)
+            _of_class(name, result.requests, mask, checked, end_s, quality)
             for name, mask in masks.items()
             if name == ALL or mask.any()
         ),
         fleet=fleet_usage(result, world),
         counters=dict(result.counters),
         rejections=dict(result.rejections),
+        programs=summarize_programs(result.requests),
     )
+
+
+def summarize_programs(rows: RequestColumns) -> ProgramSummary:
+    """The figures of all programs."""
+    of_programs = np.flatnonzero(rows.program >= 0)
+    if not len(of_programs):
+        return ProgramSummary()
+    _, number = np.unique(rows.program[of_programs], return_inverse=True)
+    count = int(number.max()) + 1
+    finished = np.ones(count, dtype=np.bool_)
+    np.logical_and.at(finished, number, rows.status[of_programs] == STATUSES.index("finished"))
+    start, end = np.full(count, np.iinfo(np.int64).max), np.zeros(count, dtype=np.int64)
+    np.minimum.at(start, number, rows.arrival_us[of_programs])
+    np.maximum.at(end, number, rows.finish_us[of_programs])
+    tokens = np.bincount(number, rows.output_tokens[of_programs], count)
+    e2e_s = (end - start)[finished] / US_PER_S
+    return ProgramSummary(count, int(finished.sum()), spread(e2e_s), spread(e2e_s / tokens[finished]))
 
 
 def met(requests: RequestColumns, slo: SloConfig) -> Mask:
@@ -176,8 +213,11 @@ def _limits(slo_class: Ints, slo: SloConfig, name: str) -> npt.NDArray[np.float6
     return table[slo_class]
 
 
-def _of_class(name: str, rows: RequestColumns, mask: Mask, checked: _Checked, end_s: float) -> ClassSummary:
+def _of_class(
+    name: str, rows: RequestColumns, mask: Mask, checked: _Checked, end_s: float, quality: float
+) -> ClassSummary:
     finished, met = checked.finished & mask, checked.met & mask
+    served = finished & (rows.instance != UNKNOWN)
     count = int(mask.sum())
     by_status = dict(_by_status(rows.status[mask]))
     return ClassSummary(
@@ -191,15 +231,16 @@ def _of_class(name: str, rows: RequestColumns, mask: Mask, checked: _Checked, en
         attainment=float(met.sum() / count) if count else None,
         goodput_per_s=_rate(met.sum(), end_s),
         throughput_per_s=_rate(finished.sum(), end_s),
-        output_tokens_per_s=_rate(rows.output_tokens[finished].sum(), end_s),
+        output_tokens_per_s=_rate(rows.output_tokens[served].sum(), end_s),
         ttft_s=spread(checked.ttft_s[finished]),
-        tpot_s=spread(checked.tpot_s[finished & (rows.output_tokens > 1)]),
+        tpot_s=spread(checked.tpot_s[served & (rows.output_tokens > 1)]),
         e2e_s=spread(checked.e2e_s[finished]),
         held_s=spread(np.maximum(rows.held_us[finished], 0) / US_PER_S),
         length=length_error(rows, finished),
         preemption_count=int(np.maximum(rows.preemption_count[mask], 0).sum()),
         attempt_count=int(np.maximum(rows.attempt_count[mask], 0).sum()),
         prefix_hit_share=_hit_share(rows, mask & (rows.instance != UNKNOWN)),
+        quality_mean=float(np.where(served, 1.0, quality)[finished].mean()) if finished.any() else None,
     )
 
 

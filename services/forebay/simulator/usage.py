@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forebay.simulator.config import World
+from forebay.simulator.config import Group, World
 from forebay.simulator.results import STATUSES, UNKNOWN, FleetChange, RequestColumns, RunResult
 
 US_PER_HOUR = 3_600_000_000
@@ -25,7 +25,9 @@ class FleetUsage:
 
     "Wasted" is loading, and the whole stay of an instance that is removed before it has been busy for as long as it
     loaded ("undone"). A scaling action is one instance added or removed; a reversal is an opposite action on the same
-    model and region within one load time. An instance serves while it holds a request and idles otherwise.
+    model and region within one load time. An instance serves while it holds a request and idles otherwise. `energy_kwh`
+    is of GPUs whose groups have watts; at another frequency f of their clock, what they draw above idle is times f**3,
+    as voltage follows the clock.
     """
 
     gpu_hours: float = 0.0
@@ -43,6 +45,7 @@ class FleetUsage:
     scaling_count: int = 0
     reversal_count: int = 0
     lost_count: int = 0
+    energy_kwh: float = 0.0
     gpu_hours_by_model: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -107,6 +110,7 @@ def fleet_usage(result: RunResult, world: World) -> FleetUsage:
         scaling_count=len(actions),
         reversal_count=count_reversals(actions, mean_loading_us(stays, result.end_us)),
         lost_count=sum(stay.lost for stay in stays),
+        energy_kwh=sum(_energy_kwh(stay, busy, result, group_of(world, stay)) for stay in stays),
         gpu_hours_by_model=_by_model(stays, bills),
     )
 
@@ -138,15 +142,46 @@ def find_stays(changes: Sequence[FleetChange]) -> Iterator[Stay]:
 
 
 def price(world: World, stay: Stay) -> float:
-    """The price of a GPU-hour of the group that has most in common with the instance: its model, GPU and region."""
-    best, best_score = 1.0, -1
+    """The price of a GPU-hour of the instance's group; 1 where it has none."""
+    group = group_of(world, stay)
+    return 1.0 if group is None else group.gpu_hour_price
+
+
+def group_of(world: World, stay: Stay) -> Group | None:
+    """The group that has most in common with the instance: its model, GPU and region."""
+    best, best_score = None, -1
     for group in world.groups:
         if group.model != stay.model:
             continue
         score = 2 * (group.profile.split("/")[0] == stay.gpu) + (group.region == stay.region)
         if score > best_score:
-            best, best_score = group.gpu_hour_price, score
+            best, best_score = group, score
     return best
+
+
+def _energy_kwh(stay: Stay, busy: "_Busy", result: RunResult, group: Group | None) -> float:
+    """What the instance's GPUs drew in every state but spot."""
+    if group is None or not group.busy_watts:
+        return 0.0
+    turns = [(turn.at_us, turn.frequency) for turn in result.turns if turn.instance_id == stay.instance_id]
+    watt_us = 0.0
+    for state, start_us, stop_us in stay.spans(result.end_us):
+        if state == "SPOT":
+            continue
+        watt_us += group.idle_watts * (stop_us - start_us)
+        for frequency, from_us, to_us in _pieces(turns, start_us, stop_us):
+            above = (group.busy_watts - group.idle_watts) * frequency**3
+            watt_us += above * busy.within_us(stay.instance_id, from_us, to_us)
+    return stay.gpu_count * watt_us / US_PER_HOUR / 1_000
+
+
+def _pieces(turns: Sequence[tuple[int, float]], start_us: int, stop_us: int) -> Iterator[tuple[float, int, int]]:
+    """The span in pieces of one frequency each."""
+    steps = [(0, 1.0), *turns, (stop_us, 1.0)]
+    for (from_us, frequency), (to_us, _) in pairwise(steps):
+        low, high = max(start_us, from_us), min(stop_us, to_us)
+        if high > low:
+            yield frequency, low, high
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 
 from forebay.core.values import SloClass
 from forebay.simulator.config import Promise, SloConfig
-from forebay.simulator.summary import ALL, CURVE_SHARES, Summary, summarize
+from forebay.simulator.summary import ALL, CURVE_SHARES, ProgramSummary, Summary, summarize
 from tests.unit.simulator.made import FAILED, REJECTED, UNFINISHED, WORLD, S, columns, drawn, result
 
 SLO = SloConfig(interactive_normal=Promise(ttft_s=1.0, tpot_ms=100.0), deferred=Promise())
@@ -98,3 +98,20 @@ def test_the_curve_is_the_distribution_at_the_known_shares() -> None:
     assert len(one.ttft_s.curve) == len(CURVE_SHARES)
     assert list(one.ttft_s.curve) == sorted(one.ttft_s.curve)
     assert one.ttft_s.curve[CURVE_SHARES.index(0.5)] == pytest.approx(one.ttft_s.p50, rel=1e-5)
+
+
+def test_programs_take_from_their_first_arrival_to_their_last_token() -> None:
+    made = summary_of(
+        [0, 2 * S, 1 * S, 1 * S, 5 * S],
+        [1 * S] * 5,
+        [2 * S, 4 * S, 3 * S, -1, 6 * S],
+        program=[7, 7, 9, 9, -1],
+        output_tokens=[10, 30, 1, 1, 1],
+        status=[0, 0, 0, UNFINISHED, 0],
+    ).programs
+    assert (made.program_count, made.finished_count) == (2, 1)
+    assert (made.e2e_s.mean, made.s_per_token.mean) == (4.0, 0.1)
+
+
+def test_without_programs_there_are_no_figures_of_them() -> None:
+    assert summary_of([0], [1], [2]).programs == ProgramSummary()

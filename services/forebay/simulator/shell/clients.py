@@ -3,8 +3,10 @@
 import heapq
 from functools import partial
 
+import numpy as np
+
 from forebay.core.errors import ForebayError
-from forebay.core.units import PS_PER_US
+from forebay.core.units import PS_PER_US, US_PER_S
 from forebay.simulator.shell.agenda import NEVER_PS
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.ports import Entry
@@ -23,6 +25,7 @@ class Clients:
         self._requests = requests
         self._attempts_max = context.world.clients.attempts_max
         self._loop = _ClosedLoop(context)
+        self._student = _Student(context)
         self._arrivals_us: list[int] = context.workload.arrival_us.tolist()
         self._row = -1
         self._count = len(self._arrivals_us)
@@ -44,7 +47,10 @@ class Clients:
             heapq.heappop(self._released)
             self._look()
         self._context.rows.arrival_us[row] = self._context.now_us
-        self._try(row)
+        if self._student.takes(row):
+            self._context.agenda.at(self._context.now_ps + self._student.latency_ps, partial(self._answered_early, row))
+        else:
+            self._try(row)
 
     def finished(self, row: int) -> None:
         """The answer is complete."""
@@ -76,6 +82,13 @@ class Clients:
         name = f"r{row}" if number == 1 else f"r{row}.{number}"
         self._gateway.arrive(row, self._requests.request(row, name))
 
+    def _answered_early(self, row: int) -> None:
+        rows = self._context.rows
+        self._context.counters["student_answers"] += 1
+        self.outside_count -= 1
+        rows.first_us[row] = rows.finish_us[row] = self._context.now_us
+        self.finished(row)
+
     def _step(self) -> None:
         """Goes on to the next row of the trace that waits for nobody."""
         self._row += 1
@@ -89,6 +102,20 @@ class Clients:
         self.next_ps, self._next_row = traced_ps, self._row
         if self._released and self._released[0] < (traced_ps, self._row):
             self.next_ps, self._next_row = self._released[0]
+
+
+class _Student:
+    """The smaller model of the world, which answers some requests before anybody else hears of them."""
+
+    def __init__(self, context: Context) -> None:
+        config = context.world.student
+        self.latency_ps = round(config.latency_s * US_PER_S) * PS_PER_US
+        drawn = context.rng("student").random(len(context.workload)) if config.share else np.ones(0)
+        self._taken = frozenset(np.flatnonzero(drawn < config.share).tolist())
+
+    def takes(self, row: int) -> bool:
+        """Whether it answers the row."""
+        return row in self._taken
 
 
 class _ClosedLoop:

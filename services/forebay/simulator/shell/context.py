@@ -9,7 +9,7 @@ import numpy as np
 from forebay.core.units import PS_PER_US, US_PER_S
 from forebay.simulator.config import World
 from forebay.simulator.kernel.base import Kernel
-from forebay.simulator.results import FleetChange
+from forebay.simulator.results import FleetChange, KnobTurn
 from forebay.simulator.shell.agenda import Agenda, Call
 from forebay.simulator.shell.journal import Journal
 from forebay.simulator.shell.machines import Machines, ProfileOf
@@ -42,6 +42,7 @@ class Context:
         self.machines = Machines(kernel, world.engine, profile_of)
         self.rows = Rows(workload)
         self.changes: list[FleetChange] = []
+        self.turns: list[KnobTurn] = []
         self.counters: Counter[str] = Counter()
         self.rejections: Counter[str] = Counter()
         self._journal = journal

@@ -19,7 +19,7 @@ from forebay.simulator.shell.fleet_rhythm import Rhythm
 from forebay.simulator.shell.fleet_servers import Servers
 from forebay.simulator.shell.observing import MetricsShell, record_of
 from forebay.simulator.shell.ports import Scheduling, Serving
-from forebay.simulator.shell.troubles import Faults, Spots
+from forebay.simulator.shell.troubles import Faults, Knobs, Spots
 
 SNAPSHOT_S = 1.0
 """How often the live autoscaler asks for a snapshot."""
@@ -50,6 +50,7 @@ class LiveFleet:
             context, engine, plan.config, plan.scaled, self.servers, lambda: forecasts.at(context.now_us)
         )
         self._faults = Faults(context, self.servers)
+        self._knobs = Knobs(context, self.servers)
         self._spots = Spots(context, self.servers, self.autoscaler.leave)
 
     def begin(self, scheduler: Scheduling, gateway: Serving) -> None:
@@ -60,6 +61,7 @@ class LiveFleet:
             self.servers.adopt(instance_id, group, launched=group is self._plan.scaled[group.model])
         self.autoscaler.begin(scheduler, self._publish)
         self._faults.begin()
+        self._knobs.begin()
         rhythm = self._rhythm()
         # Whatever else begins at this instant, such as the samples of the queues, comes before.
         self._context.after_us(0, rhythm.begin)

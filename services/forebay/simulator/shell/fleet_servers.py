@@ -7,6 +7,7 @@ from functools import partial
 from forebay.core.instance import EngineProfile
 from forebay.core.values import InstanceState
 from forebay.simulator.config import Group
+from forebay.simulator.results import KnobTurn
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.machines import Machine
 from forebay.simulator.shell.ports import Serving
@@ -17,8 +18,8 @@ from forebay.simulator.shell.starting import Starts
 class Server:
     """One process with one model. `live`: it runs; `machine`: its engine, from when it is warm; `gone`: why it ended.
 
-    `launched`: the autoscaler started it and may stop it. `slow_factors` are the slow-downs in force. `noted` is the
-    state of its instance that was written down last.
+    `launched`: the autoscaler started it and may stop it. `slow_factors` are the slow-downs in force, `frequency`
+    is that of its GPUs. `noted` is the state of its instance that was written down last.
     """
 
     instance_id: str
@@ -30,6 +31,7 @@ class Server:
     hang_count: int = 0
     gone: str = ""
     slow_factors: list[float] = field(default_factory=list)
+    frequency: float = 1.0
     noted: InstanceState | None = None
 
     @property
@@ -54,6 +56,7 @@ class Servers:
         self._kernel = context.kernel
         self._starts = Starts(context.world.start, context.rng)
         self._servers: dict[str, Server] = {}
+        self._frequencies: dict[str, float] = {}
 
     def begin(self, gateway: Serving, watcher: Watcher, welcome: Watcher) -> None:
         """Who is told of requests that are lost, of servers that change, and of those that are new."""
@@ -131,6 +134,21 @@ class Servers:
         server.slow_factors.remove(factor)
         self._retime(server)
 
+    def tune(self, server: Server, frequency: float) -> None:
+        """The server's GPUs run at this share of their full clock from the next iteration on."""
+        server.frequency = frequency
+        self._context.turns.append(KnobTurn(self._context.now_us, server.instance_id, frequency))
+        self._retime(server)
+
+    def tune_all(self, model: str, frequency: float) -> None:
+        """Tunes all servers of a model, or of all models for an empty name, and those that begin to serve later."""
+        if model:
+            self._frequencies[model] = frequency
+        else:
+            self._frequencies = dict.fromkeys((group.model for group in self._context.world.groups), frequency)
+        for server in self.serving(model):
+            self.tune(server, frequency)
+
     def _add(self, instance_id: str, group: Group, launched: bool) -> Server:
         server = Server(instance_id, group, self._context.machines.profile(group), launched)
         self._servers[instance_id] = server
@@ -152,6 +170,9 @@ class Servers:
     def _warm(self, server: Server) -> None:
         if not server.gone:
             server.machine = self._context.machines.add(server.instance_id, server.group)
+            frequency = self._frequencies.get(server.group.model, server.frequency)
+            if frequency != server.frequency:
+                self.tune(server, frequency)
             self._watcher(server)
 
     def _end(self, server: Server, why: str) -> None:
@@ -167,6 +188,6 @@ class Servers:
         if server.gone or server.machine is None:
             return
         profile = server.profile
-        for factor in server.slow_factors:
-            profile = profile.slowed(factor)
+        for factor in (*server.slow_factors, 1 / server.frequency):
+            profile = profile.slowed(factor) if factor != 1 else profile
         self._kernel.retime(server.machine.number, profile, self._context.now_ps)

@@ -1,10 +1,10 @@
-"""What goes wrong in a run: crashes, hangs and slow-downs by the clock, and spot instances that are taken away."""
+"""What happens to instances in a run: crashes, hangs, slow-downs and knobs by the clock, and the end of spot stays."""
 
 from collections.abc import Callable
 from functools import partial
 
 from forebay.core.units import US_PER_S
-from forebay.simulator.config import Fault
+from forebay.simulator.config import Fault, Knob
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet_servers import Server, Servers
 
@@ -45,6 +45,28 @@ class Faults:
 
     def _after(self, fault: Fault, call: Callable[[], None]) -> None:
         self._context.after_us(round(fault.duration_s * US_PER_S), call)
+
+
+class Knobs:
+    """Turns the world's knobs, each at its time."""
+
+    def __init__(self, context: Context, servers: Servers) -> None:
+        self._context = context
+        self._servers = servers
+
+    def begin(self) -> None:
+        """The run starts."""
+        for knob in self._context.world.knobs:
+            self._context.at_us(round(knob.at_s * US_PER_S), partial(self._turn, knob))
+
+    def _turn(self, knob: Knob) -> None:
+        serving = self._servers.serving(knob.model)
+        if knob.place < 0:
+            self._servers.tune_all(knob.model, knob.frequency)
+        elif knob.place < len(serving):
+            self._servers.tune(serving[knob.place], knob.frequency)
+        else:
+            self._context.counters["knobs_missed"] += 1
 
 
 class Spots:
