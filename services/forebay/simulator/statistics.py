@@ -62,9 +62,9 @@ MEASURES: tuple[Measure, ...] = (
     Measure("tpot_p99", "TPOT p99", "s", False, False, _of("tpot_s.p99")),
     Measure("e2e_mean", "E2E mean", "s", False, False, _of("e2e_s.mean")),
     Measure("e2e_p99", "E2E p99", "s", False, False, _of("e2e_s.p99")),
-    Measure("gpu_hours", "GPU-hours", "h", False, True, _fleet("gpu_hours")),
+    Measure("gpu_hours", "GPU-hours", "", False, True, _fleet("gpu_hours")),
     Measure("cost", "cost", "", False, True, _fleet("cost")),
-    Measure("wasted", "wasted GPU-hours", "h", False, True, _fleet("wasted_gpu_hours")),
+    Measure("wasted", "wasted GPU-hours", "", False, True, _fleet("wasted_gpu_hours")),
     Measure("scaling", "scaling actions", "", False, True, _fleet("scaling_count")),
 )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -139,6 +140,19 @@ def test_every_plot_is_a_picture_of_its_own(findings: Findings, name: str) -> No
     assert "currentColor" not in alone
     assert "var(" not in alone
     assert "currentColor" in svg
+
+
+def test_ticks_keep_their_digits(findings: Findings) -> None:
+    svg = plots.state_plot(findings.runs, 1.0)
+    ticks = [float(text) for text in re.findall(r">(\d+\.\d+)</text>", svg)]
+    steps = {round(after - before, 6) for before, after in pairwise(ticks)}
+    assert len(steps) == 1
+
+
+def test_the_style_is_left_as_it_is(page: str) -> None:
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert '"Segoe UI"' in style
+    assert "&#34;" not in style
 
 
 def test_one_seed_and_one_load_are_shown_without_intervals(tmp_path: Path) -> None:

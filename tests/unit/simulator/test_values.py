@@ -40,8 +40,8 @@ def test_a_figure_has_its_unit_and_nothing_is_a_dash() -> None:
         ("attainment", Interval(0.982, None, 1), "98.2 %"),
         ("ttft_p50", Interval(0.0123, 0.001, 5), "12.3 ± 1.0 ms"),
         ("ttft_p50", Interval(2.5, 0.26, 5), "2.5 ± 0.3 s"),
-        ("gpu_hours", Interval(0.0876, 0.00059, 5), "0.0876 ± 0.0006 h"),
-        ("gpu_hours", Interval(1234.5, 0.3, 5), "1,234 ± 0.3 h"),
+        ("gpu_hours", Interval(0.0876, 0.00059, 5), "0.0876 ± 0.0006"),
+        ("gpu_hours", Interval(1234.5, 0.3, 5), "1,234 ± 0.3"),
     ],
 )
 def test_an_interval_has_no_more_decimals_than_its_mean(key: str, interval: Interval, text: str) -> None:

@@ -11,6 +11,7 @@ from forebay.core.errors import ConfigError
 PALETTE = ("#3b82c4", "#d9822b", "#2a9d63", "#c4508f", "#7c6bc9", "#a8862a", "#d1495b", "#2aa5a0", "#7d8590", "#8c6d4f")
 """Colours that are told apart on white and on near-black."""
 DASHES = ("-", "--", ":", "-.")
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _TEXT, _GRID, _PAPER = "#010203", "#030201", "#fdfcfb"
 _STYLE: Any = {
     "text.color": _TEXT,
@@ -74,12 +75,16 @@ def to_svg(figure: Any, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata=metadata, bbox_inches="tight", pad_inches=0.05)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', lambda size: _head(float(size[1]), name), svg, count=1)
     svg = re.sub(r"\n\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Two decimals of a point are more than an eye sees, and halve the file; texts stand outside of quotes.
+    svg = re.sub(r'"[^"]*"', lambda value: _NUMBER.sub(_rounded, value[0]), svg)
+    svg = re.sub(r'width="([\d.]+)pt" height="[\d.]+pt"', lambda size: _head(float(size[1]), name), svg, count=1)
     svg = svg.replace(_TEXT, "currentColor").replace(_GRID, "var(--grid)").replace(_PAPER, "var(--paper)")
-    # Two decimals of a point are more than an eye sees, and halve the file.
-    svg = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), svg)
     return _with_own_font(svg)
+
+
+def _rounded(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _head(width_pt: float, name: str) -> str:

@@ -138,7 +138,7 @@ def _facts(findings: Findings) -> Iterator[tuple[str, str]]:
     yield str(len(runs.seeds)), "seeds"
     yield f"{rows:,}", "requests simulated"
     yield f"{seconds(cpu_s)}", f"of processor time, {number(rows / cpu_s)} requests a second" if cpu_s else "of work"
-    groups = ", ".join(f"{one.model} on {one.profile.split('/')[0]}" for one in experiment.groups)
+    groups = ", ".join(dict.fromkeys(f"{one.model} on {one.profile.split('/')[0]}" for one in experiment.groups))
     yield groups, "fleet"
 
 

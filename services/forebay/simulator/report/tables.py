@@ -135,7 +135,7 @@ def usage_table(runs: Runs, load: float) -> Table:
             sum(getattr(one, name) for one in fleets) / max(1, len(fleets))
             for name in ("instances_mean", "instances_peak", "scaling_count", "reversal_count", "undone_count")
         ]
-        rows.append((policy, *(figure(value, "h") for value in means), *(figure(value) for value in others)))
+        rows.append((policy, *(figure(value) for value in means), *(figure(value) for value in others)))
     others_named = ("instances, mean", "peak", "scaling actions", "reversals", "undone")
     return Table(f"GPU-hours by state, load {load:g}", ("policy", *names, *others_named), tuple(rows))
 
