@@ -258,6 +258,7 @@ class Engine:
         flight.attempt_count += 1
         if flight.is_known:
             self._tell(flight, now_us)
+            self._ttl_us_min = min(self._ttl_us_min, placement.lease_ttl_us or _NEVER_US)
         self._fleet.take(placement.instance_id)
         return [Attempt(flight.request.request_id, placement)]
 
@@ -308,25 +309,28 @@ class Engine:
     def _due(self, now_us: int) -> list[_Flight]:
         interval_s = max(self._config.progress_interval_s, len(self._told) / self._config.progress_rate_max)
         interval_us = int(interval_s * US_PER_S)
+        soonest_us = min(interval_us, self._ttl_us_min // 3)
         due: list[_Flight] = []
         for flight in self._told.values():
-            assert flight.placement is not None
             age_us = now_us - flight.told_us
-            # A third of the lease, so that one lost message does not end it.
-            if age_us >= min(interval_us, flight.placement.lease_ttl_us // 3 or interval_us):
+            if age_us >= interval_us or (age_us >= soonest_us and age_us >= _third_us(flight)):
                 due.append(flight)
-            elif 0 <= age_us < min(interval_us, self._ttl_us_min // 3):
+            elif 0 <= age_us < soonest_us:
                 # All that follow were told of later; a clock that was set back puts some into the future.
                 break
         return due
 
     def _tell(self, flight: _Flight, now_us: int) -> None:
         """The scheduler hears of the lease now."""
-        assert flight.placement is not None
         self._told[flight.request.request_id] = flight
         self._told.move_to_end(flight.request.request_id)
         flight.told_us = now_us
-        self._ttl_us_min = min(self._ttl_us_min, flight.placement.lease_ttl_us or _NEVER_US)
+
+
+def _third_us(flight: _Flight) -> int:
+    """A third of the lease, so that one lost message does not end it."""
+    assert flight.placement is not None
+    return flight.placement.lease_ttl_us // 3 or _NEVER_US
 
 
 def _own_placement(flight: _Flight, instance: Instance) -> Placement:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from forebay.core.errors import (
@@ -22,6 +22,7 @@ from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.values import Action, Ask, Attempt, End, Fail, Renew, Report, RequestStatus, Resume, Withdraw
+from forebay.simulator.config import World
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Alarm, Context
 from forebay.simulator.shell.machines import Machine
@@ -90,8 +91,7 @@ class GatewayShell:
         self._requests = requests
         self._clients = clients
         self._prefixes = prefixes
-        self._network = Network(context.world.network)
-        self._frontend_ps = round(context.world.engine.frontend_ms * US_PER_MS) * PS_PER_US
+        self._ways_ps = _ways_ps(context.world)
         self._silence = _Silence(config)
         self._alarm = Alarm(context, self._wake)
         self._row_of: dict[str, int] = {}
@@ -202,11 +202,9 @@ class GatewayShell:
             self._later(0, partial(self._turned_away, request_id, _gone(placement.instance_id)))
             return
         rows.instance[row] = machine.number
-        regions = self._requests.regions[row], machine.group.region
-        back_ps = self._network.back_us(*regions) * PS_PER_US
+        there_ps, back_ps = self._ways_ps(self._requests.regions[row], machine.group.region)
         run = self.runs[row] = Run(row, request_id, machine, back_ps, now_ps, placement.triton_priority)
         self._silence.sent(run)
-        there_ps = self._network.there_us(*regions) * PS_PER_US + self._frontend_ps
         if there_ps:
             self._later(there_ps, partial(self._reach, run))
         else:
@@ -308,6 +306,18 @@ class GatewayShell:
     def _refuse(self, failure: Fail) -> None:
         row = self._row_of.pop(failure.request_id)
         self._clients.refused(row, failure.error, self._statuses.pop(failure.request_id) is RequestStatus.REJECTED)
+
+
+def _ways_ps(world: World) -> Callable[[str, str], tuple[int, int]]:
+    """How long a request takes to an instance, its server's own part included, and what comes back, by regions."""
+    network = Network(world.network)
+    frontend_ps = round(world.engine.frontend_ms * US_PER_MS) * PS_PER_US
+
+    @cache
+    def ways_ps(here: str, there: str) -> tuple[int, int]:
+        return network.there_us(here, there) * PS_PER_US + frontend_ps, network.back_us(here, there) * PS_PER_US
+
+    return ways_ps
 
 
 def _error(answer: Rejected | Retry) -> ForebayError:
