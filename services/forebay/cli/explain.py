@@ -126,7 +126,9 @@ def _eligible(one: Candidate) -> str:
 
 def _flip(decision: Decision) -> str:
     if not decision.HasField("flip"):
-        return "There was no second instance that could have won."
+        rivals = sum(one.eligible for one in decision.candidates) > 1
+        mixed = "The score is made of several inputs: no single one is known to flip the choice."
+        return mixed if rivals else "There was no second instance that could have won."
     flip = decision.flip
     return (
         f"It would have gone to {flip.instance_id} if {flip.input} had been {getattr(flip, 'to'):g} "  # noqa: B009

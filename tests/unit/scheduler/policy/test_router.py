@@ -155,3 +155,8 @@ def test_llm_d_herds_between_sights_only_if_told_to() -> None:
 def test_llm_d_refuses_negative_weights(weights: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must not be negative"):
         LlmD(**weights)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_every_router_names_its_score_so_that_a_flip_can_be_told(name: str) -> None:
+    assert ROUTERS[name]().route(view([1, 2])).score_input

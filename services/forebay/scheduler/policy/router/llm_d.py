@@ -27,7 +27,7 @@ class LlmD:
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its weighted cost."""
         scores = self.queue_weight * self._queue(view) + self.kv_weight * self._kv(view)
-        return Route(lowest(view, scores), scores)
+        return Route(lowest(view, scores), scores, "cost")
 
     def _queue(self, view: RouteView) -> Scores:
         waiting: Scores = view.observed.waiting_count
