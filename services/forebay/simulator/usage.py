@@ -277,7 +277,9 @@ class _Busy:
 
     def __init__(self, result: RunResult) -> None:
         rows = result.requests
-        self._numbers = {name: number for number, name in enumerate(result.instances)}
+        self._numbers: dict[str, list[int]] = defaultdict(list)
+        for number, name in enumerate(result.instances):
+            self._numbers[name].append(number)
         starts, ends, instance = _residences(rows, result.end_us)
         order = np.lexsort((starts, instance))
         starts, ends, instance = starts[order], ends[order], instance[order]
@@ -286,12 +288,14 @@ class _Busy:
 
     def within_us(self, instance_id: str, start_us: int, stop_us: int) -> int:
         """How long the instance held requests between the two times."""
-        number = self._numbers.get(instance_id)
-        if number is None:
-            return 0
-        starts, ends = self._merged[number]
-        held = np.minimum(ends, stop_us) - np.maximum(starts, start_us)
-        return int(np.maximum(held, 0).sum())
+        return sum(
+            _overlap_us(*self._merged[number], start_us, stop_us) for number in self._numbers.get(instance_id, ())
+        )
+
+
+def _overlap_us(starts: Ints, ends: Ints, start_us: int, stop_us: int) -> int:
+    held = np.minimum(ends, stop_us) - np.maximum(starts, start_us)
+    return int(np.maximum(held, 0).sum())
 
 
 def _residences(rows: RequestColumns, end_us: int) -> tuple[Ints, Ints, Ints]:

@@ -64,6 +64,13 @@ def test_an_id_that_comes_back_is_a_new_stay() -> None:
     assert [len(stay.steps) for stay in find_stays(changes)] == [2, 1]
 
 
+def test_the_lives_of_one_id_are_busy_each_for_itself() -> None:
+    life = (change(0, "a/m", "READY"), change(900, "a/m", "STOPPED"), change(1800, "a/m", "READY"))
+    rows = columns([0, 1800 * S], [S, 1801 * S], [900 * S, 2700 * S], instance=[0, 1])
+    usage = fleet_usage(result(rows, life, instances=("a/m", "a/m")), WORLD)
+    assert (usage.serving_gpu_hours, usage.idle_gpu_hours) == (0.5, 0.25)
+
+
 def test_a_reversal_is_an_opposite_action_on_the_same_model_and_region_within_a_load_time() -> None:
     def reversals(*actions: tuple[int, int, str, str]) -> int:
         return count_reversals(actions, loading_us=60.0)

@@ -8,7 +8,7 @@ from forebay.simulator.statistics import MEASURES, Interval, Measure, Runs, Verd
 from forebay.simulator.summary import ALL
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
-HEADLINE = ("ttft_p50", "ttft_p99", "tpot_mean", "e2e_p99", "goodput", "gpu_hours", "wasted", "cost", "scaling")
+HEADLINE = ("gpu_hours", "ttft_p50", "ttft_p99", "tpot_mean", "e2e_p99", "goodput", "cost", "wasted", "scaling")
 """The measures over all classes that a summary shows beside the attainment of each class."""
 SHORT = ("attainment", "ttft_p50", "ttft_p99", "tpot_mean", "e2e_p99", "gpu_hours")
 
