@@ -1,9 +1,9 @@
 """What every replay of a journal needs: a clock, a wire between objects of this process, and a comparison."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -13,6 +13,8 @@ from forebay.core.errors import ForebayError
 from forebay.predictor.engine import Answering, Learning
 from forebay.simulator.shell.journal import QUESTIONS, Entry, Journal
 from forebay.wire import validate
+
+M = TypeVar("M", bound=Message)
 
 S = 1_000_000
 TURNS_MAX = 400
@@ -117,39 +119,86 @@ async def settle(is_done: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
+class Post:
+    """Carries messages from one side to the other, as bytes."""
+
+    def carry(self, message: M) -> M:
+        """The message as the other side reads it."""
+        return type(message).FromString(message.SerializeToString())
+
+
+class Spy(Post):
+    """Notes which fields are ever set, such as "InferenceRequest.tenant"."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, None] = {}
+
+    def carry(self, message: M) -> M:
+        """The message with nothing changed."""
+        for inner in _ours(message):
+            self.fields.update((f"{inner.DESCRIPTOR.name}.{one.name}", None) for one, _ in inner.ListFields())
+        return super().carry(message)
+
+
+class Forgetful(Post):
+    """Loses one field."""
+
+    def __init__(self, name: str) -> None:
+        self._message, _, self._field = name.partition(".")
+
+    def carry(self, message: M) -> M:
+        """The message without the field."""
+        carried = super().carry(message)
+        for inner in list(_ours(carried)):
+            if inner.DESCRIPTOR.name == self._message:
+                inner.ClearField(self._field)
+        return carried
+
+
+def _ours(message: Message) -> Iterator[Message]:
+    """The message and those of the contract inside it."""
+    yield message
+    for one, value in message.ListFields():
+        if one.message_type is None or not one.message_type.full_name.startswith("lmaas."):
+            continue
+        for inner in value if isinstance(value, Sequence) else (value,):
+            yield from _ours(inner)
+
+
 Method: TypeAlias = Callable[[Any, Any], Any]
 
 
 class Wire:
-    """A channel to methods of this process, by name; each message travels as bytes and must keep the contract's rules.
+    """A channel to methods of this process, by name; the post carries each message, and rules of the contract hold.
 
     A method that raises an AioRpcError fails the call with it.
     """
 
-    def __init__(self, *servicers: object, **methods: Method) -> None:
+    def __init__(self, post: Post, *servicers: object, **methods: Method) -> None:
+        self._post = post
         self._servicers = servicers
         self._methods = methods
 
     def unary_unary(self, path: str, **codec: Any) -> Callable[..., Awaitable[Any]]:
         """A call with one request and one response."""
-        method, response_from = self._find(path), codec["response_deserializer"]
+        method = self._find(path)
 
         async def call(request: Message, timeout: float | None = None) -> Any:
-            received = copied(request)
+            received = self._post.carry(request)
             if path.startswith("/lmaas."):
                 validate.check(received)
-            answer = await method(received, None)
-            return response_from(answer.SerializeToString())
+            answer: Message = await method(received, None)
+            return self._post.carry(answer)
 
         return call
 
     def stream_unary(self, path: str, **codec: Any) -> Callable[..., Awaitable[Any]]:
         """A call with many requests and one response."""
-        method, response_from = self._find(path), codec["response_deserializer"]
+        method = self._find(path)
 
         async def call(requests: Iterable[Message], timeout: float | None = None) -> Any:
-            answer = await method(_stream(requests), None)
-            return response_from(answer.SerializeToString())
+            answer: Message = await method(_stream(map(self._post.carry, requests)), None)
+            return self._post.carry(answer)
 
         return call
 
@@ -183,11 +232,6 @@ def failure(code: grpc.StatusCode, text: str = "") -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), text)
 
 
-def copied(message: Any) -> Any:
-    """The message as the other side reads it."""
-    return type(message).FromString(message.SerializeToString())
-
-
 async def _stream(messages: Iterable[Any]) -> AsyncIterator[Any]:
     for message in messages:
-        yield copied(message)
+        yield message

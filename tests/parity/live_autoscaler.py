@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -39,7 +39,7 @@ from forebay.simulator.shell.machines import Machines
 from forebay.wire import convert, validate
 from forebay.wire.convert_metrics import event_from_proto, snapshot_to_proto
 from forebay.wire.convert_predictor import forecast_to_proto
-from tests.parity.journal_kit import Clock, Heard, Replay, Wire, copied, failure, settle, told
+from tests.parity.journal_kit import Clock, Heard, Post, Replay, Wire, failure, settle, told
 from tests.parity.scenarios import Case, world
 
 PART = "autoscaler"
@@ -79,12 +79,16 @@ def _note(replay: Replay, now_us: int, action: object, is_active: bool) -> None:
             replay.note("kept decisions", now_us, decision)
         case Alarm():
             replay.note("alarms", now_us)
+        case _ if is_active:
+            _note_actuation(replay, now_us, action)
+
+
+def _note_actuation(replay: Replay, now_us: int, action: object) -> None:
+    match action:
         case Start(instance):
-            if is_active:
-                replay.note("starts", now_us, instance)
+            replay.note("starts", now_us, instance)
         case Retire(instance_id) | Stop(instance_id):
-            if is_active:
-                replay.note(type(action).__name__, now_us, instance_id)
+            replay.note(type(action).__name__, now_us, instance_id)
         case _:
             assert isinstance(action, SettingsChanged)
 
@@ -106,6 +110,7 @@ class Live:
 
     case: Case
     clock: Clock
+    post: Post = field(default_factory=Post)
     policy: Autoscaler | None = None
 
     def __post_init__(self) -> None:
@@ -118,10 +123,10 @@ class Live:
         actuators: Any = {"active": self, "advisory": Advisory(self)}
         writer = _Writer(self)
         self.loop = Loop(watched, actuators, writer, reporter, _Stats(self), lambda: True, self.clock, self)
-        dial: Any = lambda address: Wire(ModelReady=self._ready)  # noqa: E731
+        dial: Any = lambda address: Wire(self.post, ModelReady=self._ready)  # noqa: E731
         self.prober = Prober(self.loop, plan.config, dial)
         self.servicer = AutoscalerServicer(self.loop)
-        to: Any = Wire(ForecastWorkload=self._forecast, DrainInstance=self._drain)
+        to: Any = Wire(self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain)
         self._scheduler = to
         self._forecaster = Forecaster(to, list(plan.scaled), policy.needs)
         self._rest: list[Entry] = []
@@ -133,8 +138,9 @@ class Live:
         self._rest = [entry for entry in journal if entry.part == PART]
         watcher = asyncio.create_task(self._watch())
         await asyncio.sleep(0)
-        for self._place, entry in enumerate(self._rest):
-            if self._place < self.journal.event_count or entry.event in CONSEQUENCES:
+        for place, entry in enumerate(self._rest):
+            self._place = place
+            if place < self.journal.event_count or entry.event in CONSEQUENCES:
                 # It has come by itself; where it has not, the comparison tells.
                 continue
             self.clock.now_us = entry.now_us
@@ -198,7 +204,7 @@ class Live:
 
     def report(self, event: Any) -> None:
         """An event is reported."""
-        self.replay.note("reports", self.clock.now_us, event_from_proto(copied(event)).kind)
+        self.replay.note("reports", self.clock.now_us, event_from_proto(self.post.carry(event)).kind)
 
     # Who is asked
 
@@ -225,11 +231,7 @@ class Live:
 
     async def _on_snapshot(self, models: Sequence[ModelLoad], loads: Sequence[InstanceLoad], now_us: int) -> None:
         snapshot = snapshot_to_proto(Snapshot(now_us, tuple(loads), tuple(models)))
-        take_snapshot(self.loop, self.message(copied(WatchSnapshotsResponse(snapshot=snapshot))))
-
-    def message(self, message: WatchSnapshotsResponse) -> WatchSnapshotsResponse:
-        """What arrives of a message."""
-        return message
+        take_snapshot(self.loop, self.post.carry(WatchSnapshotsResponse(snapshot=snapshot)))
 
     async def _on_probe(self, instance_id: str, live: bool, ready: bool, now_us: int) -> None:
         await self.prober.probe(self.loop.engine.instance(instance_id))
@@ -253,7 +255,7 @@ class Live:
         request = pb.WatchFleetRequest()
         request.interval_max.FromSeconds(3_600)
         async for response in self.servicer.WatchFleet(request, None):
-            fleet = [convert.instance_from_proto(one) for one in copied(response).instances]
+            fleet = [convert.instance_from_proto(one) for one in self.post.carry(response).instances]
             self.replay.note("fleets", self.clock.now_us, fleet)
 
 

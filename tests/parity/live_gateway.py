@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grpc_health.v1 import health_pb2
@@ -24,13 +24,13 @@ from forebay.simulator.shell.observing import record_of
 from forebay.simulator.shell.scheduling import GATEWAY_ID
 from forebay.wire import convert, convert_scheduler
 from forebay.wire.convert_metrics import event_from_proto
-from tests.parity.journal_kit import Clock, Heard, Replay, Wire, copied, settle, told
+from tests.parity.journal_kit import Clock, Heard, Post, Replay, Wire, settle, told
 from tests.parity.scenarios import Case
 
 PART = "gateway"
 
 
-def wanted(journal: Sequence[Entry]) -> Replay:
+def wanted(journal: Sequence[Entry], case: Case) -> Replay:
     """What the journal says that a gateway hears and does."""
     replay = Replay(told(journal, PART))
     for entry in journal:
@@ -66,12 +66,13 @@ class Live:
 
     case: Case
     clock: Clock
+    post: Post = field(default_factory=Post)
 
     def __post_init__(self) -> None:
         config = from_mapping(Config, self.case.policy.gateway, "gateway")
         self.journal, self.replay = Heard(), Replay()
         engine = self.journal.watch(PART, Engine(config), lambda: self.clock.now_us)
-        wire: Any = Wire(self, Check=_healthy)
+        wire: Any = Wire(self.post, self, Check=_healthy)
         meters = Meters(CollectorRegistry())
         reporter: Any = self
         self.loop = Loop(engine, wire, reporter, meters, config, GATEWAY_ID, self.clock)
@@ -129,11 +130,7 @@ class Live:
     async def write(self, message: pb.ScheduleRequest) -> None:
         """The gateway says something; the scheduler's converters read it."""
         self._message_count += 1
-        self.replay.note("messages", self.clock.now_us, _read(self.message(copied(message))))
-
-    def message(self, message: pb.ScheduleRequest) -> pb.ScheduleRequest:
-        """What arrives of a message."""
-        return message
+        self.replay.note("messages", self.clock.now_us, _read(self.post.carry(message)))
 
     def __aiter__(self) -> "Live":
         return self
@@ -148,7 +145,7 @@ class Live:
 
     def report(self, event: Any) -> None:
         """An event is reported."""
-        self.replay.note("reports", self.clock.now_us, event_from_proto(copied(event)))
+        self.replay.note("reports", self.clock.now_us, event_from_proto(self.post.carry(event)))
 
     # Events
 
@@ -159,10 +156,10 @@ class Live:
         self._waiting[request.request_id] = self.loop.arrive(request)
 
     async def _on_placed(self, placement: Placement, now_us: int) -> None:
-        self._responses.put_nowait(copied(convert_scheduler.answer_to_proto(placement)))
+        self._responses.put_nowait(self.post.carry(convert_scheduler.answer_to_proto(placement)))
 
     async def _on_refused(self, request_id: str, error: ForebayError, now_us: int) -> None:
-        self._responses.put_nowait(copied(convert_scheduler.answer_to_proto(self._refusals[request_id])))
+        self._responses.put_nowait(self.post.carry(convert_scheduler.answer_to_proto(self._refusals[request_id])))
 
     async def _on_tokens(self, request_id: str, generated_tokens: int, prompt_tokens: int, now_us: int) -> None:
         self.loop.tokens(request_id, generated_tokens, prompt_tokens)
@@ -175,7 +172,7 @@ class Live:
 
     async def _on_fleet(self, instances: Sequence[Instance], now_us: int) -> None:
         scheduled = [convert_scheduler.scheduled_instance_to_proto(_scheduled(one)) for one in instances]
-        self.loop.take_fleet(copied(pb.WatchInstancesResponse(instances=scheduled)))
+        self.loop.take_fleet(self.post.carry(pb.WatchInstancesResponse(instances=scheduled)))
 
     async def _on_wake(self, now_us: int) -> None:
         self.loop.wake()
@@ -207,5 +204,3 @@ def _read(message: pb.ScheduleRequest) -> ToScheduler:
     leases = tuple(convert_scheduler.open_lease_from_proto(one) for one in message.resume.open_leases)
     assert message.resume.gateway_id == GATEWAY_ID
     return Resume(leases)
-
-

@@ -1,7 +1,7 @@
 """The live metrics service, fed with a journal: servicer, readers of pages, store and converters are real."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmaas.autoscaler.v1.autoscaler_service_pb2 import WatchFleetResponse
@@ -25,13 +25,13 @@ from forebay.simulator.shell.journal import Entry
 from forebay.wire import convert
 from forebay.wire.convert_metrics import event_to_proto, snapshot_from_proto
 from forebay.wire.reporter import Reporter
-from tests.parity.journal_kit import Clock, Heard, Replay, Wire, copied, told
+from tests.parity.journal_kit import Clock, Heard, Post, Replay, Wire, told
 from tests.parity.scenarios import Case
 
 PART = "metrics"
 
 
-def wanted(journal: Sequence[Entry]) -> Replay:
+def wanted(journal: Sequence[Entry], case: Case) -> Replay:
     """What the journal says that metrics hears, and the snapshots that it gives."""
     replay = Replay(told(journal, PART))
     for entry in journal:
@@ -53,6 +53,7 @@ class Live:
 
     case: Case
     clock: Clock
+    post: Post = field(default_factory=Post)
 
     def __post_init__(self) -> None:
         self.journal, self.replay = Heard(), Replay()
@@ -63,7 +64,7 @@ class Live:
         self.servicer = MetricsServicer(
             self.engine, Directly(self.store), self.store, RequestStats(CollectorRegistry()), self.clock
         )
-        wire: Any = Wire(self.servicer)
+        wire: Any = Wire(self.post, self.servicer)
         self._reporter = Reporter(wire)
         self._records: dict[str, Any] = {}
         self._instances: dict[str, Instance] = {}
@@ -89,7 +90,7 @@ class Live:
             await getattr(self, f"_{entry.event}")(*entry.arguments)
 
     async def _on_event(self, event: Event, now_us: int) -> None:
-        self._reporter.report(self.message(self._message(event)))
+        self._reporter.report(self.post.carry(self._message(event)))
         await self._reporter.flush()
 
     def _message(self, event: Event) -> event_pb2.Event:
@@ -98,12 +99,8 @@ class Live:
             return event_to_proto(event)
         return messages.event(self._records[event.event_id])
 
-    def message(self, message: event_pb2.Event) -> event_pb2.Event:
-        """What arrives of a message."""
-        return message
-
     async def _on_fleet(self, instances: Sequence[Instance], now_us: int) -> None:
-        message = copied(WatchFleetResponse(instances=map(convert.instance_to_proto, instances)))
+        message = self.post.carry(WatchFleetResponse(instances=map(convert.instance_to_proto, instances)))
         fleet = tuple(convert.instance_from_proto(one) for one in message.instances)
         self._instances = {one.instance_id: one for one in fleet}
         self.engine.on_fleet(fleet, self.clock())
@@ -118,7 +115,7 @@ class Live:
 
     async def _snapshot(self, now_us: int) -> None:
         answer = await self.servicer.GetSnapshot(pb.GetSnapshotRequest(), None)
-        self.replay.note("snapshots", self.clock.now_us, snapshot_from_proto(copied(answer).snapshot))
+        self.replay.note("snapshots", self.clock.now_us, snapshot_from_proto(self.post.carry(answer).snapshot))
 
 
 class Directly(Writer):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -19,7 +19,7 @@ from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.lengths import Outcomes, Predictions
 from forebay.simulator.shell.journal import Entry
 from forebay.simulator.shell.scheduling import SCHEDULER_ID
-from tests.parity.journal_kit import Clock, Heard, Replay, Wire, plain, settle, told
+from tests.parity.journal_kit import Clock, Heard, Post, Replay, Wire, plain, settle, told
 from tests.parity.scenarios import Case
 
 PART = "predictor"
@@ -76,6 +76,7 @@ class Live:
 
     case: Case
     clock: Clock
+    post: Post = field(default_factory=Post)
 
     async def run(self, journal: Sequence[Entry]) -> Replay:
         """Hears the journal."""
@@ -103,7 +104,7 @@ class Live:
 
     def wire(self, servicer: PredictorServicer) -> Any:
         """What is between scheduler and predictor."""
-        return Wire(servicer)
+        return Wire(self.post, servicer)
 
     async def _on_queries(self, requests: Sequence[InferenceRequest]) -> None:
         replies: list[LengthPrediction | None] = []

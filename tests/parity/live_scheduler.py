@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lmaas.autoscaler.v1.autoscaler_service_pb2 import WatchFleetResponse
@@ -29,13 +29,13 @@ from forebay.simulator.shell.journal import Entry
 from forebay.simulator.shell.scheduling import GATEWAY_ID, SCHEDULER_ID
 from forebay.wire import convert, convert_scheduler, validate
 from forebay.wire.convert_metrics import event_from_proto
-from tests.parity.journal_kit import Clock, Heard, Replay, copied, settle, told
+from tests.parity.journal_kit import Clock, Heard, Post, Replay, settle, told
 from tests.parity.scenarios import Case
 
 PART = "scheduler"
 
 
-def wanted(journal: Sequence[Entry]) -> Replay:
+def wanted(journal: Sequence[Entry], case: Case) -> Replay:
     """What the journal says that a scheduler hears and does."""
     replay = Replay(told(journal, PART))
     samples = 0
@@ -75,6 +75,7 @@ class Live:
 
     case: Case
     clock: Clock
+    post: Post = field(default_factory=Post)
     policies: Policies | None = None
 
     def __post_init__(self) -> None:
@@ -119,7 +120,7 @@ class Live:
         if self._guess is None:
             reply(None)
             return
-        message = copied(convert.prediction_to_proto(request.request_id, self._guess))
+        message = self.post.carry(convert.prediction_to_proto(request.request_id, self._guess))
         reply(convert.prediction_from_proto(message, self._guess.predicted_by))
 
     def observe(self, outcome: Observe) -> None:
@@ -131,10 +132,6 @@ class Live:
         self.replay.note("wakes", self.clock.now_us, WakeAt(at_us))
 
     # Events as messages
-
-    def message(self, action: ToScheduler) -> pb.ScheduleRequest:
-        """What a gateway says, as it goes over the wire."""
-        return messages.to_schedule(action, GATEWAY_ID)
 
     async def _on_arrive(
         self, request: InferenceRequest, guess: LengthPrediction | None, now_us: int, gateway_id: str
@@ -155,11 +152,11 @@ class Live:
         self._send(Resume(tuple(leases)))
 
     async def _on_fleet(self, instances: Sequence[Instance], now_us: int) -> None:
-        take_fleet(self.shell, copied(WatchFleetResponse(instances=map(convert.instance_to_proto, instances))))
+        take_fleet(self.shell, self.post.carry(WatchFleetResponse(instances=map(convert.instance_to_proto, instances))))
 
     async def _on_loads(self, loads: Sequence[InstanceLoad], now_us: int) -> None:
         snapshot = Snapshot(instances=map(convert.instance_load_to_proto, loads))
-        take_loads(self.shell, copied(WatchSnapshotsResponse(snapshot=snapshot)))
+        take_loads(self.shell, self.post.carry(WatchSnapshotsResponse(snapshot=snapshot)))
 
     async def _on_drain(self, instance_id: str, now_us: int) -> None:
         request = pb.DrainInstanceRequest(instance_id=instance_id, request_id="d")
@@ -174,11 +171,11 @@ class Live:
         self.sampler.sample()
 
     def _send(self, action: ToScheduler) -> None:
-        self._inbox.put_nowait(copied(self.message(action)))
+        self._inbox.put_nowait(self.post.carry(messages.to_schedule(action, GATEWAY_ID)))
 
     async def _read(self) -> None:
         async for response in self.servicer.Schedule(self._requests(), _Context()):
-            answer = convert_scheduler.answer_from_proto(copied(response))
+            answer = convert_scheduler.answer_from_proto(self.post.carry(response))
             self._answer_count += 1
             self.replay.note("answers", self.clock.now_us, answer)
 
@@ -202,4 +199,5 @@ class _Reporter:
 
     def report(self, event: Any) -> None:
         """An event is reported."""
-        self._live.replay.note("samples", self._live.clock.now_us, event_from_proto(copied(event)))
+        carried = self._live.post.carry(event)
+        self._live.replay.note("samples", self._live.clock.now_us, event_from_proto(carried))

@@ -9,7 +9,6 @@ import numpy as np
 
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.values import SloClass
-from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.policy.length import LENGTH_PREDICTORS
 from forebay.scheduler.policy import KINDS
 from forebay.simulator.config import (
@@ -77,8 +76,8 @@ class Case:
                 tables["autoscaler"] |= {"policy": self.name, "parameters": parameters}
             case "mode":
                 tables["autoscaler"]["mode"] = self.name
-            case "length" | "forecaster":
-                tables["predictor"][self.kind] = self.name
+            case "length":
+                tables["predictor"]["length"] = self.name
             case _:
                 tables["scheduler"] |= {self.kind: self.name, f"{self.kind}_parameters": parameters}
         return PolicyConfig(name=self.name, gateway=GATEWAY, **tables)
@@ -89,7 +88,6 @@ CASES = (
     *(Case(kind, name) for kind, policies in KINDS.items() for name in policies),
     *(Case("autoscaler", name) for name in AUTOSCALERS),
     *(Case("length", name) for name in (*LENGTH_PREDICTORS, "none")),
-    *(Case("forecaster", name) for name in FORECASTERS),
     Case("mode", "advisory"),
 )
 """Every policy of every kind in turn."""

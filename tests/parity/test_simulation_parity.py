@@ -1,0 +1,108 @@
+"""What the engines do in a simulated run, the live servicers and loops do too, for every policy of every kind.
+
+Each part hears its share of the journal through its real shell and the converters of both sides, with the clock of the
+journal. What its engine is told and answers is compared with the journal, all actions with all their fields, and so is
+what comes out at each of its ports. docs/adr/0006 tells what this shows and what it cannot.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from forebay.autoscaler.policy.autoscaler.base import Needs
+from forebay.autoscaler.watchers import Forecaster
+from forebay.core.metrics import RequestRecord
+from forebay.predictor.build import build_engine
+from forebay.predictor.config import Config as PredictorConfig
+from forebay.predictor.loop import MetricsHistory
+from forebay.predictor.policy.forecaster import FORECASTERS
+from forebay.predictor.servicer import PredictorServicer
+from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_scheduler
+from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
+from tests.parity.scenarios import CASES, PLAIN, Case, journal
+
+ROUTES = ("admission", "orderer", "router", "puller")
+"""The kinds of policy that a scheduler has."""
+REPLAYS: Sequence[tuple[ModuleType, Case]] = [
+    *((live_scheduler, case) for case in CASES if case.kind in ROUTES),
+    *((live_scheduler, case) for case in CASES if case == Case("length", "none")),
+    *((live_autoscaler, case) for case in CASES if case.kind in ("autoscaler", "mode")),
+    *((live_predictor, case) for case in CASES if case.kind == "length" and case.name != "none"),
+    *((live_gateway, case) for case in CASES if case.kind in ("admission", "puller", "mode")),
+    *((live_metrics, case) for case in CASES if case.kind in ("admission", "puller", "mode")),
+]
+
+
+def name_of(value: Any) -> str:
+    return f"{value.kind}-{value.name}" if isinstance(value, Case) else value.PART
+
+
+@pytest.mark.parametrize(("part", "case"), REPLAYS, ids=name_of)
+async def test_the_live_part_does_what_the_simulated_one_did(part: ModuleType, case: Case) -> None:
+    entries = journal(case)
+    wanted: Replay = part.wanted(entries, case)
+    found: Replay = await part.Live(case, Clock()).run(entries)
+    assert wanted.told
+    assert difference(wanted, found) == ""
+
+
+@pytest.mark.parametrize("name", FORECASTERS)
+async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name: str) -> None:
+    clock, history_s, points_max, models = Clock(), 40, 14, ("chat", "code")
+    needs = Needs(forecast_window_us=2 * S, forecast_count=3)
+    engine = build_engine(PredictorConfig(forecaster=name, parameters={"seasonal": {"season_s": 12}}))
+    simulated = Forecasts(needs, models, engine.forecaster.policy.forecast, history_s, points_max)
+    metrics = live_metrics.Live(PLAIN, clock)
+    to_metrics: Any = Wire(Post(), metrics.servicer)
+    nobody: Any = None
+    servicer = PredictorServicer(
+        engine,
+        nobody,
+        MetricsHistory(to_metrics, 1.0, points_max),
+        clock,
+        CollectorRegistry(),
+        history_us=history_s * S,
+        forecast_count_max=1,
+    )
+    to_predictor: Any = Wire(Post(), servicer)
+    live = Forecaster(to_predictor, models, needs)
+    asked_count = 0
+    for entry in journal(PLAIN):
+        await metrics.hear(entry)
+        if entry.event == "on_event" and isinstance(entry.arguments[0].kind, RequestRecord):
+            simulated.reported(entry.arguments[0].kind)
+        # Before 1970 there was no history.
+        if entry.event == "on_tick" and entry.now_us >= history_s * S:
+            clock.now_us = entry.now_us
+            asked_count += 1
+            assert await live() == simulated.at(entry.now_us)
+    assert asked_count > 10
+    assert any(window.requests[1] for windows in simulated.at(clock.now_us).values() for window in windows)
+
+
+def test_the_journals_hold_every_event_question_and_action() -> None:
+    entries = [entry for case in (PLAIN, Case("admission", "token_budget")) for entry in journal(case)]
+    events = Counter(f"{entry.part}.{entry.event}" for entry in entries)
+    assert set(events) >= {
+        *(f"scheduler.on_{name}" for name in ("arrive", "progress", "finish", "resume", "fleet", "loads", "drain")),
+        *("scheduler.on_wake", "scheduler.queues", "scheduler.lease_count"),
+        *(f"autoscaler.on_{name}" for name in ("tick", "snapshot", "probe", "survey", "lease_count", "wake")),
+        *(f"autoscaler.on_{name}" for name in ("actuated", "actuator_failed", "retired", "stopped", "deregister")),
+        *("predictor.on_queries", "predictor.on_outcomes"),
+        *(f"metrics.{name}" for name in ("on_fleet", "on_reading", "on_silence", "on_event", "snapshot")),
+        *(f"gateway.on_{name}" for name in ("link_up", "arrive", "placed", "refused", "tokens", "failed", "finished")),
+        *("gateway.on_fleet", "gateway.on_wake"),
+    }
+    actions = [action for entry in entries if isinstance(entry.answer, tuple) for action in entry.answer]
+    assert {type(action).__name__ for action in actions} >= {
+        *("Placement", "Rejected", "Retry", "WakeAt", "Observe"),
+        *("Start", "Retire", "Stop", "Changed", "Decided", "Alarm"),
+        *("Ask", "Attempt", "End", "Fail", "Renew", "Report", "Resume"),
+    }
+    reasons = {getattr(action, "reason", "") for action in actions}
+    assert reasons >= {"HELD_TOO_LONG", "QUEUE_FULL", "NO_INSTANCE_READY", "TOKEN_BUDGET_EXHAUSTED", "PROMPT_TOO_LONG"}
