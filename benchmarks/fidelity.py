@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -191,30 +192,51 @@ def triton(report: common.Report, quick: bool) -> None:
     if not (live.ROOT / ".triton" / "installed.txt").exists():
         raise click.ClickException("no real Triton here; install it with: make triton")
     each, count = (1, 24) if quick else (2, 48)
-    with tempfile.TemporaryDirectory() as folder, live.real(MODEL, Path(folder), prompt_cache="false") as address:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        live.real(MODEL, Path(folder), prompt_cache="false") as (address, pid),
+    ):
+        clock = live.CoreClock(pid)
         live.record(address, MODEL, partial(live.Recorder.closed_loop, asks=_asks(4, 1), clients=2, name="warm"))
-        before = sweep(address, each, seed=20)
-        busy_s = float(before.last_s.max() - before.arrival_s[-_FULL * each])
-        per_s = LOAD * _FULL * each / busy_s
-        judged = [_open_run(address, count, per_s, seed=30)]
-        between = sweep(address, each, seed=40)
-        judged.append(_open_run(address, count, per_s, seed=50))
-        after = sweep(address, each, seed=60)
-    fitted = _learn([before, between, after])
-    steps_ms = {f"triton_step_{tokens}_ms": fitted.iteration_ps[tokens] / 1e9 for tokens in (1, SLOTS, BATCH_TOKENS)}
-    report.figures.update(steps_ms)
-    found = [_error(run, fitted) for run in judged]
+        clock.start()
+        closed = {"closed loops 1": sweep(address, each, seed=20)}
+        per_s = LOAD * capacity_per_s(closed["closed loops 1"], each)
+        opened = {"open loop 1": _open_rows(address, count, per_s, seed=30)}
+        closed["closed loops 2"] = sweep(address, each, seed=40)
+        opened["open loop 2"] = _open_rows(address, count, per_s, seed=50)
+        closed["closed loops 3"] = sweep(address, each, seed=60)
+        clock.stop()
+    report.figures["triton_requests_per_s"] = per_s
+    report.figures["triton_core_lost_pct"] = 100 * clock.lost_share()
+    for name, read in (("wall", list), ("core", clock.correct)):
+        closed_runs = [make_run(key, read(rows)) for key, rows in closed.items()]
+        opened_runs = [make_run(key, read(rows)) for key, rows in opened.items()]
+        _judge_triton(report, name, closed_runs, opened_runs)
+
+
+CLOCKS = {"wall": "the wall clock", "core": "a clock that stands still while the engine waits for a core"}
+
+
+def _judge_triton(report: common.Report, clock: str, closed: Sequence[Run], opened: Sequence[Run]) -> None:
+    """The tables of one clock."""
+    fitted = _learn(closed)
+    for tokens in (1, SLOTS, BATCH_TOKENS):
+        report.figures[f"triton_{clock}_step_{tokens}_ms"] = fitted.iteration_ps[tokens] / 1e9
+    found = [_error(run, fitted) for run in opened]
     lines = [row(one.run, "the closed loops", one) for one in found]
-    report.table(f"Live Triton with SmolLM2 at {per_s:.2f} requests/s, calibrated on closed loops", COLUMNS, lines)
-    itself = [_error(run, _learn([run])) for run in (before, between, after, *judged)]
-    lines = [row(one.run, "this very run: no accuracy", one) for one in itself]
-    drift = [_error(run, _learn([before])) for run in (between, after)]
-    lines += [row(one.run, "the same load some minutes before", one) for one in drift]
-    report.table("What the machine's noise leaves of loads fitted to themselves, or to their like", COLUMNS, lines)
-    report.figures["triton_e2e_request_pct"] = float(np.median([one.e2e.request for one in found]))
-    report.figures["triton_e2e_mean_pct"] = float(np.mean([one.e2e.mean for one in found]))
-    report.figures["triton_itself_e2e_request_pct"] = float(np.median([one.e2e.request for one in itself[-2:]]))
-    report.figures["triton_drift_e2e_request_pct"] = float(np.median([one.e2e.request for one in drift]))
+    lines += [row(run.name, "that loop itself: no accuracy", _error(run, _learn([run]))) for run in (*opened, *closed)]
+    drift = [_error(run, _learn(closed[:1])) for run in closed[1:]]
+    lines += [row(one.run, "closed loops 1", one) for one in drift]
+    report.table(f"Live Triton with SmolLM2, times on {CLOCKS[clock]}", COLUMNS, lines)
+    report.figures[f"triton_{clock}_e2e_request_pct"] = float(np.median([one.e2e.request for one in found]))
+    report.figures[f"triton_{clock}_e2e_mean_pct"] = float(np.mean([one.e2e.mean for one in found]))
+    report.figures[f"triton_{clock}_drift_pct"] = float(np.median([one.e2e.request for one in drift]))
+
+
+def capacity_per_s(rows: Sequence[dict[str, Any]], each: int) -> float:
+    """Requests a second of the closed loop with all slots, the last of a sweep."""
+    full = sorted(rows, key=lambda one: float(one["arrival_s"]))[-_FULL * each :]
+    return len(full) / float(max(one["last_s"] for one in full) - full[0]["arrival_s"])
 
 
 LOAD = 0.5
@@ -234,20 +256,20 @@ def _learn(runs: Sequence[Run]) -> EngineProfile:
     return fit(start, runs, wanted, EngineFlags()).profile
 
 
-def sweep(address: str, each: int, seed: int) -> Run:
-    """One stream, then more and more clients at once."""
+def sweep(address: str, each: int, seed: int) -> list[dict[str, Any]]:
+    """One stream, then more and more clients at once; the rows of all."""
     levels = [(1, 8), (2, 8), (3, 9), (SLOTS, _FULL)]
 
     async def load(recorder: live.Recorder) -> None:
         for clients, count in levels:
             await recorder.closed_loop(_asks(count * each, seed + clients), clients, f"{clients}")
 
-    return make_run(f"closed loops {seed}", live.record(address, MODEL, load))
+    return live.record(address, MODEL, load)
 
 
-def _open_run(address: str, count: int, per_s: float, seed: int) -> Run:
+def _open_rows(address: str, count: int, per_s: float, seed: int) -> list[dict[str, Any]]:
     asks = live.make_asks(count, WORDS, TOKENS, seed, per_s)
-    return make_run(f"open loop {seed}", live.record(address, MODEL, partial(live.Recorder.open_loop, asks=asks)))
+    return live.record(address, MODEL, partial(live.Recorder.open_loop, asks=asks))
 
 
 def _asks(count: int, seed: int) -> list[live.Ask]:

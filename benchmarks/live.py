@@ -8,6 +8,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 from google.protobuf import json_format
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -90,6 +92,67 @@ class Recorder:
         await asyncio.gather(*map(run, range(clients)))
 
 
+class CoreClock:
+    """A clock that stands still while the busiest thread of a process tree waits for a core that others hold.
+
+    It reads what Linux counts of that thread every 10 ms from `start` on (`/proc/PID/task/TID/schedstat`: nanoseconds
+    on a core, nanoseconds runnable but waiting). On a quiet machine it is the wall clock.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = _threads(pid)
+        self._samples: list[tuple[float, float]] = []
+        self._ended = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._path = Path()
+
+    def start(self) -> None:
+        """Chooses the thread that has worked most since the clock was made, and watches it."""
+        now = _threads(self._pid)
+        self._path = max(now, key=lambda path: now[path][0] - self._before.get(path, (0.0, 0.0))[0])
+        self._sampler.start()
+
+    def stop(self) -> None:
+        """Ends watching."""
+        self._ended.set()
+        self._sampler.join()
+
+    def correct(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with their times on this clock."""
+        at_s, lost_s = zip(*self._samples, strict=True)
+        names = ("arrival_s", "first_s", "last_s")
+        return [
+            {**row, **{name: row[name] - float(np.interp(row[name], at_s, lost_s)) for name in names}} for row in rows
+        ]
+
+    def lost_share(self) -> float:
+        """Of the time that the thread wanted a core, the share in which it had none."""
+        (start_s, lost_s), (end_s, lost_end_s) = self._samples[0], self._samples[-1]
+        return (lost_end_s - lost_s) / (end_s - start_s)
+
+    def _sample(self) -> None:
+        while not self._ended.wait(0.01):
+            self._samples.append((time.monotonic(), _schedstat(self._path)[1]))
+
+
+def _threads(pid: int) -> dict[Path, tuple[float, float]]:
+    """Seconds on a core and seconds waiting for one of each thread of a process and its descendants."""
+    found, pids = {}, [pid]
+    while pids:
+        one = pids.pop()
+        for task in Path(f"/proc/{one}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                found[task / "schedstat"] = _schedstat(task / "schedstat")
+                pids += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _schedstat(path: Path) -> tuple[float, float]:
+    on_core_ns, waiting_ns, _ = map(int, path.read_text().split())
+    return on_core_ns / 1e9, waiting_ns / 1e9
+
+
 def make_asks(
     count: int, prompt_words: tuple[int, int], output_tokens: tuple[int, int], seed: int, per_s: float = 0.0
 ) -> list[Ask]:
@@ -126,8 +189,8 @@ def emulated(model: str, profile: str, asks: Sequence[Ask], folder: Path, *optio
 
 
 @contextlib.contextmanager
-def real(model: str, folder: Path, **parameters: str) -> Iterator[str]:
-    """The real Triton with `model`, reloaded with other `parameters`; yields its gRPC address."""
+def real(model: str, folder: Path, **parameters: str) -> Iterator[tuple[str, int]]:
+    """The real Triton with `model`, reloaded with other `parameters`; yields its gRPC address and its process id."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     ports = [int(one.getsockname()[1]) for one in sockets]
     for one in sockets:
@@ -142,7 +205,7 @@ def real(model: str, folder: Path, **parameters: str) -> Iterator[str]:
     try:
         wait_ready(address, model, process, log)
         _reload(address, model, parameters)
-        yield address
+        yield address, process.pid
     finally:
         stop(process)
 
