@@ -14,13 +14,14 @@ from forebay.core.instance import EngineRequest, InstanceModel
 from forebay.core.values import InferenceRequest, LengthQuantiles, ModelLoad, SloClass
 from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.simulator.arms import check_arm
-from forebay.simulator.config import ClientConfig, EngineConfig, Fault, PolicyConfig, StartConfig
+from forebay.simulator.config import ClientConfig, EngineConfig, Fault, Knob, PolicyConfig, StartConfig, StudentConfig
 from forebay.simulator.oracles import ClairvoyantForecast, ClairvoyantLength, NoisyLength, ScheduledFleet
 from forebay.simulator.oracles.bound import engine_profile, last_end_us, lower_hours, may_miss
 from forebay.simulator.oracles.fleet import Step
 from forebay.simulator.oracles.fluid import Demand, FluidEngine, demand_of
 from forebay.simulator.oracles.search import autoscaler_table, oracle_hours
 from forebay.simulator.profiles import profile_of
+from forebay.simulator.summary import met
 from forebay.simulator.usage import fleet_usage
 from forebay.simulator.workload import Workload, make_workload
 from tests.unit.simulator.shell.worlds import KERNEL, PROFILE, S, group, run, workload, world
@@ -270,6 +271,11 @@ def test_the_fewest_instances_stand_all_the_time_unless_they_may_be_lost() -> No
     assert lower_hours(calm, crashes).hours < 0.01
 
 
+def test_nobody_knows_how_long_a_run_of_closed_loops_lasts() -> None:
+    late_child = workload([0, 3_600 * S], parents=[[], [0]])
+    assert lower_hours(late_child, world(group(2))).hours < 0.01
+
+
 def test_a_peak_pays_for_the_starts_that_it_needs() -> None:
     rush = workload([0] * 2_000, 200, 60, slo_class=[int(SloClass.INTERACTIVE_FAST)] * 2_000)
     at_once, slow = (
@@ -287,6 +293,17 @@ def test_a_lower_share_never_needs_more() -> None:
     hours = [lower_hours(rows, world(group(0, instances_max=9)), share).hours for share in (1.0, 0.99, 0.9, 0.5, 0.0)]
     assert hours == sorted(hours, reverse=True)
     assert hours[-1] == 0
+
+
+def test_a_faster_clock_lowers_the_bound() -> None:
+    rows = workload([0] * 50)
+    plain, fast = (lower_hours(rows, world(group(0), knobs=knobs)).busy_hours for knobs in ((), (Knob(frequency=2.0),)))
+    assert fast == pytest.approx(plain / 2, rel=1e-3)
+
+
+def test_a_world_in_which_a_student_answers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="student"):
+        lower_hours(workload([0]), world(student=StudentConfig(share=0.1)))
 
 
 def test_a_model_with_several_groups_is_refused() -> None:
@@ -333,3 +350,32 @@ def test_the_profile_of_the_bound_is_that_of_the_run() -> None:
     assert engine_profile(world(), group()) == SMALL
     assert engine_profile(world(), group(concurrency_max=4)).max_seqs == 4
     assert world(clients=ClientConfig()).engine == LIMITS
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_inv_bound_no_run_keeps_its_promises_with_fewer_hours(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.choice([5, 40, 150]))
+    prompts = rng.integers(1, 300, count).tolist()
+    rows = workload(
+        np.sort(rng.integers(0, int(rng.choice([5, 60, 300])) * S, count)).tolist(),
+        prompts,
+        rng.integers(1, 150, count).tolist(),
+        slo_class=rng.integers(1, 4, count),
+        blocks=[rng.integers(0, 7, -(-prompt // 32)).tolist() for prompt in prompts],
+        block_tokens=32,
+        parents=[[row - 2] if row > 2 and seed % 4 == 0 and rng.random() < 0.5 else [] for row in range(count)],
+    )
+    most = int(rng.integers(1, 6))
+    batcher = "static" if seed % 5 == 0 else "chunked_prefill"
+    given = world(
+        group(int(rng.integers(1, most + 1)), instances_min=int(rng.integers(0, 2)), instances_max=most),
+        engine={"prefix_cache_tokens": int(rng.choice([0, 4_096])), "batcher": batcher},
+        start=StartConfig(provisioning_s=float(rng.choice([0.0, 20.0])), weights_gb_per_s=0.0, warm_s=1.0),
+        faults=(Fault(at_s=3.0, model="model"),) if seed % 3 == 0 else (),
+    )
+    scaling = ["static", "kpa", "hpa_ratio"][seed % 3]
+    policy = {"autoscaler": {"policy": scaling}, "predictor": {"length": "clairvoyant"}}
+    result = run(rows, given, policy=policy, check=False)
+    share = float(met(result.requests, given.slo).mean())
+    assert lower_hours(rows, given, share).hours <= fleet_usage(result, given).instance_hours

@@ -38,8 +38,11 @@ def lower_hours(workload: Workload, world: World, attainment: float = 1.0) -> Lo
     For each model, with f the fluid bound: all kept requests take f of their demand; those that arrive in a window and
     must end in it take it there, or the fewest instances stand through it. Starts are paid beside that: where a window
     needs more instances than there are at first, the rest is started. The requests that may miss are taken to be the
-    most expensive ones. Raises ConfigError for a model with several groups, which could share its requests in any way.
+    most expensive ones. Raises ConfigError for a model with several groups, which could share its requests in any way,
+    and for a world with a student, which answers requests that nobody knows beforehand.
     """
+    if world.student.share:
+        raise ConfigError("[student] answers some requests: the oracle cannot know which; set its share to 0")
     bounds = [_of_group(workload, world, group, attainment) for group in _only_groups(world)]
     return LowerBound(sum(one.hours for one in bounds), sum(one.busy_hours for one in bounds))
 
@@ -71,8 +74,14 @@ def last_end_us(workload: Workload, slo: SloConfig) -> Ints:
         if promise.ttft_s and promise.tpot_ms:
             by_tokens = round(promise.ttft_s * US_PER_S) + gaps * round(promise.tpot_ms * US_PER_MS)
             spans = np.where(of_class, np.minimum(spans, by_tokens), spans)
-    known = (spans < NO_LIMIT_US) & (np.diff(workload.parent_start) == 0)
+    known = (spans < NO_LIMIT_US) & ~_waits(workload)
     return np.where(known, workload.arrival_us + spans, NO_LIMIT_US)
+
+
+def _waits(workload: Workload) -> npt.NDArray[np.bool_]:
+    """Which rows wait for a parent."""
+    waiting: npt.NDArray[np.bool_] = np.diff(workload.parent_start) > 0
+    return waiting
 
 
 def _only_groups(world: World) -> tuple[Group, ...]:
@@ -95,11 +104,15 @@ def _of_group(workload: Workload, world: World, group: Group, attainment: float)
     mine = rows_of(workload, group.model)
     chosen = mine & (workload.arrival_us <= world.horizon_s * US_PER_S) if world.horizon_s else mine
     profile = engine_profile(world, group)
-    engine, demand = FluidEngine(profile), demand_of(workload, world.engine.prefix_cache_tokens > 0).of(chosen)
+    engine, demand = (
+        FluidEngine(_at_best(profile, world)),
+        demand_of(workload, world.engine.prefix_cache_tokens > 0).of(chosen),
+    )
     together = demand.summed(np.zeros(int(chosen.sum()), dtype=np.int64), 1)
     spared_s = _largest(engine.busy_s(demand), may_miss(int(mine.sum()), attainment))
     busy_s = float(engine.busy_s(together)[0]) - spared_s
-    span_us = int(workload.arrival_us[chosen].max(initial=0))
+    # When a request that waits for another one arrives, nobody knows; the others surely arrive.
+    span_us = int(workload.arrival_us[chosen & ~_waits(workload)].max(initial=0))
     best_s = busy_s = max(0.0, busy_s)
     arrival_us, end_us = workload.arrival_us[chosen], last_end_us(workload, world.slo)[chosen]
     for window_s in WINDOWS_S:
@@ -127,10 +140,17 @@ class _Windows(NamedTuple):
     @staticmethod
     def of(window_s: int, arrival_us: Ints, end_us: Ints, span_us: int) -> "_Windows":
         window_us = window_s * US_PER_S
-        numbers = arrival_us // window_us
         starts_us = window_us * np.arange(1 + span_us // window_us)
+        numbers = np.minimum(arrival_us // window_us, len(starts_us) - 1)
         lengths_s = np.clip(span_us - starts_us, 0, window_us) / US_PER_S
         return _Windows(numbers, end_us < (numbers + 1) * window_us, lengths_s)
+
+
+def _at_best(profile: EngineProfile, world: World) -> EngineProfile:
+    """The profile at the highest speed that knobs and faults ever allow."""
+    fastest = max([1.0, *(one.frequency for one in world.knobs)])
+    fastest *= max([1.0, *(1 / one.factor for one in world.faults if one.kind == "slow" and one.factor > 0)])
+    return profile.slowed(1 / fastest) if fastest > 1 else profile
 
 
 def _fewest(world: World, group: Group) -> int:
