@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ from forebay.autoscaler.servicer import AutoscalerServicer
 from forebay.autoscaler.watchers import Forecaster, take_snapshot
 from forebay.autoscaler.writer import Writer
 from forebay.core.config import from_mapping
-from forebay.core.errors import FailedPrecondition
+from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.fleet import FleetSettings, Member, ScalingDecision
 from forebay.core.metrics import InstanceChange, Snapshot
 from forebay.core.prediction import Quantiles, WorkloadForecast
@@ -144,7 +145,9 @@ class Live:
                 # It has come by itself; where it has not, the comparison tells.
                 continue
             self.clock.now_us = entry.now_us
-            await getattr(self, f"_{entry.event}")(*entry.arguments)
+            # A fleet that has gone another way may not know the instance; the comparison tells.
+            with suppress(NotFound):
+                await getattr(self, f"_{entry.event}")(*entry.arguments)
             await self._settle()
         watcher.cancel()
         await asyncio.gather(watcher, return_exceptions=True)
@@ -162,8 +165,10 @@ class Live:
 
     def _next(self, events: Collection[str], instance_id: str) -> Entry:
         """What the journal says of an instance next."""
-        rest = self._rest[self._place :]
-        return next(one for one in rest if one.event in events and one.arguments[0] == instance_id)
+        for entry in self._rest[self._place :]:
+            if entry.event in events and entry.arguments[0] == instance_id:
+                return entry
+        raise FailedPrecondition(f"the journal says no more of {instance_id}")
 
     # The actuator: it answers as the journal says
 

@@ -67,6 +67,7 @@ class Live:
     case: Case
     clock: Clock
     post: Post = field(default_factory=Post)
+    make: type[Loop] = Loop
 
     def __post_init__(self) -> None:
         config = from_mapping(Config, self.case.policy.gateway, "gateway")
@@ -75,7 +76,7 @@ class Live:
         wire: Any = Wire(self.post, self, Check=_healthy)
         meters = Meters(CollectorRegistry())
         reporter: Any = self
-        self.loop = Loop(engine, wire, reporter, meters, config, GATEWAY_ID, self.clock)
+        self.loop = self.make(engine, wire, reporter, meters, config, GATEWAY_ID, self.clock)
         self._responses: asyncio.Queue[pb.ScheduleResponse] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Placement]] = {}
         self._refusals: dict[str, Answer] = {}
@@ -98,10 +99,14 @@ class Live:
             await self._settle(message_count)
             self._collect(entry.now_us, wake_at_us)
         self.replay.told = told(self.journal.entries, PART)
+        # What follows from the end of the stream is no part of the run.
+        found, self.replay = _sorted(self.replay), Replay()
         assert self._link is not None
         self._link.cancel()
         await asyncio.gather(self._link, return_exceptions=True)
-        return _sorted(self.replay)
+        for future in self._waiting.values():
+            future.cancel()
+        return found
 
     async def _settle(self, message_count: int) -> None:
         self._heard_count += 1

@@ -39,7 +39,7 @@ def wanted(journal: Sequence[Entry], case: Case) -> Replay:
             replay.note("snapshots", entry.now_us, entry.answer)
         if (entry.part, entry.event) == (PART, "on_event") and isinstance(entry.arguments[0].kind, RequestRecord):
             replay.note("kept", entry.arguments[0].kind)
-    replay.done["kept"].sort(key=_order)
+    replay.done.get("kept", []).sort(key=_order)
     return replay
 
 
@@ -76,7 +76,7 @@ class Live:
         self.replay.told = told(self.journal.entries, PART)
         for _, record in self.store.requests("", 0, None, 10**6):
             self.replay.note("kept", record)
-        self.replay.done["kept"].sort(key=_order)
+        self.replay.done.get("kept", []).sort(key=_order)
         return self.replay
 
     async def hear(self, entry: Entry) -> None:
