@@ -71,6 +71,13 @@ def test_they_are_so_for_any_requests_also_for_those_that_fit_nowhere(
     assert_equal(*both(load, world(group(count)), policy(router, length), kernel))
 
 
+def test_a_model_may_have_several_groups_and_begins_with_its_fewest() -> None:
+    groups = (group(3, instances_initial=1), group(1, profile="H100/Llama-3-8B/tp1"))
+    whole, direct = both(drawn(2), world(*groups), policy())
+    assert_equal(whole, direct)
+    assert len(direct.instances) == 4
+
+
 @pytest.mark.parametrize("length", ["none", "clairvoyant"])
 def test_models_have_their_own_instances(length: str) -> None:
     arrivals = [number * S // 20 for number in range(60)]

@@ -1,35 +1,20 @@
 """A fleet that never changes: every group's first instances, ready from the start."""
 
-from forebay.core.metrics import QueueSample
 from forebay.core.values import Instance, InstanceState
-from forebay.gateway.values import RequestRecord
 from forebay.simulator.config import Group
 from forebay.simulator.results import FleetChange
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.machines import Machine
-from forebay.simulator.shell.ports import Scheduling, Serving
-
-
-class StandingFleet:
-    """Nobody scales and nobody watches: the scheduler goes by its own accounting."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def begin(self, scheduler: Scheduling, gateway: Serving) -> None:
-        """All instances are ready."""
-        scheduler.fleet(start_all(self._context))
-
-    def reported(self, record: RequestRecord) -> None:
-        """Nobody asks."""
-
-    def sampled(self, sample: QueueSample) -> None:
-        """Nobody asks."""
 
 
 def start_all(context: Context) -> list[Instance]:
-    """Starts every group's first instances, ready at once, under the names that the autoscaler gives."""
-    groups = [group for group in context.world.groups for _ in range(group.instances_initial)]
+    """Starts every group's first instances, ready at once, under the names and in the numbers of the autoscaler."""
+    first = {group.model: group for group in reversed(context.world.groups)}
+    counts = [
+        max(group.instances_initial, group.instances_min) if first[group.model] is group else group.instances_initial
+        for group in context.world.groups
+    ]
+    groups = [group for group, count in zip(context.world.groups, counts, strict=True) for _ in range(count)]
     return [_start(group, f"local-{number}", context) for number, group in enumerate(groups, 1)]
 
 
