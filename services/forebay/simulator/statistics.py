@@ -1,7 +1,7 @@
 """Intervals over seeds, paired differences between policies, and who wins where."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure of a run: its name and unit, which way is better, and whether it is the whole fleet's."""
+    """One figure of a run: its name and unit, which way is better, and whether it is the whole fleet's.
+
+    Where every policy has the value `plain`, there is nothing to see and the measure is left out.
+    """
 
     key: str
     label: str
@@ -36,6 +39,7 @@ class Measure:
     higher_is_better: bool
     of_fleet: bool
     value: Callable[[Summary, ClassSummary], float | None]
+    plain: float | None = None
 
 
 def _of(path: str) -> Callable[[Summary, ClassSummary], float | None]:
@@ -62,8 +66,12 @@ MEASURES: tuple[Measure, ...] = (
     Measure("tpot_p99", "TPOT p99", "s", False, False, _of("tpot_s.p99")),
     Measure("e2e_mean", "E2E mean", "s", False, False, _of("e2e_s.mean")),
     Measure("e2e_p99", "E2E p99", "s", False, False, _of("e2e_s.p99")),
+    Measure("quality", "answer quality", "%", True, False, _of("quality_mean"), plain=1.0),
+    Measure("program_p50", "program E2E p50", "s", False, True, lambda summary, _: summary.programs.e2e_s.p50),
+    Measure("program_p99", "program E2E p99", "s", False, True, lambda summary, _: summary.programs.e2e_s.p99),
     Measure("gpu_hours", "GPU-hours", "", False, True, _fleet("gpu_hours")),
     Measure("cost", "cost", "", False, True, _fleet("cost")),
+    Measure("energy", "energy", "kWh", False, True, _fleet("energy_kwh"), plain=0.0),
     Measure("wasted", "wasted GPU-hours", "", False, True, _fleet("wasted_gpu_hours")),
     Measure("scaling", "scaling actions", "", False, True, _fleet("scaling_count")),
 )
@@ -159,10 +167,15 @@ def verdicts(runs: Runs, measures: Sequence[Measure] = MEASURES, leave_out: Sequ
     return found
 
 
+def is_plain(measure: Measure, estimates: Iterable[Interval | None]) -> bool:
+    """Whether the measure has nothing to show."""
+    return measure.plain is not None and all(one is None or one.mean == measure.plain for one in estimates)
+
+
 def _verdict(runs: Runs, names: Sequence[str], load: float, slo_class: str, measure: Measure) -> Verdict | None:
     estimates = {name: runs.estimate(name, load, slo_class, measure) for name in names}
     known = {name: one for name, one in estimates.items() if one is not None}
-    if len(known) < 2:
+    if len(known) < 2 or is_plain(measure, known.values()):
         return None
     sign = -1.0 if measure.higher_is_better else 1.0
     ranked = sorted(known, key=lambda name: (sign * known[name].mean, list(names).index(name)))

@@ -45,6 +45,15 @@ def test_arrival_rates_add_up_to_all_requests(tmp_path: Path) -> None:
     assert float((rates[:-1] * np.diff(times) * 60).sum()) == pytest.approx(400)
 
 
+def test_attainment_over_time_is_that_of_the_summary_where_weighed(tmp_path: Path) -> None:
+    run = drawn("a", 1)
+    times, shares = kept(run, tmp_path).attainment()
+    counts, _ = np.histogram(run.requests.arrival_us, bins=np.linspace(0, run.end_us, len(times) + 1))
+    overall = summarize(run, WORLD.slo, WORLD).classes[0].attainment
+    assert float(np.nansum(shares * counts)) / 400 == pytest.approx(overall)
+    assert np.isnan(shares[-1])
+
+
 def test_lengths_are_of_finished_requests(tmp_path: Path) -> None:
     run = drawn("a", 1)
     predicted, actual = kept(run, tmp_path).lengths()

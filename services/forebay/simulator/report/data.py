@@ -12,6 +12,7 @@ from forebay.core.units import US_PER_S
 from forebay.simulator import store
 from forebay.simulator.config import World
 from forebay.simulator.results import STATUSES
+from forebay.simulator.summary import met
 from forebay.simulator.usage import US_PER_HOUR, Stay, find_stays, price
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -46,6 +47,16 @@ class RunData:
         counts, _ = np.histogram(self._columns["arrival_us"], bins=edges_us)
         rates = counts / (self.end_s / BUCKET_COUNT)
         return edges_us / US_PER_S / self.unit_s, np.append(rates, rates[-1])
+
+    def attainment(self) -> tuple[Floats, Floats]:
+        """The share of the requests that arrived in each stretch of time which met their SLO; gaps have none."""
+        rows, _ = store.read(self.folder)
+        edges_us = np.linspace(0, self.end_s * US_PER_S, BUCKET_COUNT // 2 + 1)
+        arrived, _ = np.histogram(rows.requests.arrival_us, bins=edges_us)
+        kept, _ = np.histogram(rows.requests.arrival_us[met(rows.requests, self.world.slo)], bins=edges_us)
+        shares = np.where(arrived > 0, kept / np.maximum(arrived, 1), np.nan)
+        middles = (edges_us[1:] + edges_us[:-1]) / 2 / US_PER_S / self.unit_s
+        return middles, shares
 
     def paid_instances(self) -> tuple[Floats, Floats]:
         """How many instances are paid for from which time on."""

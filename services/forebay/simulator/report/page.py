@@ -181,7 +181,7 @@ def _costs(findings: Findings) -> Iterator[Part]:
     yield Part(svg=plots.state_plot(runs, main), caption="Means over the seeds. Loading is paid for and serves nobody.")
     data = findings.data(main)
     seed = next(one.job.seed for one in findings.ended if not one.error)
-    yield Part(svg=plots.fleet_plot(data), caption=f"Load {main:g}, seed {seed}: instances in every state but spot.")
+    yield Part(svg=plots.fleet_plot(data), caption=f"Load {main:g}, seed {seed}. {_OVER_TIME_TEXT}")
     for load in runs.loads:
         if load != main:
             yield Part(svg=plots.fleet_plot(findings.data(load)), title=f"Load {load:g} over time", folded=True)
@@ -251,6 +251,7 @@ _WINNERS_TEXT = (
 _ATTAINMENT_TEXT = "Requests that met every limit of their class; rejected, failed and unfinished ones count as misses."
 _LATENCY_TEXT = "Distributions of finished requests, averaged over the seeds quantile by quantile."
 _PARETO_TEXT = "Up and left is better. Bars are 95 % intervals; hollow marks are oracles."
+_OVER_TIME_TEXT = "Attainment is of the requests that arrived then; instances count in every state but spot."
 _LENGTH_TEXT = (
     "Run of the first policy named, first seed: one panel for policies that predict alike. Darker is more requests; on "
     "the line the prediction is right."

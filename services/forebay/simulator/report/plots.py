@@ -136,30 +136,38 @@ def _pareto_legend(figure: Any, axis: Any, runs: Runs, markers: str) -> None:
 
 
 def fleet_plot(data: Mapping[str, RunData]) -> str:
-    """Arrivals, paid instances and cost over time, a line a policy."""
+    """Arrivals, attainment, paid instances and cost over time, a line a policy."""
     names = list(data)
     with styled() as make:
-        figure = make(figsize=(WIDTH_IN, 5.2), layout="constrained")
-        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(1, 1.6, 1.2))
+        figure = make(figsize=(WIDTH_IN, 6.4), layout="constrained")
+        top, met, middle, bottom = figure.subplots(4, 1, sharex=True, height_ratios=(0.9, 1.3, 1.5, 1.1))
         first = data[names[0]]
         times, rates = first.arrival_rates()
         top.fill_between(times, rates, step="post", color="#7d8590", alpha=0.35, linewidth=0)
         top.set_ylabel("arrivals (req/s)")
         for index, (policy, colour) in enumerate(colours(names).items()):
             run = data[policy]
+            met.plot(*_joined(*run.attainment()), dash(index), color=colour, alpha=0.9)
             times, counts = run.paid_instances()
             middle.step(times, counts, dash(index), where="post", color=colour, label=policy, alpha=0.9)
             times, costs = run.cost()
             bottom.plot(times, costs, dash(index), color=colour, alpha=0.9)
+        met.set_ylabel("SLO met (%)")
         middle.set_ylabel("paid instances")
         bottom.set_ylabel("cost so far")
-        for axis in (top, middle, bottom):
+        for axis in (top, met, middle, bottom):
             axis.set_ylim(bottom=0)
         middle.yaxis.get_major_locator().set_params(integer=True)
         bottom.set_xlabel("minutes" if first.unit_s == 60 else "hours")
         bottom.set_xlim(0, first.end_s / first.unit_s)
         _legend(figure, middle, names)
-        return to_svg(figure, "Arrivals, instances and cost over time")
+        return to_svg(figure, "Arrivals, attainment, instances and cost over time")
+
+
+def _joined(times: Floats, shares: Floats) -> tuple[Floats, Floats]:
+    """The line through those stretches of time in which anybody came."""
+    known = ~np.isnan(shares)
+    return times[known], 100 * shares[known]
 
 
 def state_plot(runs: Runs, load: float) -> str:

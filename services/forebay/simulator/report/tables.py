@@ -4,11 +4,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from forebay.simulator.report.values import NOTHING, estimate, figure
-from forebay.simulator.statistics import MEASURES, Interval, Measure, Runs, Verdict
+from forebay.simulator.statistics import MEASURES, Interval, Measure, Runs, Verdict, is_plain
 from forebay.simulator.summary import ALL
 
 BY_KEY = {measure.key: measure for measure in MEASURES}
-HEADLINE = ("gpu_hours", "ttft_p50", "ttft_p99", "tpot_mean", "e2e_p99", "goodput", "cost", "wasted", "scaling")
+HEADLINE = (
+    "gpu_hours",
+    "ttft_p50",
+    "ttft_p99",
+    "tpot_mean",
+    "e2e_p99",
+    "goodput",
+    "cost",
+    "wasted",
+    "scaling",
+    "program_p50",
+    "program_p99",
+    "quality",
+    "energy",
+)
 """The measures over all classes that a summary shows beside the attainment of each class."""
 SHORT = ("attainment", "ttft_p50", "ttft_p99", "tpot_mean", "e2e_p99", "gpu_hours")
 
@@ -181,11 +195,12 @@ def class_label(name: str) -> str:
 def _shown(runs: Runs, load: float, columns: Sequence[tuple[str, Measure]]) -> list[tuple[str, Measure]]:
     """Without columns that no policy has, and without a class that is alone and thus equal to all."""
     alone = len(runs.classes) == 2
-    return [
-        (name, measure)
-        for name, measure in columns
-        if not (alone and name != ALL) and any(runs.estimate(policy, load, name, measure) for policy in runs.policies)
-    ]
+    found = []
+    for name, measure in columns:
+        estimates = [runs.estimate(policy, load, name, measure) for policy in runs.policies]
+        if not (alone and name != ALL) and any(estimates) and not is_plain(measure, estimates):
+            found.append((name, measure))
+    return found
 
 
 def _title(slo_class: str, measure: Measure) -> str:
