@@ -36,6 +36,7 @@ class _Watch:
 class Prober:
     """One question a server and interval, those that start more often; the first one comes at once, after what goes on.
 
+    A server that hangs is given up after `probe_timeout_s`, and what it would say then counts.
     An answer that leaves the engine exactly as it is (a ready server that is ready, say) is not asked for again until
     the server changes; then the questions go on at the times that they would have had.
     """
@@ -45,6 +46,7 @@ class Prober:
         self._asked = asked
         self._wait_us = round(config.probe_s * US_PER_S)
         self._wait_starting_us = round(config.probe_starting_s * US_PER_S)
+        self._timeout_us = round(config.probe_timeout_s * US_PER_S)
         self._watches: dict[str, _Watch] = {}
 
     def follow(self, server: Server) -> None:
@@ -73,6 +75,15 @@ class Prober:
             return
         watch.last_us = self._context.now_us
         watch.wait_us = self._wait_starting_us if before in STARTING else self._wait_us
+        if server.hangs:
+            watch.is_entered = True
+            self._context.after_us(self._timeout_us, partial(self._heard, watch))
+        else:
+            self._heard(watch)
+
+    def _heard(self, watch: _Watch) -> None:
+        watch.is_entered = False
+        key, server = watch.server.instance_id, watch.server
         self._asked.probed(key, server.answers, server.ready)
         state = self._asked.state_of(key)
         if state is None:

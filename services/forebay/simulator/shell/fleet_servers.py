@@ -40,6 +40,11 @@ class Server:
         return self.live and not self.gone and not self.hang_count
 
     @property
+    def hangs(self) -> bool:
+        """Whether it leaves those who ask without an answer, so that they wait; what is gone refuses them at once."""
+        return self.live and not self.gone and self.hang_count > 0
+
+    @property
     def ready(self) -> bool:
         """Whether it says that the model takes requests."""
         return self.answers and self.machine is not None

@@ -1,24 +1,32 @@
 """The metrics service in virtual time: reads the instances, takes what is reported, and gives snapshots."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from forebay.core.metrics import Event, QueueSample, RequestRecord, RequestStatus, Snapshot
+from forebay.core.units import US_PER_S
 from forebay.core.values import Instance
 from forebay.gateway.values import NO_PREDICTION
 from forebay.gateway.values import RequestRecord as GatewayRecord
+from forebay.metrics.config import Config
 from forebay.metrics.engine import MetricsEngine, Reading
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet_servers import Server, Servers
 
 
 class MetricsShell:
-    """The one caller of the metrics engine. An instance that is new in the fleet is read at once, then with all."""
+    """The one caller of the metrics engine. An instance that is new in the fleet is read at once, then with all.
+
+    One that hangs is silent once the live reader's patience with its page, and then with the server itself, is over.
+    """
 
     def __init__(self, context: Context, engine: MetricsEngine, servers: Servers) -> None:
         self.engine = context.recorded("metrics", engine)
         self._context = context
         self._servers = servers
         self._watched: dict[str, Server] = {}
+        config = Config()
+        self._patience_us = round((config.scrape_timeout_s + config.probe_timeout_s) * US_PER_S)
         self._sample_count = 0
         self._snapshot = Snapshot(-1, (), ())
 
@@ -57,11 +65,15 @@ class MetricsShell:
         self.engine.on_event(Event(event_id, sample), self._context.now_us)
 
     def _read(self, server: Server) -> None:
-        now_us = self._context.now_us
         if server.answers:
-            self.engine.on_reading(server.instance_id, self._reading(server), now_us)
+            self.engine.on_reading(server.instance_id, self._reading(server), self._context.now_us)
+        elif server.hangs:
+            self._context.after_us(self._patience_us, partial(self._silent, server))
         else:
-            self.engine.on_silence(server.instance_id, now_us)
+            self._silent(server)
+
+    def _silent(self, server: Server) -> None:
+        self.engine.on_silence(server.instance_id, self._context.now_us)
 
     def _reading(self, server: Server) -> Reading | None:
         """What the server's page tells of the engine; a model that is not loaded has no page."""

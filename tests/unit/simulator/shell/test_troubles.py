@@ -46,10 +46,11 @@ def test_an_instance_that_hangs_is_avoided_lost_and_found_again() -> None:
     stage.until(10)
     stage.place(3, "local-1/m")
     stage.until(60)
-    assert stage.steps[1:] == [(13.0, "local-1/m", "LOST"), (41.0, "local-1/m", "READY")]
-    # Two readings without an answer, those of 11 and 12, make it unreachable; the one of 41 finds it.
+    # The questions of 11, 12 and 13 wait a second each.
+    assert stage.steps[1:] == [(14.0, "local-1/m", "LOST"), (41.0, "local-1/m", "READY")]
+    # Two readings without an answer, those of 11 and 12, are given up at 12.25 and 13.25; the one of 41 finds it.
     by_time = {at_us // 1_000_000: reachable(loads, "local-1/m") for at_us, loads in stage.scheduler.seen}
-    assert [by_time[at_s] for at_s in (10, 11, 12, 40, 41)] == [True, True, False, False, True]
+    assert [by_time[at_s] for at_s in (10, 13, 14, 40, 41)] == [True, True, False, False, True]
     alone = Stage(world(one), STATIC).until(10)
     alone.place(3, "local-1/m")
     alone.until(60)
@@ -60,11 +61,11 @@ def test_an_instance_that_hangs_for_too_long_is_taken_out_and_replaced() -> None
     stage = Stage(world(faults=(Fault(10.5, "hang", "m", 0, 500.0),)), {**STATIC, "lost_timeout_s": 20.0})
     stage.until(60)
     assert stage.steps[1:] == [
-        (13.0, "local-1/m", "LOST"),
-        (14.0, "local-2/m", "PROVISIONING"),
-        (14.0, "local-2/m", "READY"),
-        (33.0, "local-1/m", "DRAINING"),
-        (36.0, "local-1/m", "STOPPED"),
+        (14.0, "local-1/m", "LOST"),
+        (16.0, "local-2/m", "PROVISIONING"),
+        (16.0, "local-2/m", "READY"),
+        (34.0, "local-1/m", "DRAINING"),
+        (37.0, "local-1/m", "STOPPED"),
     ]
     # It is there and paid for until it is stopped.
     assert [state for _, instance_id, state in stage.rows if instance_id == "local-1/m"] == [
