@@ -162,6 +162,7 @@ class Heard:
         rows.first_us[row] = kernel.first_ps(row) // PS_PER_US
         rows.finish_us[row] = kernel.finish_ps(row) // PS_PER_US
         rows.preemption_count[row] = kernel.preemption_count(row)
+        rows.lost_tokens[row] = kernel.lost_tokens(row)
         rows.ended(row, FINISHED)
         if self._histogram is None:
             self._lengths.observe(Observe(request, placed.predicted, tokens, self._requests.is_cut(row)))

@@ -57,7 +57,8 @@ class ClassSummary:
     unfinished ones are misses. The `*_miss_count` say which limits finished requests missed; one may miss several.
     `goodput_per_s` counts requests that met their limits, `throughput_per_s` those that finished, over the run.
     `quality_mean` is over finished requests: 1 where an instance answered, less where [student] did, whose answers
-    count in everything but tokens and the time between them.
+    count in everything but tokens and the time between them. `lost_tokens` were dropped by evictions, to be computed
+    again.
     """
 
     slo_class: str
@@ -83,6 +84,7 @@ class ClassSummary:
     attempt_count: int
     prefix_hit_share: float | None
     quality_mean: float | None = None
+    lost_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ def _of_class(
         attempt_count=int(np.maximum(rows.attempt_count[mask], 0).sum()),
         prefix_hit_share=_hit_share(rows, mask & (rows.instance != UNKNOWN)),
         quality_mean=float(np.where(served, 1.0, quality)[finished].mean()) if finished.any() else None,
+        lost_tokens=int(np.maximum(rows.lost_tokens[mask], 0).sum()),
     )
 
 

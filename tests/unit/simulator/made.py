@@ -24,6 +24,7 @@ PLAIN = {
     "predicted_p50": -1,
     "predicted_p90": -1,
     "preemption_count": 0,
+    "lost_tokens": 0,
     "attempt_count": 1,
     "deadline_us": 0,
 }

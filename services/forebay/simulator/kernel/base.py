@@ -75,6 +75,10 @@ class Kernel(Protocol):
         """How often the row was evicted in its present residence."""
         ...
 
+    def lost_tokens(self, row: int) -> int:
+        """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
+        ...
+
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
         ...
@@ -141,6 +145,6 @@ class OpenLoop(Protocol):
         """What is on each instance."""
         ...
 
-    def times(self) -> tuple[Numbers, Numbers, Numbers]:
-        """`first_ps`, `finish_ps` and `preemption_count` of all rows."""
+    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps`, `preemption_count` and `lost_tokens` of all rows."""
         ...

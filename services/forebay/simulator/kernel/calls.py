@@ -133,7 +133,7 @@ def house(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, row: int) -> None:
     seq[s + at.HOME] = i
     place = row * at.ROW_WIDTH
     rows[place + at.FIRST_PS] = rows[place + at.FINISH_PS] = -1
-    rows[place + at.EVICTIONS] = 0
+    rows[place + at.EVICTIONS] = rows[place + at.LOST] = 0
     rows[place + at.SEQ] = s
     inst[i + at.ARRIVED] += 1
     inst[i + at.IN_FLIGHT] += 1

@@ -121,7 +121,9 @@ FINISH_PS = 1
 EVICTIONS = 2
 SEQ = 3
 """The record in `seq`; of a row that is not here, -1 less the tokens that it had when it left."""
-ROW_WIDTH = 4
+LOST = 4
+"""Tokens of its cache that evictions dropped."""
+ROW_WIDTH = 5
 
 # given
 GIVEN_PROMPT = 0

@@ -53,11 +53,15 @@ class DividedKernel:
     ) -> bool:
         """Queues a request; False where it can never fit."""
         kernel, number = self._homes[instance]
-        if self._divided:
-            self._move(row, kernel)
-        self._instance_of[row] = instance
+        if self._divided and self._kernel_of(row).holds(row):
+            raise ValueError(f"row {row} is on instance {self._instance_of[row]} already")
         lengths = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
-        return kernel.arrive(number, row, *lengths, now_ps, priority)
+        if not kernel.arrive(number, row, *lengths, now_ps, priority):
+            return False
+        self._instance_of[row] = instance
+        if self._divided:
+            (self._plain_rows.add if kernel is self._plain else self._plain_rows.discard)(row)
+        return True
 
     def cancel(self, row: int, now_ps: int) -> bool:
         """Drops a request; False where it is not on any instance."""
@@ -89,6 +93,10 @@ class DividedKernel:
     def preemption_count(self, row: int) -> int:
         """How often the row was evicted in its present residence."""
         return self._kernel_of(row).preemption_count(row)
+
+    def lost_tokens(self, row: int) -> int:
+        """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
+        return self._kernel_of(row).lost_tokens(row)
 
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
@@ -122,9 +130,3 @@ class DividedKernel:
     def _kernel_of(self, row: int) -> FastKernel | ReferenceKernel:
         """Where the row is or was last."""
         return self._plain if row in self._plain_rows else self._fast
-
-    def _move(self, row: int, kernel: FastKernel | ReferenceKernel) -> None:
-        """A row arrives: the kernel that it comes from must not have it any more."""
-        if self._kernel_of(row).holds(row):
-            raise ValueError(f"row {row} is on instance {self._instance_of[row]} already")
-        (self._plain_rows.add if kernel is self._plain else self._plain_rows.discard)(row)

@@ -127,6 +127,10 @@ class FastKernel:
         """How often the row was evicted in its present residence."""
         return max(0, self._cells.see_rows[row * at.ROW_WIDTH + at.EVICTIONS])
 
+    def lost_tokens(self, row: int) -> int:
+        """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
+        return max(0, self._cells.see_rows[row * at.ROW_WIDTH + at.LOST])
+
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
         cells = self._cells
@@ -213,11 +217,11 @@ class FastKernel:
         """What is on each instance."""
         return self._cells.loads()
 
-    def times(self) -> tuple[Numbers, Numbers, Numbers]:
-        """`first_ps`, `finish_ps` and `preemption_count` of all rows."""
+    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps`, `preemption_count` and `lost_tokens` of all rows."""
         rows = np.asarray(self._cells.rows, dtype=np.int64).reshape(-1, at.ROW_WIDTH)
-        evictions = np.maximum(rows[:, at.EVICTIONS], 0)
-        return rows[:, at.FIRST_PS].copy(), rows[:, at.FINISH_PS].copy(), evictions
+        evictions, lost = np.maximum(rows[:, at.EVICTIONS], 0), np.maximum(rows[:, at.LOST], 0)
+        return rows[:, at.FIRST_PS].copy(), rows[:, at.FINISH_PS].copy(), evictions, lost
 
     def sweep(self, arrivals_ps: npt.ArrayLike, router: str, seed: int = 0) -> Numbers:
         """All loaded rows through a router that is compiled with the kernel; the instances that they went to, or -1.

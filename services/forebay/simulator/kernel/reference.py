@@ -24,6 +24,7 @@ class ReferenceKernel:
         self._finish_ps = [-1] * row_count
         self._generated = [0] * row_count
         self._preempted = [0] * row_count
+        self._lost = [0] * row_count
         self._prompt_tokens = [0] * row_count
         self._weight = [0] * row_count
         self._loaded: Sequence[tuple[int, ...]] = ()
@@ -43,7 +44,7 @@ class ReferenceKernel:
         """A new, empty instance and its number."""
         if batcher not in BATCHERS:
             raise ValueError(f"unknown batcher {batcher!r}; known: {', '.join(sorted(BATCHERS))}")
-        counting = _Counting(BATCHERS[batcher](), self._names, self._preempted)
+        counting = _Counting(BATCHERS[batcher](), self._names, self._preempted, self._lost)
         self._models.append(InstanceModel(profile, flags, counting))
         self._ends_ps.append(NEVER_PS)
         return len(self._models) - 1
@@ -75,7 +76,7 @@ class ReferenceKernel:
             self._names.drop(row)
             return False
         self._first_ps[row] = self._finish_ps[row] = -1
-        self._generated[row] = self._preempted[row] = 0
+        self._generated[row] = self._preempted[row] = self._lost[row] = 0
         self._prompt_tokens[row], self._weight[row] = prompt_tokens, 0
         self._instance[row] = instance
         model.arrive(request, now_ps)
@@ -118,6 +119,10 @@ class ReferenceKernel:
     def preemption_count(self, row: int) -> int:
         """How often the row was evicted in its present residence."""
         return self._preempted[row]
+
+    def lost_tokens(self, row: int) -> int:
+        """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
+        return self._lost[row]
 
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
@@ -193,11 +198,11 @@ class ReferenceKernel:
                 loads[:, instance] += (1, self._weight[row], self._prompt_tokens[row])
         return Loads(*loads)
 
-    def times(self) -> tuple[Numbers, Numbers, Numbers]:
-        """`first_ps`, `finish_ps` and `preemption_count` of all rows."""
-        columns = (self._first_ps, self._finish_ps, self._preempted)
-        first, finish, preempted = (np.array(column, dtype=np.int64) for column in columns)
-        return first, finish, preempted
+    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps`, `preemption_count` and `lost_tokens` of all rows."""
+        columns = (self._first_ps, self._finish_ps, self._preempted, self._lost)
+        first, finish, preempted, lost = (np.array(column, dtype=np.int64) for column in columns)
+        return first, finish, preempted, lost
 
     def _pass(self, at_ps: int) -> list[int]:
         finished = []
@@ -267,16 +272,22 @@ class _Names:
 
 
 class _Counting:
-    """A batcher that notes whom another one evicts."""
+    """A batcher that notes whom another one evicts, and what they lose."""
 
-    def __init__(self, batcher: Batcher, names: _Names, counts: list[int]) -> None:
+    def __init__(self, batcher: Batcher, names: _Names, counts: list[int], lost: list[int]) -> None:
         self._batcher = batcher
         self._names = names
         self._counts = counts
+        self._lost = lost
 
     def plan(self, view: BatchView) -> BatchPlan:
         """The other's plan."""
         plan = self._batcher.plan(view)
-        for name in plan.preempted:
-            self._counts[self._names.row(name)] += 1
+        if plan.preempted:
+            is_lost = view.flags.preemption == "recompute"
+            for sequence in view.running:
+                if sequence.request_id in plan.preempted:
+                    row = self._names.row(sequence.request_id)
+                    self._counts[row] += 1
+                    self._lost[row] += sequence.cached_tokens * is_lost
         return plan

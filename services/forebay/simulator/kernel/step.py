@@ -281,6 +281,7 @@ def preempt(inst: Ints, room: Ints, seq: Ints, rows: Ints, i: int, s: int) -> No
     inst[i + at.QUEUED_TOKENS] += seq[s + at.PROMPT] + seq[s + at.ANSWERED]
     inst[i + at.PREEMPTIONS] += 1
     rows[seq[s + at.ROW] * at.ROW_WIDTH + at.EVICTIONS] += 1
+    rows[seq[s + at.ROW] * at.ROW_WIDTH + at.LOST] += cached
 
 
 def make_room(inst: Ints, room: Ints, seq: Ints, rows: Ints, i: int) -> None:

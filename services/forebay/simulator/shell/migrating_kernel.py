@@ -28,6 +28,7 @@ class _Row:
     first_ps: int = -1
     generated_tokens: int = 0
     preemption_count: int = 0
+    lost_tokens: int = 0
     is_away: bool = False
 
 
@@ -68,6 +69,7 @@ class MovableKernel:
             known.first_ps = self._kernel.first_ps(row)
         known.generated_tokens += self._kernel.generated_tokens(row)
         known.preemption_count += self._kernel.preemption_count(row)
+        known.lost_tokens += self._kernel.lost_tokens(row)
         self._kernel.cancel(row, now_ps)
         self._left(row)
         known.is_away = True
@@ -150,6 +152,13 @@ class MovableKernel:
         if known is None:
             return self._kernel.preemption_count(row)
         return known.preemption_count + (0 if known.is_away else self._kernel.preemption_count(row))
+
+    def lost_tokens(self, row: int) -> int:
+        """Tokens of the row's cache that evictions dropped in all its residences."""
+        known = self._rows.get(row)
+        if known is None:
+            return self._kernel.lost_tokens(row)
+        return known.lost_tokens + (0 if known.is_away else self._kernel.lost_tokens(row))
 
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in all its residences."""

@@ -28,6 +28,7 @@ class Rows:
         self.predicted_p50 = [UNKNOWN] * count
         self.predicted_p90 = [UNKNOWN] * count
         self.preemption_count = [0] * count
+        self.lost_tokens = [0] * count
         self.attempt_count = [0] * count
 
     def predicted(self, row: int, quantiles: LengthQuantiles) -> None:
@@ -62,6 +63,7 @@ class Rows:
             predicted_p50=own(self.predicted_p50),
             predicted_p90=own(self.predicted_p90),
             preemption_count=own(self.preemption_count),
+            lost_tokens=own(self.lost_tokens),
             attempt_count=own(self.attempt_count),
             deadline_us=workload.deadline_us,
         )

@@ -147,7 +147,7 @@ class GatewayShell:
             run = self.runs[row]
             run.is_on = False
             run.first_ps = self._kernel.first_ps(row)
-            self._rows.preemption_count[row] += self._kernel.preemption_count(row)
+            self._count_evictions(row)
             if run.back_ps:
                 self._later(run.back_ps, partial(self._answered, run))
             else:
@@ -158,12 +158,16 @@ class GatewayShell:
         for row in rows:
             run = self.runs[row]
             run.is_on = False
-            self._rows.preemption_count[row] += self._kernel.preemption_count(row)
+            self._count_evictions(row)
             self._prefixes.left(row)
             tokens = self._kernel.generated_tokens(row)
             if tokens:
                 self._hear(run, tokens, self._context.now_ps)
             self._later(run.back_ps, partial(self._failed, run, _aborted(run.machine, why)))
+
+    def _count_evictions(self, row: int) -> None:
+        self._rows.preemption_count[row] += self._kernel.preemption_count(row)
+        self._rows.lost_tokens[row] += self._kernel.lost_tokens(row)
 
     def _answered(self, run: Run) -> None:
         """The last token reaches the client."""
@@ -279,7 +283,7 @@ class GatewayShell:
     def _give_up(self, run: Run) -> None:
         """The instance is silent for too long: the request is taken off it."""
         if run.is_on:
-            self._rows.preemption_count[run.row] += self._kernel.preemption_count(run.row)
+            self._count_evictions(run.row)
             self._kernel.cancel(run.row, self._context.now_ps)
             self._prefixes.left(run.row)
         text = f"instance {run.machine.instance_id} sent nothing for too long; try again"

@@ -225,6 +225,7 @@ class Teller:
             kernel.first_ps(row),
             kernel.finish_ps(row),
             kernel.preemption_count(row),
+            kernel.lost_tokens(row),
             kernel.generated_tokens(row),
         )
 
