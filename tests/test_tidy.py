@@ -27,7 +27,7 @@ CONTRACTS = [scheduler_service_pb2, predictor_service_pb2, autoscaler_service_pb
 MODE_FLAG = re.compile(
     r"^(is_|in_)?(simulated|simulation|simulating|dry_run|advisory|advise_only|live_mode|test_mode)$"
 )
-HISTORY = re.compile(r"(?<![&\w])#\d+|TODO|FIXME|XXX|\bpreviously\b|\bno longer\b|/(?:work|tmp)/")
+HISTORY = re.compile(r"(?<![&\w])#\d{1,5}\b|TODO|FIXME|XXX|\bpreviously\b|\bno longer\b|/(?:work|tmp)/")
 
 
 def trees(files: list[Path]) -> Iterator[tuple[Path, ast.Module]]:
