@@ -2,22 +2,9 @@
 
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel.columns import Ints
-from forebay.simulator.kernel.step import (
-    blocks_needed,
-    blocks_of,
-    boundary_ps,
-    complete,
-    cut,
-    depart,
-    earliest,
-    free_record,
-    link_last,
-    passed,
-    set_end,
-    start,
-    take_record,
-    unlink,
-)
+from forebay.simulator.kernel.step import complete, depart, start
+from forebay.simulator.kernel.stretch import blocks_needed, blocks_of, boundary_ps, cut, passed
+from forebay.simulator.kernel.structures import earliest, free_record, link_last, set_end, take_record, unlink
 
 
 def turn(head: Ints, inst: Ints, table: Ints, room: Ints, seq: Ints, tree: Ints, rows: Ints, done: Ints) -> None:
@@ -142,16 +129,7 @@ def house(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, row: int) -> None:
 
 
 def queue(
-    head: Ints,
-    inst: Ints,
-    table: Ints,
-    room: Ints,
-    seq: Ints,
-    tree: Ints,
-    rows: Ints,
-    i: int,
-    s: int,
-    now_ps: int,
+    head: Ints, inst: Ints, table: Ints, room: Ints, seq: Ints, tree: Ints, rows: Ints, i: int, s: int, now_ps: int
 ) -> None:
     """A request joins the queue, behind a blocked head without effect before the present work ends."""
     link_last(inst, seq, i + at.WAITING, s)

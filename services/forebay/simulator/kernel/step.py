@@ -1,212 +1,28 @@
-"""One pass and one completion of an instance over flat columns, whole stretches of decode iterations at once.
+"""One pass and one completion of an instance over flat columns.
 
-Iterations without prefill take a + BETA*K each, a = F[B] + CB*B, and K grows by B, so that n of them take
-n*a + BETA*(n*K + B*n*(n-1)/2): integers, hence exactly what a loop would add up. A decode's context less the instance's
-clock of decode iterations never changes, nor does the clock's value at its last token, so a stretch touches no request.
-Blocks that decodes fill are charged when the work completes, those of prompts when it starts.
+A decode's context less the instance's clock of decode iterations never changes, nor does the clock's value at its last
+token, so a stretch touches no request. Blocks that decodes fill are charged when the work completes, those of prompts
+when it starts.
 
 The functions index whatever they are given, lists or arrays, and run as they are or compiled.
 """
 
-from math import sqrt
-
 from forebay.core.instance.profile import PAIR_SHIFT
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel.columns import Ints
+from forebay.simulator.kernel.stretch import affordable, blocks_due, blocks_needed, blocks_of, distance_ps
+from forebay.simulator.kernel.structures import (
+    free_record,
+    heap_find,
+    heap_remove,
+    heap_up,
+    link_first,
+    link_last,
+    set_end,
+    unlink,
+)
 
 HALF = 1 << (PAIR_SHIFT - 1)
-
-
-# The tree: the earliest end at 1, the children of p at 2p and 2p + 1, instances from `LEAVES` on
-
-
-def set_end(head: Ints, tree: Ints, index: int, end_ps: int) -> None:
-    """Says when the instance's work ends."""
-    place = head[at.LEAVES] + index
-    tree[place] = end_ps
-    place >>= 1
-    while place > 0:
-        least = min(tree[2 * place], tree[2 * place + 1])
-        if tree[place] == least:
-            return
-        tree[place] = least
-        place >>= 1
-
-
-def earliest(head: Ints, tree: Ints) -> int:
-    """The index of the first of the instances whose work ends first."""
-    leaves = head[at.LEAVES]
-    place = 1
-    while place < leaves:
-        place *= 2
-        if tree[place] != tree[1]:
-            place += 1
-    return place - leaves
-
-
-# Lists of requests
-
-
-def link_last(inst: Ints, seq: Ints, queue: int, s: int) -> None:
-    """Puts a request at the end of a list."""
-    last = inst[queue + at.LAST]
-    seq[s + at.PREVIOUS] = last
-    seq[s + at.NEXT] = at.NONE
-    if last < 0:
-        inst[queue] = s
-    else:
-        seq[last + at.NEXT] = s
-    inst[queue + at.LAST] = s
-    inst[queue + at.LENGTH_OF] += 1
-
-
-def link_first(inst: Ints, seq: Ints, queue: int, s: int) -> None:
-    """Puts a request at the front of a list."""
-    first = inst[queue]
-    seq[s + at.PREVIOUS] = at.NONE
-    seq[s + at.NEXT] = first
-    if first < 0:
-        inst[queue + at.LAST] = s
-    else:
-        seq[first + at.PREVIOUS] = s
-    inst[queue] = s
-    inst[queue + at.LENGTH_OF] += 1
-
-
-def unlink(inst: Ints, seq: Ints, queue: int, s: int) -> None:
-    """Takes a request out of a list."""
-    before = seq[s + at.PREVIOUS]
-    after = seq[s + at.NEXT]
-    if before < 0:
-        inst[queue] = after
-    else:
-        seq[before + at.NEXT] = after
-    if after < 0:
-        inst[queue + at.LAST] = before
-    else:
-        seq[after + at.PREVIOUS] = before
-    inst[queue + at.LENGTH_OF] -= 1
-
-
-# The heap of an instance's decodes: (stop, request), the lowest stop first; DECODES is its size
-
-
-def heap_up(room: Ints, heap: int, k: int, stop: int, s: int) -> None:
-    """Puts (stop, s) at the free place k or above."""
-    while k > 0:
-        up = (k - 1) >> 1
-        if room[heap + 2 * up] <= stop:
-            break
-        room[heap + 2 * k] = room[heap + 2 * up]
-        room[heap + 2 * k + 1] = room[heap + 2 * up + 1]
-        k = up
-    room[heap + 2 * k] = stop
-    room[heap + 2 * k + 1] = s
-
-
-def heap_remove(room: Ints, heap: int, size: int, k: int) -> None:
-    """Takes out what is at place k of `size`."""
-    size -= 1
-    down = 2 * k + 1
-    while down < size:
-        if room[heap + 2 * down + 2] < room[heap + 2 * down] and down + 1 < size:
-            down += 1
-        room[heap + 2 * k] = room[heap + 2 * down]
-        room[heap + 2 * k + 1] = room[heap + 2 * down + 1]
-        k = down
-        down = 2 * k + 1
-    heap_up(room, heap, k, room[heap + 2 * size], room[heap + 2 * size + 1])
-
-
-def heap_find(room: Ints, heap: int, s: int) -> int:
-    """The place of a request that is in the heap."""
-    k = 0
-    while room[heap + 2 * k + 1] != s:
-        k += 1
-    return k
-
-
-# Time
-
-
-def distance_ps(step: int, slope: int, decodes: int, context: int, n: int) -> int:
-    """How long n iterations of a stretch take."""
-    return n * step + slope * (n * context + decodes * (n * (n - 1) // 2))
-
-
-def passed(inst: Ints, i: int, now_ps: int) -> int:
-    """Boundaries inside the work in progress at or before now, its end not counted. The float only guesses."""
-    last = inst[i + at.LENGTH] - 1
-    if last == 0:
-        return 0
-    gone_ps = now_ps - inst[i + at.START]
-    step, slope, decodes, context = inst[i + at.STEP], inst[i + at.SLOPE], inst[i + at.DECODES], inst[i + at.CONTEXT]
-    half = 0.5 * slope * decodes
-    linear = step + slope * context - half
-    j = min(last, int(2.0 * gone_ps / (linear + sqrt(linear * linear + 4.0 * half * gone_ps))))
-    while j > 0 and distance_ps(step, slope, decodes, context, j) > gone_ps:
-        j -= 1
-    while j < last and distance_ps(step, slope, decodes, context, j + 1) <= gone_ps:
-        j += 1
-    return j
-
-
-def boundary_ps(inst: Ints, i: int, n: int) -> int:
-    """When iteration n of the work in progress ends."""
-    if n == inst[i + at.LENGTH]:
-        return inst[i + at.END]
-    stretch = distance_ps(inst[i + at.STEP], inst[i + at.SLOPE], inst[i + at.DECODES], inst[i + at.CONTEXT], n)
-    return inst[i + at.START] + stretch
-
-
-def cut(head: Ints, inst: Ints, tree: Ints, i: int, now_ps: int) -> None:
-    """Ends a stretch with the iteration that runs now."""
-    if inst[i + at.LENGTH] == 1 or inst[i + at.END] == at.NEVER_PS:
-        return
-    n = passed(inst, i, now_ps) + 1
-    end_ps = boundary_ps(inst, i, n)
-    inst[i + at.LENGTH] = n
-    inst[i + at.END] = end_ps
-    if inst[i + at.HUNG] < 0:
-        set_end(head, tree, i // at.INST_WIDTH, end_ps)
-
-
-# Blocks
-
-
-def blocks_of(tokens: int, block: int) -> int:
-    """Blocks that hold so many tokens."""
-    return (tokens + block - 1) // block
-
-
-def blocks_needed(inst: Ints, room: Ints, i: int, n: int) -> int:
-    """Blocks that the decodes take in the next n iterations; each takes one when its context fills its last."""
-    block, residues = inst[i + at.BLOCK], inst[i + at.RESIDUES]
-    count = n // block * inst[i + at.DECODES]
-    residue = -inst[i + at.CLOCK] % block
-    for _ in range(n % block):
-        count += room[residues + residue]
-        residue = residue - 1 if residue > 0 else block - 1
-    return count
-
-
-def blocks_due(inst: Ints, room: Ints, i: int) -> int:
-    """Blocks that the decodes take in the next iteration."""
-    return room[inst[i + at.RESIDUES] + -inst[i + at.CLOCK] % inst[i + at.BLOCK]]
-
-
-def affordable(inst: Ints, room: Ints, i: int) -> int:
-    """The most iterations for which the free blocks last; at least one decode runs."""
-    block, residues = inst[i + at.BLOCK], inst[i + at.RESIDUES]
-    rounds = inst[i + at.FREE] // inst[i + at.DECODES]
-    left = inst[i + at.FREE] - rounds * inst[i + at.DECODES]
-    n = rounds * block
-    residue = -inst[i + at.CLOCK] % block
-    while room[residues + residue] <= left:
-        left -= room[residues + residue]
-        residue = residue - 1 if residue > 0 else block - 1
-        n += 1
-    return n
 
 
 # Who decodes
@@ -243,25 +59,6 @@ def leave(head: Ints, inst: Ints, seq: Ints, i: int, s: int, cached: int) -> Non
     inst[i + at.RESERVED] -= seq[s + at.RESERVE]
     unlink(inst, seq, i + at.RUNNING, s)
     free_record(head, seq, s)
-
-
-def take_record(head: Ints, seq: Ints) -> int:
-    """A record that nobody uses, or NONE where there is none left."""
-    s = head[at.FREE_SEQ]
-    if s >= 0:
-        head[at.FREE_SEQ] = seq[s + at.NEXT]
-        return s
-    s = head[at.FRESH_SEQ]
-    if s == head[at.SEQ_END]:
-        return at.NONE
-    head[at.FRESH_SEQ] = s + at.SEQ_WIDTH
-    return s
-
-
-def free_record(head: Ints, seq: Ints, s: int) -> None:
-    """Puts a record back."""
-    seq[s + at.NEXT] = head[at.FREE_SEQ]
-    head[at.FREE_SEQ] = s
 
 
 # The pass: grow, chunk, admit, start

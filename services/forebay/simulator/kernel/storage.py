@@ -7,7 +7,7 @@ from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel.backend import Backend
 from forebay.simulator.kernel.base import Loads
 from forebay.simulator.kernel.columns import Ints
-from forebay.simulator.kernel.step import set_end
+from forebay.simulator.kernel.structures import set_end
 
 RECORDS_FIRST = 64
 HELD = (at.DECODES, at.CONTEXT, at.RESERVED, at.LEAVING, at.QUEUED_TOKENS)

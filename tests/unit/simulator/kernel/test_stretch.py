@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from forebay.core.instance import compute_profile
 from forebay.simulator.kernel import columns as at
-from forebay.simulator.kernel.step import affordable, blocks_needed, boundary_ps, heap_remove, heap_up, passed
+from forebay.simulator.kernel.stretch import affordable, blocks_needed, boundary_ps, passed
+from forebay.simulator.kernel.structures import heap_remove, heap_up
 
 A100 = compute_profile("A100-80G", "Llama-3-8B", max_batch_tokens=512)
 
