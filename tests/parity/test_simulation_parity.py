@@ -33,8 +33,8 @@ REPLAYS: Sequence[tuple[ModuleType, Case]] = [
     *((live_scheduler, case) for case in CASES if case == Case("length", "none")),
     *((live_autoscaler, case) for case in CASES if case.kind in ("autoscaler", "mode")),
     *((live_predictor, case) for case in CASES if case.kind == "length" and case.name != "none"),
-    *((live_gateway, case) for case in CASES if case.kind in ("admission", "puller", "mode")),
-    *((live_metrics, case) for case in CASES if case.kind in ("admission", "puller", "mode")),
+    *((live_gateway, case) for case in CASES if case.kind in ("admission", "mode")),
+    *((live_metrics, case) for case in CASES if case.kind in ("admission", "mode")),
 ]
 
 

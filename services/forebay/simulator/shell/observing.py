@@ -73,7 +73,8 @@ class MetricsShell:
             self._silent(server)
 
     def _silent(self, server: Server) -> None:
-        self.engine.on_silence(server.instance_id, self._context.now_us)
+        if server.instance_id in self._watched:
+            self.engine.on_silence(server.instance_id, self._context.now_us)
 
     def _reading(self, server: Server) -> Reading | None:
         """What the server's page tells of the engine; a model that is not loaded has no page."""
