@@ -71,8 +71,8 @@ def compare(
     the file, the same command runs only what is missing.
 
     \b
-    Experiments that ship: quickstart and scaling need no data; azure_conv, mooncake
-    and servegen_day need the public traces (FOREBAY_DATA).
+    Experiments that ship: quickstart and scaling need no data; those on public
+    traces (azure_conv, mooncake, servegen_day, …) find them by FOREBAY_DATA.
 
     \b
     Plots by name: attainment (the default), latency, pareto, states.
