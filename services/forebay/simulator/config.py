@@ -181,6 +181,26 @@ class Knob:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefill:
+    """[[prefill]]: instances that compute a model's prompts, and first tokens, for the instances of its groups.
+
+    A cache follows its request over a link of `link_gb_per_s` at each GPU (0: in no time), one after the other from
+    each of these. They are there from start to end, have the limits of [engine], and no service knows of them; their
+    GPUs count as idle, and where a group has watts as idle ones.
+    """
+
+    model: str = ""
+    profile: str = ""
+    instances: int = 1
+    link_gb_per_s: float = 25.0
+
+    def __post_init__(self) -> None:
+        Group(self.model, self.profile)
+        _need(self.instances >= 1, f"prefill {self.model}: instances must be at least 1")
+        _need(self.link_gb_per_s >= 0, f"prefill {self.model}: link_gb_per_s must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
 class SpotConfig:
     """[spot]: instances of spot groups are taken away at random, on average `reclaims_per_hour` each, with a notice."""
 
@@ -236,6 +256,7 @@ class World:
     """Everything about a run that no policy decides. `horizon_s` ends the run (0: when the last request has ended)."""
 
     groups: tuple[Group, ...] = ()
+    prefill: tuple[Prefill, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     start: StartConfig = field(default_factory=StartConfig)
@@ -250,6 +271,8 @@ class World:
 
     def __post_init__(self) -> None:
         _need(bool(self.groups), "the fleet is empty; add a [[groups]] with model and profile")
+        caching = self.prefill and self.engine.prefix_cache_tokens
+        _need(not caching, "[[prefill]] instances have no prefix cache; leave out prefix_cache_tokens in [engine]")
 
 
 @dataclass(frozen=True, slots=True)

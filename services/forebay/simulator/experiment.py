@@ -19,6 +19,7 @@ from forebay.simulator.config import (
     NetworkConfig,
     ObservationConfig,
     PolicyConfig,
+    Prefill,
     SloConfig,
     SpotConfig,
     StartConfig,
@@ -78,6 +79,7 @@ class Experiment:
     horizon_s: float = 0.0
     trace: TraceConfig = field(default_factory=TraceConfig)
     groups: tuple[Group, ...] = ()
+    prefill: tuple[Prefill, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     start: StartConfig = field(default_factory=StartConfig)
@@ -119,6 +121,7 @@ class Experiment:
         """What no policy decides."""
         return World(
             groups=self.groups,
+            prefill=self.prefill,
             engine=self.engine,
             network=self.network,
             start=self.start,

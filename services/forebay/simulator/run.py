@@ -27,6 +27,7 @@ from forebay.simulator.shell.fleet import LiveFleet
 from forebay.simulator.shell.fleet_plan import make_plan
 from forebay.simulator.shell.journal import Journal
 from forebay.simulator.shell.loop import Simulation
+from forebay.simulator.shell.prefilling import PrefillKernel
 from forebay.simulator.shell.prefixes import Prefixes
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.scheduling import SchedulerShell
@@ -52,7 +53,10 @@ def simulate(
     """
     workload = scenario.workload
     engines = make_kernel(len(workload), kernel) if isinstance(kernel, str) else kernel
-    context = Context(workload, scenario.world, engines, profile_of, scenario.seed, journal)
+    prefills = PrefillKernel(engines, len(workload)) if scenario.world.prefill else None
+    context = Context(workload, scenario.world, prefills or engines, profile_of, scenario.seed, journal)
+    if prefills:
+        prefills.begin(context)
     gateway_config = from_mapping(GatewayConfig, scenario.policy.gateway, "gateway")
     scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
     requests = Requests(workload, gateway_config.prompt_head_bytes)
