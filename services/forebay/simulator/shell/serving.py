@@ -248,7 +248,7 @@ class GatewayShell:
         """The engine's tick; before it, it hears how far everything is."""
         now_ps = self._context.now_ps
         silent = self._listen(now_ps)
-        silent += self._silence.without_first(now_ps)
+        silent += [run for run in self._silence.without_first(now_ps) if not self._has_begun(run, now_ps)]
         for run in silent:
             if self.runs.get(run.row) is run:
                 self._give_up(run)
@@ -267,6 +267,12 @@ class GatewayShell:
             if self._silence.is_broken(run, now_ps):
                 silent.append(run)
         return silent
+
+    def _has_begun(self, run: Run, now_ps: int) -> bool:
+        """Whether the first token has come after all, since somebody asked last."""
+        if run.is_on and (tokens := self._kernel.generated_tokens(run.row)):
+            self._hear(run, tokens, now_ps)
+        return run.tokens > 0 or (not run.is_on and 0 <= run.first_ps <= now_ps - run.back_ps)
 
     def _hear(self, run: Run, tokens: int, now_ps: int) -> None:
         """Tells the engine of tokens, the first one with its own time; what is still on its way is not heard."""

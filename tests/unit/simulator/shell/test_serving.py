@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from forebay.core.values import Outcome
 from forebay.simulator.config import Fault, NetworkConfig
 from forebay.simulator.results import UNKNOWN
@@ -42,6 +44,15 @@ def test_an_instance_without_a_first_token_is_given_up_after_a_while() -> None:
     assert result.requests.status.tolist() == [FINISHED]
     assert result.requests.attempt_count.tolist() == [2]
     assert 2 * S < result.requests.finish_us[0] < 4 * S
+
+
+@pytest.mark.parametrize(("output_tokens", "local_ms"), [(500, 0.0), (20, 1_800.0)], ids=("on", "on its way back"))
+def test_an_answer_that_has_begun_unheard_is_not_given_up(output_tokens: int, local_ms: float) -> None:
+    policy = {**QUIET, "gateway": {"first_token_timeout_s": 2.0, "progress_interval_s": 100.0}}
+    of = world(group(2), network=NetworkConfig(local_ms=local_ms))
+    result = run(workload([0], 40, output_tokens), of, policy=policy)
+    assert result.requests.finish_us[0] > 2 * S > result.requests.first_us[0]
+    assert result.requests.attempt_count.tolist() == [1]
 
 
 def test_an_instance_that_falls_silent_in_an_answer_is_given_up_after_a_while() -> None:
