@@ -58,6 +58,8 @@ def _rows() -> Iterator[tuple[str, Callable[[ClassSummary], str]]]:
     yield "length error, median", lambda one: figure(one.length.median_abs_error, "tokens")
     yield "answers within predicted p90", lambda one: figure(one.length.within_p90, "%")
     yield "preemptions", lambda one: _count(one.preemption_count)
+    yield "tokens lost to evictions", lambda one: _count(one.lost_tokens)
+    yield "answer quality", lambda one: figure(one.quality_mean if one.quality_mean != 1 else None, "%")
     yield "prefix hits", lambda one: figure(one.prefix_hit_share or None, "%")
 
 
@@ -93,6 +95,12 @@ def _fleet(summary: Summary) -> Table:
         "GPU-hours", f"{number(fleet.gpu_hours)}: {', '.join(hours)}; wasted {number(fleet.wasted_gpu_hours)}"
     )
     table.add_row("cost", number(fleet.cost))
+    if fleet.energy_kwh:
+        table.add_row("energy", f"{number(fleet.energy_kwh)} kWh")
+    if summary.programs.program_count:
+        spread = summary.programs.e2e_s
+        spans = f"E2E p50 {figure(spread.p50, 's')}, p99 {figure(spread.p99, 's')}"
+        table.add_row("programs", f"{summary.programs.finished_count:,} of {summary.programs.program_count:,}, {spans}")
     table.add_row("instances", f"{number(fleet.instances_mean)} on average, {fleet.instances_peak} at most")
     lost = f", {fleet.lost_count} lost" if fleet.lost_count else ""
     table.add_row(

@@ -10,6 +10,8 @@ from forebay.core.errors import ConfigError
 
 PALETTE = ("#3b82c4", "#d9822b", "#2a9d63", "#c4508f", "#7c6bc9", "#a8862a", "#d1495b", "#2aa5a0", "#7d8590", "#8c6d4f")
 """Colours that are told apart on white and on near-black."""
+WIDTH_PX_MIN = 560
+"""Narrower windows scroll a plot instead of making it unreadable."""
 DASHES = ("-", "--", ":", "-.")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _TEXT, _GRID, _PAPER = "#010203", "#030201", "#fdfcfb"
@@ -88,7 +90,9 @@ def _rounded(found: re.Match[str]) -> str:
 
 
 def _head(width_pt: float, name: str) -> str:
-    return f'class="plot" role="img" aria-label="{name}" style="max-width: {width_pt * 4 / 3:.0f}px"'
+    width = round(width_pt * 4 / 3)
+    size = f"max-width: {width}px; min-width: {min(width, WIDTH_PX_MIN)}px"
+    return f'class="plot" role="img" aria-label="{name}" style="{size}"'
 
 
 def stand_alone(svg: str) -> str:

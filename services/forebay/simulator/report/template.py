@@ -35,7 +35,7 @@ table.verdicts th { text-align: left; min-width: 9rem; }
 .who { margin-right: .6em; white-space: nowrap; }
 figure { margin: .75rem 0; overflow-x: auto; }
 figcaption { font-size: .86rem; max-width: 78ch; }
-svg.plot { width: 100%; min-width: 560px; height: auto; display: block; }
+svg.plot { width: 100%; height: auto; display: block; }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; overflow-x: auto;
   font: 12.5px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 details > summary { cursor: pointer; color: var(--accent); margin: .5rem 0; }
