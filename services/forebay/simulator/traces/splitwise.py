@@ -14,7 +14,7 @@ from forebay.simulator.traces.table import LINE_OF_FIRST_ROW, Table, read_table
 from forebay.simulator.workload.base import Bools, Workload
 
 GENERATIVE = 2
-"""The request type of language models; others are of workloads that no longer exist there."""
+"""The request type of language models; others are of workloads that it has given up."""
 SPLITWISE_COLUMNS = {
     "request_id": Kind.TEXT,
     "request_type": Kind.COUNT,
