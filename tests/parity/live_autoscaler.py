@@ -146,7 +146,7 @@ class Live:
                 continue
             self.clock.now_us = entry.now_us
             # A fleet that has gone another way may not know the instance; the comparison tells.
-            with suppress(NotFound):
+            with suppress(NotFound, FailedPrecondition):
                 await getattr(self, f"_{entry.event}")(*entry.arguments)
             await self._settle()
         watcher.cancel()

@@ -30,15 +30,14 @@ from forebay.simulator.workload import Workload, make_workload
 
 S = 1_000_000
 PROFILE = "A100-80G/Llama-3-8B/tp1"
-END_S = 90
-COUNT = 260
+COUNT = 190
 
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
-    "token_budget": {"tokens_max": 1_000},
+    "token_budget": {"tokens_max": 700},
     "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
 }
 SCHEDULER = {
-    "held_count_max": 14,
+    "held_count_max": 6,
     "hold_timeout_interactive_fast_s": 1.0,
     "hold_timeout_interactive_normal_s": 4.0,
     "hold_timeout_deferred_s": 12.0,
@@ -110,10 +109,10 @@ def world() -> World:
         observation=ObservationConfig(scrape_s=1.0, delay_s=0.5),
         faults=(
             Fault(at_s=11.3, kind="crash", model="chat", place=0),
-            Fault(at_s=20.0, kind="slow", model="chat", place=1, duration_s=12.0, factor=4.0),
-            Fault(at_s=30.7, kind="hang", model="chat", place=0, duration_s=9.0),
-            Fault(at_s=33.1, kind="hang", model="code", place=0, duration_s=15.0),
-            Fault(at_s=58.2, kind="crash", model="code", place=0),
+            Fault(at_s=16.0, kind="slow", model="chat", place=1, duration_s=12.0, factor=4.0),
+            Fault(at_s=22.7, kind="hang", model="chat", place=0, duration_s=9.0),
+            Fault(at_s=25.1, kind="hang", model="code", place=0, duration_s=15.0),
+            Fault(at_s=44.2, kind="crash", model="code", place=0),
         ),
         spot=SpotConfig(reclaims_per_hour=60.0, notice_s=4.0),
         clients=ClientConfig(attempts_max=3),
@@ -124,7 +123,7 @@ def world() -> World:
 def workload() -> Workload:
     """Two bursts with a quiet time between them, sessions in a closed loop, and requests that nobody can serve."""
     rng = np.random.default_rng(7)
-    bursts = [rng.uniform(0, 25, COUNT // 2), rng.uniform(25, 50, COUNT // 12), rng.uniform(50, 70, COUNT // 3)]
+    bursts = [rng.uniform(0, 18, COUNT // 2), rng.uniform(18, 38, COUNT // 12), rng.uniform(38, 52, COUNT // 3)]
     arrival_us = np.sort(np.concatenate(bursts) * S).astype(np.int64)
     count = len(arrival_us)
     prompt_tokens = rng.integers(5, 300, count)

@@ -53,7 +53,7 @@ async def test_the_live_part_does_what_the_simulated_one_did(part: ModuleType, c
 
 @pytest.mark.parametrize("name", FORECASTERS)
 async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name: str) -> None:
-    clock, history_s, points_max, models = Clock(), 40, 14, ("chat", "code")
+    clock, history_s, points_max, models = Clock(), 24, 9, ("chat", "code")
     needs = Needs(forecast_window_us=2 * S, forecast_count=3)
     engine = build_engine(PredictorConfig(forecaster=name, parameters={"seasonal": {"season_s": 12}}))
     simulated = Forecasts(needs, models, engine.forecaster.policy.forecast, history_s, points_max)
