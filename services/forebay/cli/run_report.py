@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forebay.cli.console import make_table
+from forebay.simulator.distance import Distance
 from forebay.simulator.report.values import NOTHING, figure, number, seconds
 from forebay.simulator.summary import ClassSummary, Spread, Summary
 
@@ -94,6 +95,8 @@ def _fleet(summary: Summary) -> Table:
     table.add_row(
         "GPU-hours", f"{number(fleet.gpu_hours)}: {', '.join(hours)}; wasted {number(fleet.wasted_gpu_hours)}"
     )
+    if summary.distance != Distance():
+        table.add_row("at least", _distance(summary.distance))
     table.add_row("cost", number(fleet.cost))
     if fleet.energy_kwh:
         table.add_row("energy", f"{number(fleet.energy_kwh)} kWh")
@@ -107,3 +110,12 @@ def _fleet(summary: Summary) -> Table:
         "scaling", f"{fleet.scaling_count} instances added or removed, {fleet.reversal_count} of them back again{lost}"
     )
     return table
+
+
+def _distance(distance: Distance) -> str:
+    """What was needed at the very least, and how far the run is from that."""
+    if distance.lower_gpu_hours is None or distance.busy_gpu_hours is None:
+        return f"unknown: {distance.refusal}"
+    used = f"; used: {number(distance.ratio)} × that" if distance.ratio else ""
+    busy = f"{number(distance.busy_gpu_hours)} of them computing"
+    return f"{number(distance.lower_gpu_hours)} GPU-hours are needed for the same SLO met, {busy}{used}"

@@ -81,7 +81,7 @@ def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> tuple[
     total = len(workload)
     scenario = Scenario(workload, job.world, job.policy, job.seed, job.load)
     result = simulate(scenario, watch=None if watch is None else lambda done: watch(done, total))
-    return result, summarize(result, job.world.slo, job.world), workload.notes
+    return result, summarize(result, job.world.slo, job.world, workload), workload.notes
 
 
 @lru_cache(maxsize=1)

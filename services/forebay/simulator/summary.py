@@ -1,7 +1,7 @@
 """The figures of one run, by class and over all, in the terms of a fair comparison."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy.typing as npt
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import SloClass
 from forebay.simulator.config import Promise, SloConfig, World
+from forebay.simulator.distance import Distance, distance_of
 from forebay.simulator.results import STATUSES, UNKNOWN, RequestColumns, RunResult
 from forebay.simulator.usage import FleetUsage, fleet_usage
+from forebay.simulator.workload.base import Workload
 
 ALL = "all"
 CLASS_NAMES: Mapping[int, str] = {
@@ -103,7 +105,10 @@ class ProgramSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All figures of one run; `classes` begins with all of them together, and leaves out classes without requests."""
+    """All figures of one run; `classes` begins with all of them together, and leaves out classes without requests.
+
+    `distance` is empty where the summary was made without the workload.
+    """
 
     name: str
     seed: int
@@ -114,19 +119,26 @@ class Summary:
     counters: Mapping[str, float] = field(default_factory=dict)
     rejections: Mapping[str, int] = field(default_factory=dict)
     programs: ProgramSummary = field(default_factory=ProgramSummary)
+    distance: Distance = field(default_factory=Distance)
 
     def of_class(self, name: str) -> ClassSummary | None:
         """The figures of a class, or of `ALL`; None where it had no requests."""
         return next((one for one in self.classes if one.slo_class == name), None)
 
 
-def summarize(result: RunResult, slo: SloConfig, world: World) -> Summary:
-    """All figures of a run under the promises `slo`; `world` tells the prices of its GPUs."""
+def summarize(result: RunResult, slo: SloConfig, world: World, workload: Workload | None = None) -> Summary:
+    """All figures of a run under the promises `slo`; `world` tells the prices of its GPUs.
+
+    `workload` is what the run began with: with it the summary says how far the run is from the best possible.
+    """
     checked = _Checked.of(result.requests, slo)
     quality = world.student.quality
     everyone = np.ones(len(result.requests.status), dtype=np.bool_)
     masks = {ALL: everyone, **{name: result.requests.slo_class == code for code, name in CLASS_NAMES.items()}}
     end_s = result.end_us / US_PER_S
+    fleet = fleet_usage(result, world)
+    shares = _shares(result, checked.met)
+    promised = replace(world, slo=slo)
     return Summary(
         name=result.name,
         seed=result.seed,
@@ -137,11 +149,18 @@ def summarize(result: RunResult, slo: SloConfig, world: World) -> Summary:
             for name, mask in masks.items()
             if name == ALL or mask.any()
         ),
-        fleet=fleet_usage(result, world),
+        fleet=fleet,
         counters=dict(result.counters),
         rejections=dict(result.rejections),
         programs=summarize_programs(result.requests),
+        distance=distance_of(workload, promised, shares, fleet.gpu_hours) if workload is not None else Distance(),
     )
+
+
+def _shares(result: RunResult, met: Mask) -> dict[str, float]:
+    """Which share of each model's requests met their limits."""
+    masks = {name: result.requests.model == index for index, name in enumerate(result.models)}
+    return {name: float(met[mask].mean()) for name, mask in masks.items() if mask.any()}
 
 
 def summarize_programs(rows: RequestColumns) -> ProgramSummary:

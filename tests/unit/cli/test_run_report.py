@@ -6,6 +6,7 @@ from rich.console import Console
 
 from forebay.cli.run_report import print_run
 from forebay.simulator.config import SloConfig
+from forebay.simulator.distance import Distance
 from forebay.simulator.summary import Summary, summarize
 from tests.unit.simulator.made import WORLD, drawn
 
@@ -39,3 +40,14 @@ def test_rows_of_what_did_not_happen_are_left_out() -> None:
     text = shown(summarize(drawn("a", 1), SloConfig(), WORLD))
     assert "unfinished" not in text
     assert "Turned away" not in text
+    assert "at least" not in text
+
+
+def test_the_distance_to_the_best_possible_is_told() -> None:
+    plain = summarize(drawn("a", 1), SloConfig(), WORLD)
+    near = shown(dataclasses.replace(plain, distance=Distance(1.3, 0.7, 1.5)))
+    assert max(len(line) for line in near.splitlines()) <= WIDTH
+    assert "1.3 GPU-hours are needed" in near
+    assert "used: 1.5 × that" in near
+    assert "1.3" not in shown(plain)
+    assert "unknown: several groups" in shown(dataclasses.replace(plain, distance=Distance(refusal="several groups")))

@@ -1,5 +1,6 @@
 """The fewest instance-hours with which the promises of a trace can be kept: a proof from below."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -26,25 +27,52 @@ NO_LIMIT_US = 2**62
 
 @dataclass(frozen=True, slots=True)
 class LowerBound:
-    """`hours` for all groups; `busy_hours` of them are iterations that nobody can do without."""
+    """`hours` of instances in all groups; `busy_hours` of them are iterations that nobody can do without.
+
+    `gpu_hours` and `busy_gpu_hours` are the same times the GPUs of each instance.
+    """
 
     hours: float
     busy_hours: float
+    gpu_hours: float
+    busy_gpu_hours: float
 
 
-def lower_hours(workload: Workload, world: World, attainment: float = 1.0) -> LowerBound:
+def lower_hours(workload: Workload, world: World, attainment: float | Mapping[str, float] = 1.0) -> LowerBound:
     """Instance-hours below which no share `attainment` of each model's requests can meet its promises.
+
+    A mapping gives the share by model, 1 where it names none.
 
     For each model, with f the fluid bound: all kept requests take f of their demand; those that arrive in a window and
     must end in it take it there, or the fewest instances stand through it. Starts are paid beside that: where a window
     needs more instances than there are at first, the rest is started. The requests that may miss are taken to be the
-    most expensive ones. Raises ConfigError for a model with several groups, which could share its requests in any way,
-    and for a world with a student, which answers requests that nobody knows beforehand.
+    most expensive ones. Raises ConfigError for a world that has a `refusal`.
     """
+    reason = refusal(world)
+    if reason:
+        raise ConfigError(reason)
+    shares = attainment if isinstance(attainment, Mapping) else dict.fromkeys(workload.models, attainment)
+    bounds = [_of_group(workload, world, group, shares.get(group.model, 1.0)) for group in world.groups]
+    return LowerBound(
+        *(sum(getattr(one, name) for one in bounds) for name in ("hours", "busy_hours", "gpu_hours", "busy_gpu_hours"))
+    )
+
+
+def refusal(world: World) -> str:
+    """Why nothing is known of the least hours in this world, and what to do; empty where the bound holds.
+
+    Several groups of a model could share its requests in any way, a student answers requests that nobody knows
+    beforehand, and instances that compute prompts for others are a second kind of engine.
+    """
+    models = [group.model for group in world.groups]
     if world.student.share:
-        raise ConfigError("[student] answers some requests: the oracle cannot know which; set its share to 0")
-    bounds = [_of_group(workload, world, group, attainment) for group in _only_groups(world)]
-    return LowerBound(sum(one.hours for one in bounds), sum(one.busy_hours for one in bounds))
+        return "[student] answers some requests: the oracle cannot know which; set its share to 0"
+    if world.prefill:
+        return "[[prefill]] splits requests over two kinds of instances; the oracle needs one: leave it out"
+    for model in models:
+        if models.count(model) > 1:
+            return f"model {model!r} has several groups; the oracle needs one group a model: drop the others"
+    return ""
 
 
 def engine_profile(world: World, group: Group) -> EngineProfile:
@@ -84,16 +112,6 @@ def _waits(workload: Workload) -> npt.NDArray[np.bool_]:
     return waiting
 
 
-def _only_groups(world: World) -> tuple[Group, ...]:
-    models = [group.model for group in world.groups]
-    for model in models:
-        if models.count(model) > 1:
-            raise ConfigError(
-                f"model {model!r} has several groups; the oracle needs one group a model: drop the others"
-            )
-    return world.groups
-
-
 def may_miss(count: int, attainment: float) -> int:
     """How many of so many requests may miss their promises."""
     # A share such as 0.9 is not exact: 0.9 * 10 must not become more than 9.
@@ -127,7 +145,8 @@ def _of_group(workload: Workload, world: World, group: Group, attainment: float)
             float(np.maximum(need_s, standing_s).sum()) - spared_s,
             float(standing_s.sum()),
         )
-    return LowerBound(best_s / S_PER_HOUR, busy_s / S_PER_HOUR)
+    hours, busy_hours = best_s / S_PER_HOUR, busy_s / S_PER_HOUR
+    return LowerBound(hours, busy_hours, hours * profile.gpu_count, busy_hours * profile.gpu_count)
 
 
 class _Windows(NamedTuple):
