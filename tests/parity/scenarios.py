@@ -37,7 +37,7 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
     "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
 }
 SCHEDULER = {
-    "held_count_max": 6,
+    "held_count_max": 40,
     "hold_timeout_interactive_fast_s": 1.0,
     "hold_timeout_interactive_normal_s": 4.0,
     "hold_timeout_deferred_s": 12.0,
@@ -70,6 +70,9 @@ class Case:
             "predictor": {"length": "histogram"},
         }
         parameters = PARAMETERS.get(self.name, {})
+        if self.kind == "admission":
+            # Nobody waits for long where few may.
+            tables["scheduler"]["held_count_max"] = 3
         match self.kind:
             case "autoscaler":
                 tables["autoscaler"] |= {"policy": self.name, "parameters": parameters}

@@ -15,12 +15,14 @@ from prometheus_client import CollectorRegistry
 
 from forebay.autoscaler.policy.autoscaler.base import Needs
 from forebay.autoscaler.watchers import Forecaster
+from forebay.core.config import from_mapping
 from forebay.core.metrics import RequestRecord
 from forebay.predictor.build import build_engine
 from forebay.predictor.config import Config as PredictorConfig
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.servicer import PredictorServicer
+from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
 from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_scheduler
 from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
@@ -83,6 +85,20 @@ async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name
             assert await live() == simulated.at(entry.now_us)
     assert asked_count > 10
     assert any(window.requests[1] for windows in simulated.at(clock.now_us).values() for window in windows)
+
+
+@pytest.mark.parametrize("part", [live_scheduler, live_autoscaler, live_predictor], ids=name_of)
+def test_every_policy_leaves_its_own_journal(part: ModuleType) -> None:
+    kinds = {live_scheduler: ROUTES, live_autoscaler: ("autoscaler", "mode"), live_predictor: ("length",)}[part]
+    cases = [case for case in CASES if case.kind in kinds]
+    journals = {repr([told[2] for told in part.wanted(journal(case), case).told]) for case in cases}
+    assert len(journals) == len({repr(settings_of(case)) for case in cases})
+
+
+def settings_of(case: Case) -> tuple[Any, ...]:
+    """What makes a run another one; policies that are the default are the same run."""
+    scheduler = from_mapping(SchedulerConfig, case.policy.scheduler, "scheduler")
+    return scheduler, case.policy.autoscaler, case.policy.predictor
 
 
 def test_the_journals_hold_every_event_question_and_action() -> None:
