@@ -208,19 +208,25 @@ def _command() -> str:
 
 def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> None:
     from forebay.simulator.report.caveats import caveats
+    from forebay.simulator.report.distance import distance_table
     from forebay.simulator.report.tables import headline_table, short_table, winner_table
 
     if as_json:
         print_json(_as_json(findings))
         return
     runs = findings.runs
+    distance = distance_table(runs, findings.oracles)
     if markdown:
-        for table in (short_table(runs, findings.oracles), winner_table(findings.verdicts, runs.loads)):
+        for table in (short_table(runs, findings.oracles), winner_table(findings.verdicts, runs.loads), distance):
+            if table is None:
+                continue
             click.echo(f"**{table.title}**\n\n{table.markdown()}\n")
         return
     _show(short_table(runs, findings.oracles))
     if len(runs.policies) > 1:
         _show(headline_table(findings.verdicts, runs.loads))
+    if distance is not None:
+        _show(distance)
     console = make_console()
     for caveat in caveats(findings.experiment, runs, findings.ended):
         console.print(Text(caveat, style="dim"))
@@ -237,6 +243,7 @@ def _show(table: "Table") -> None:
 
 
 def _as_json(findings: "Findings") -> dict[str, Any]:
+    from forebay.simulator.report.distance import distances
     from forebay.simulator.report.page import versions
     from forebay.simulator.statistics import MEASURES
 
@@ -259,6 +266,7 @@ def _as_json(findings: "Findings") -> dict[str, Any]:
         "seeds": runs.seeds,
         "estimates": estimates,
         "winners": verdicts,
+        "distances": distances(runs),
         "failed": failed,
         "command": findings.command,
         "versions": versions(),

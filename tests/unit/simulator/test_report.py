@@ -11,10 +11,12 @@ import pytest
 
 from forebay.simulator import store
 from forebay.simulator.config import Group, SloConfig, StartConfig
+from forebay.simulator.distance import Distance
 from forebay.simulator.experiment import Arm, Experiment
 from forebay.simulator.jobs import Done, Job, jobs_of
 from forebay.simulator.report import plots, tables
 from forebay.simulator.report.caveats import caveats
+from forebay.simulator.report.distance import distance_table, distances
 from forebay.simulator.report.figure import stand_alone
 from forebay.simulator.report.page import Findings, render
 from forebay.simulator.runner import Ended
@@ -48,7 +50,11 @@ def made(folder: Path, loads: tuple[float, ...] = (1.0, 2.0), seeds: tuple[int, 
         job = dataclasses.replace(job, policy=dataclasses.replace(job.policy, name=name))
         run = drawn(name, job.seed, job.load, ttft_s=SPEED[name])
         (folder / job.key).mkdir(parents=True)
-        store.write(run, summarize(run, SloConfig(), WORLD), folder / job.key)
+        summary = summarize(run, SloConfig(), WORLD)
+        if job.load == 1.0:
+            hours = summary.fleet.gpu_hours
+            summary = dataclasses.replace(summary, distance=Distance(hours / 2 / job.seed, 0.25, 2.0 * job.seed))
+        store.write(run, summary, folder / job.key)
         ended.append(Ended(job, Done(400, 0.5, (f"drawn, seed {job.seed}",))))
     summaries = [store.read_summary(folder / one.job.key) for one in ended]
     return Findings(experiment, "[trace]\n# <script>", "forebay compare", ended, folder, Runs(summaries, list(SPEED)))
@@ -124,6 +130,24 @@ def test_the_distance_to_the_oracle_is_of_every_other_policy(findings: Findings)
     assert len(table.rows) == 2 * 2
     assert all("oracle" in row[0] for row in table.rows)
     assert tables.oracle_table(findings.runs, []) is None
+
+
+def test_the_distance_to_the_best_possible_is_a_mean_over_the_seeds(findings: Findings) -> None:
+    table = distance_table(findings.runs, findings.oracles)
+    assert table is not None
+    assert [row[:2] for row in table.rows] == [("1", FAST), ("1", SLOW), ("1", "oracle (oracle)")]
+    assert all(row[-1].startswith("4 ±") and row[-1].endswith(" ×") for row in table.rows)
+    found = {(one["policy"], one["load"]): one for one in distances(findings.runs)}
+    assert found[FAST, 1.0]["ratio"]["mean"] == 4.0
+    assert found[FAST, 2.0]["ratio"] is None
+
+
+def test_a_distance_that_nobody_knows_is_no_table_but_a_caveat(findings: Findings) -> None:
+    only = Runs([one for seed in (1, 2, 3) if (one := findings.runs.get(FAST, 2.0, seed))])
+    assert distance_table(only) is None
+    twice = dataclasses.replace(EXPERIMENT, groups=EXPERIMENT.groups * 2)
+    assert "best possible is not known: model 'm' has several" in " ".join(caveats(twice, only, findings.ended))
+    assert "best possible" not in " ".join(caveats(EXPERIMENT, only, findings.ended))
 
 
 def test_markdown_has_a_cell_a_column(findings: Findings) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from forebay.simulator.config import World
 from forebay.simulator.experiment import Experiment
+from forebay.simulator.oracles.bound import refusal
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.report.values import seconds
 from forebay.simulator.runner import Ended
@@ -61,6 +62,9 @@ def _world(world: World) -> Iterator[str]:
         yield "Instances start in no time beyond the loading of their weights: forecasts cannot show what they are for."
     if not start.variation:
         yield "Starts always take their mean time; set start.variation to see what unlucky ones do."
+    reason = refusal(world)
+    if reason:
+        yield f"How far the policies are from the best possible is not known: {reason}."
     yield from timing_caveats(world)
 
 

@@ -12,7 +12,7 @@ from forebay.core.errors import ConfigError
 from forebay.simulator import store
 from forebay.simulator.experiment import Experiment
 from forebay.simulator.jobs import Job
-from forebay.simulator.report import plots, tables
+from forebay.simulator.report import distance, plots, tables
 from forebay.simulator.report.caveats import caveats
 from forebay.simulator.report.data import RunData
 from forebay.simulator.report.figure import colours
@@ -149,9 +149,7 @@ def _sections(findings: Findings) -> Iterator[Section]:
     yield Section("attainment", "SLO attainment", [Part(svg=plots.attainment_plot(runs), caption=_ATTAINMENT_TEXT)])
     yield Section("latency", "Latency", list(_latencies(runs, main)))
     yield Section("cost", "GPU-hours", list(_costs(findings)))
-    yield Section(
-        "oracle", "Distance to the oracle", [Part(table=one) for one in [tables.oracle_table(runs, oracles)] if one]
-    )
+    yield Section("oracle", "Distance to the best possible", list(_distances(runs, oracles)), [distance.TEXT])
     yield Section("lengths", "Predicted lengths", list(_lengths(findings)))
     yield Section("requests", "Requests", [
         Part(table=tables.outcome_table(runs, load), title=f"Load {load:g}, all seeds") for load in runs.loads
@@ -187,6 +185,14 @@ def _costs(findings: Findings) -> Iterator[Part]:
             yield Part(svg=plots.fleet_plot(findings.data(load)), title=f"Load {load:g} over time", folded=True)
     for load in runs.loads:
         yield Part(table=tables.usage_table(runs, load), title=f"Load {load:g}, means over the seeds")
+
+
+def _distances(runs: Runs, oracles: Sequence[str]) -> Iterator[Part]:
+    least, oracle = distance.distance_table(runs, oracles), tables.oracle_table(runs, oracles)
+    if least is not None:
+        yield Part(table=least, title="To what is needed at least")
+    if oracle is not None:
+        yield Part(table=oracle, title="To policies that know the future")
 
 
 def _lengths(findings: Findings) -> Iterator[Part]:

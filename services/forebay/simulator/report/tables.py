@@ -51,7 +51,7 @@ def summary_table(runs: Runs, load: float, oracles: Sequence[str] = ()) -> Table
         f"Load {load:g}",
         ("policy", *(_title(name, measure) for name, measure in shown)),
         tuple(
-            (_named(policy, oracles), *(estimate(runs.estimate(policy, load, name, m), m) for name, m in shown))
+            (named(policy, oracles), *(estimate(runs.estimate(policy, load, name, m), m) for name, m in shown))
             for policy in runs.policies
         ),
     )
@@ -60,7 +60,7 @@ def summary_table(runs: Runs, load: float, oracles: Sequence[str] = ()) -> Table
 def short_table(runs: Runs, oracles: Sequence[str] = ()) -> Table:
     """The same for a terminal: over all classes, a row a policy and load."""
     rows = [
-        (f"{load:g}", _named(policy, oracles), *(_brief(runs, policy, load, BY_KEY[key]) for key in SHORT))
+        (f"{load:g}", named(policy, oracles), *(_brief(runs, policy, load, BY_KEY[key]) for key in SHORT))
         for load in runs.loads
         for policy in runs.policies
     ]
@@ -211,7 +211,8 @@ def _short(measure: Measure) -> str:
     return {"attainment": "SLO met", "tpot_mean": "TPOT", "wasted": "wasted"}.get(measure.key, measure.label)
 
 
-def _named(policy: str, oracles: Sequence[str]) -> str:
+def named(policy: str, oracles: Sequence[str]) -> str:
+    """A policy as tables name it."""
     return f"{policy} (oracle)" if policy in oracles else policy
 
 
