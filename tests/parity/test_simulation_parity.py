@@ -24,7 +24,7 @@ from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.servicer import PredictorServicer
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
-from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_scheduler
+from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_relay, live_scheduler
 from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
 from tests.parity.scenarios import CASES, PLAIN, Case, journal
 
@@ -36,12 +36,13 @@ REPLAYS: Sequence[tuple[ModuleType, Case]] = [
     *((live_autoscaler, case) for case in CASES if case.kind in ("autoscaler", "mode")),
     *((live_predictor, case) for case in CASES if case.kind == "length" and case.name != "none"),
     *((live_gateway, case) for case in CASES if case.kind in ("admission", "mode")),
+    *((live_relay, case) for case in CASES if case.kind in ("admission", "mode")),
     *((live_metrics, case) for case in CASES if case.kind in ("admission", "mode")),
 ]
 
 
 def name_of(value: Any) -> str:
-    return f"{value.kind}-{value.name}" if isinstance(value, Case) else value.PART
+    return f"{value.kind}-{value.name}" if isinstance(value, Case) else value.__name__.rpartition("_")[2]
 
 
 @pytest.mark.parametrize(("part", "case"), REPLAYS, ids=name_of)
