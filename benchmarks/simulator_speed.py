@@ -8,7 +8,8 @@ us: its timing differs, so speed is compared, not results.
 Goals: >= 300,000/s with the router compiled in, >= 50,000/s with a router in Python at each arrival; cost a request
 independent of their number.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.simulator_speed [--quick] [--full] [--json FILE]
-     [--peer-python PYTHON], a Python with: pip install ai-dynamo==1.6.1 ai-dynamo-runtime==1.6.1
+     [--peer-python PYTHON], a Python with: pip install --no-deps ai-dynamo==1.6.1 ai-dynamo-runtime==1.6.1 and
+     pip install pydantic uvloop msgspec typing-extensions tqdm (ai-dynamo needs a package that is on no public index)
 """
 
 import json
