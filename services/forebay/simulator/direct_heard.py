@@ -163,6 +163,7 @@ class Heard:
         rows.finish_us[row] = kernel.finish_ps(row) // PS_PER_US
         rows.preemption_count[row] = kernel.preemption_count(row)
         rows.lost_tokens[row] = kernel.lost_tokens(row)
+        rows.gap_us[row] = kernel.gap_ps(row) // PS_PER_US
         rows.ended(row, FINISHED)
         if self._histogram is None:
             self._lengths.observe(Observe(request, placed.predicted, tokens, self._requests.is_cut(row)))

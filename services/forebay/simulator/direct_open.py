@@ -93,12 +93,13 @@ class Open:
     def _conclude(self, arrivals_us: list[int], refused_us: int) -> None:
         """Writes down what the kernel knows."""
         rows = self._rows
-        first_ps, finish_ps, preempted, lost = self._kernel.times()
+        first_ps, finish_ps, preempted, lost, gap_ps = self._kernel.times()
         rows.arrival_us = arrivals_us
         rows.first_us = np.where(first_ps < 0, UNKNOWN, first_ps // PS_PER_US).tolist()
         rows.finish_us = np.where(finish_ps < 0, UNKNOWN, finish_ps // PS_PER_US).tolist()
         rows.preemption_count = preempted.tolist()
         rows.lost_tokens = lost.tolist()
+        rows.gap_us = (gap_ps // PS_PER_US).tolist()
         rows.attempt_count = [int(number >= 0) for number in rows.instance]
         for row, (number, predicted) in enumerate(zip(rows.instance, self._predicted, strict=True)):
             if number >= 0:

@@ -23,7 +23,7 @@ class RequestColumns:
     `arrival_us` is when the client sent it (for a closed loop: what the loop made of it), `first_us` and `finish_us`
     when the first and last token reached the client. `held_us` was spent in the scheduler's queue. `instance` indexes
     `RunResult.instances`. `predicted_p50` and `predicted_p90` are what the scheduler acted on. `lost_tokens` is what
-    evictions dropped from caches, to be computed again.
+    evictions dropped from caches, to be computed again, `gap_us` the longest time between two tokens of the answer.
     """
 
     arrival_us: Ints
@@ -44,6 +44,7 @@ class RequestColumns:
     predicted_p90: Ints
     preemption_count: Ints
     lost_tokens: Ints
+    gap_us: Ints
     attempt_count: Ints
     deadline_us: Ints
 

@@ -60,7 +60,7 @@ class ClassSummary:
     `goodput_per_s` counts requests that met their limits, `throughput_per_s` those that finished, over the run.
     `quality_mean` is over finished requests: 1 where an instance answered, less where [student] did, whose answers
     count in everything but tokens and the time between them. `lost_tokens` were dropped by evictions, to be computed
-    again.
+    again. `gap_s` is of the longest time between two tokens of each answer.
     """
 
     slo_class: str
@@ -87,6 +87,7 @@ class ClassSummary:
     prefix_hit_share: float | None
     quality_mean: float | None = None
     lost_tokens: int = 0
+    gap_s: Spread = field(default_factory=Spread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,7 @@ def _of_class(
         prefix_hit_share=_hit_share(rows, mask & (rows.instance != UNKNOWN)),
         quality_mean=float(np.where(served, 1.0, quality)[finished].mean()) if finished.any() else None,
         lost_tokens=int(np.maximum(rows.lost_tokens[mask], 0).sum()),
+        gap_s=spread(rows.gap_us[served & (rows.output_tokens > 1) & (rows.gap_us >= 0)] / US_PER_S),
     )
 
 

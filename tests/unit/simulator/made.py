@@ -25,6 +25,7 @@ PLAIN = {
     "predicted_p90": -1,
     "preemption_count": 0,
     "lost_tokens": 0,
+    "gap_us": -1,
     "attempt_count": 1,
     "deadline_us": 0,
 }

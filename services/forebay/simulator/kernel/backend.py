@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.instance import profile
-from forebay.simulator.kernel import calls, columns, step, stretch, structures, sweep
+from forebay.simulator.kernel import calls, columns, gaps, step, stretch, structures, sweep
 from forebay.simulator.kernel.columns import Ints
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
-SOURCES: tuple[ModuleType, ...] = (structures, stretch, step, calls, sweep)
+SOURCES: tuple[ModuleType, ...] = (structures, stretch, gaps, step, calls, sweep)
 
 
 class Functions:

@@ -79,6 +79,10 @@ class Kernel(Protocol):
         """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
         ...
 
+    def gap_ps(self, row: int) -> int:
+        """The longest time between two tokens of the row's answer; -1 before it finished."""
+        ...
+
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
         ...
@@ -145,6 +149,6 @@ class OpenLoop(Protocol):
         """What is on each instance."""
         ...
 
-    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """`first_ps`, `finish_ps`, `preemption_count` and `lost_tokens` of all rows."""
+    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps`, `preemption_count`, `lost_tokens` and `gap_ps` of all rows."""
         ...

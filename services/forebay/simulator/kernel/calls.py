@@ -116,10 +116,10 @@ def arrive(
 def house(inst: Ints, seq: Ints, rows: Ints, i: int, s: int, row: int) -> None:
     """Gives a row its record and counts it in."""
     seq[s + at.ROW] = row
-    seq[s + at.ANSWERED] = seq[s + at.CACHED] = seq[s + at.PHASE] = 0
+    seq[s + at.ANSWERED] = seq[s + at.CACHED] = seq[s + at.PHASE] = seq[s + at.GAP] = 0
     seq[s + at.HOME] = i
     place = row * at.ROW_WIDTH
-    rows[place + at.FIRST_PS] = rows[place + at.FINISH_PS] = -1
+    rows[place + at.FIRST_PS] = rows[place + at.FINISH_PS] = rows[place + at.GAP_PS] = -1
     rows[place + at.EVICTIONS] = rows[place + at.LOST] = 0
     rows[place + at.SEQ] = s
     inst[i + at.ARRIVED] += 1

@@ -79,7 +79,11 @@ FINISHED = 43
 CANCELLED = 44
 GENERATED = 45
 QUEUED_PS = 46
-INST_WIDTH = 47
+GAPS = 47
+"""Its longest iterations, and how many there are."""
+GAP_COUNT = 48
+INST_WIDTH = 49
+GAPS_PER_SEAT = 2
 
 # a list
 FIRST = 0
@@ -106,7 +110,11 @@ PREVIOUS = 12
 PHASE = 13
 HOME = 14
 TICKET = 15
-SEQ_WIDTH = 16
+GAP = 16
+"""The longest time between two tokens before the present decode."""
+LAST_PS = 17
+"""When the last token before an eviction appeared."""
+SEQ_WIDTH = 18
 
 # phases
 QUEUED = 0
@@ -123,7 +131,9 @@ SEQ = 3
 """The record in `seq`; of a row that is not here, -1 less the tokens that it had when it left."""
 LOST = 4
 """Tokens of its cache that evictions dropped."""
-ROW_WIDTH = 5
+GAP_PS = 5
+"""The longest time between two tokens, once the answer is complete."""
+ROW_WIDTH = 6
 
 # given
 GIVEN_PROMPT = 0

@@ -98,6 +98,10 @@ class DividedKernel:
         """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
         return self._kernel_of(row).lost_tokens(row)
 
+    def gap_ps(self, row: int) -> int:
+        """The longest time between two tokens of the row's answer; -1 before it finished."""
+        return self._kernel_of(row).gap_ps(row)
+
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
         return self._kernel_of(row).generated_tokens(row)

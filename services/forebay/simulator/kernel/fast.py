@@ -131,6 +131,10 @@ class FastKernel:
         """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
         return max(0, self._cells.see_rows[row * at.ROW_WIDTH + at.LOST])
 
+    def gap_ps(self, row: int) -> int:
+        """The longest time between two tokens of the row's answer; -1 before it finished."""
+        return self._cells.see_rows[row * at.ROW_WIDTH + at.GAP_PS]
+
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
         cells = self._cells
@@ -217,11 +221,11 @@ class FastKernel:
         """What is on each instance."""
         return self._cells.loads()
 
-    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """`first_ps`, `finish_ps`, `preemption_count` and `lost_tokens` of all rows."""
+    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps`, `preemption_count`, `lost_tokens` and `gap_ps` of all rows."""
         rows = np.asarray(self._cells.rows, dtype=np.int64).reshape(-1, at.ROW_WIDTH)
         evictions, lost = np.maximum(rows[:, at.EVICTIONS], 0), np.maximum(rows[:, at.LOST], 0)
-        return rows[:, at.FIRST_PS].copy(), rows[:, at.FINISH_PS].copy(), evictions, lost
+        return rows[:, at.FIRST_PS].copy(), rows[:, at.FINISH_PS].copy(), evictions, lost, rows[:, at.GAP_PS].copy()
 
     def sweep(self, arrivals_ps: npt.ArrayLike, router: str, seed: int = 0) -> Numbers:
         """All loaded rows through a router that is compiled with the kernel; the instances that they went to, or -1.

@@ -25,6 +25,8 @@ class ReferenceKernel:
         self._generated = [0] * row_count
         self._preempted = [0] * row_count
         self._lost = [0] * row_count
+        self._last_ps = [0] * row_count
+        self._gap_ps = [0] * row_count
         self._prompt_tokens = [0] * row_count
         self._weight = [0] * row_count
         self._loaded: Sequence[tuple[int, ...]] = ()
@@ -76,7 +78,7 @@ class ReferenceKernel:
             self._names.drop(row)
             return False
         self._first_ps[row] = self._finish_ps[row] = -1
-        self._generated[row] = self._preempted[row] = self._lost[row] = 0
+        self._generated[row] = self._preempted[row] = self._lost[row] = self._gap_ps[row] = 0
         self._prompt_tokens[row], self._weight[row] = prompt_tokens, 0
         self._instance[row] = instance
         model.arrive(request, now_ps)
@@ -123,6 +125,10 @@ class ReferenceKernel:
     def lost_tokens(self, row: int) -> int:
         """Tokens of the row's cache that evictions dropped in its present residence; a swapped cache is not lost."""
         return self._lost[row]
+
+    def gap_ps(self, row: int) -> int:
+        """The longest time between two tokens of the row's answer; -1 before it finished."""
+        return self._gap_ps[row] if self._finish_ps[row] >= 0 else -1
 
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in its present residence."""
@@ -198,11 +204,12 @@ class ReferenceKernel:
                 loads[:, instance] += (1, self._weight[row], self._prompt_tokens[row])
         return Loads(*loads)
 
-    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """`first_ps`, `finish_ps`, `preemption_count` and `lost_tokens` of all rows."""
-        columns = (self._first_ps, self._finish_ps, self._preempted, self._lost)
-        first, finish, preempted, lost = (np.array(column, dtype=np.int64) for column in columns)
-        return first, finish, preempted, lost
+    def times(self) -> tuple[Numbers, Numbers, Numbers, Numbers, Numbers]:
+        """`first_ps`, `finish_ps`, `preemption_count`, `lost_tokens` and `gap_ps` of all rows."""
+        gaps = [self.gap_ps(row) for row in range(len(self._gap_ps))]
+        columns = (self._first_ps, self._finish_ps, self._preempted, self._lost, gaps)
+        first, finish, preempted, lost, gap = (np.array(column, dtype=np.int64) for column in columns)
+        return first, finish, preempted, lost, gap
 
     def _pass(self, at_ps: int) -> list[int]:
         finished = []
@@ -218,7 +225,9 @@ class ReferenceKernel:
             row = self._names.row(event.request_id)
             self._generated[row] = event.token_count
             if event.token_count == 1:
-                self._first_ps[row] = at_ps
+                self._first_ps[row] = self._last_ps[row] = at_ps
+            self._gap_ps[row] = max(self._gap_ps[row], at_ps - self._last_ps[row])
+            self._last_ps[row] = at_ps
             if event.finished:
                 self._finish_ps[row] = at_ps
                 self._forget(row)

@@ -10,7 +10,15 @@ The functions index whatever they are given, lists or arrays, and run as they ar
 from forebay.core.instance.profile import PAIR_SHIFT
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel.columns import Ints
-from forebay.simulator.kernel.stretch import affordable, blocks_due, blocks_needed, blocks_of, distance_ps
+from forebay.simulator.kernel.gaps import began, longest_since, note_gap
+from forebay.simulator.kernel.stretch import (
+    affordable,
+    blocks_due,
+    blocks_needed,
+    blocks_of,
+    boundary_ps,
+    distance_ps,
+)
 from forebay.simulator.kernel.structures import (
     free_record,
     heap_find,
@@ -44,6 +52,7 @@ def begin_decode(inst: Ints, room: Ints, seq: Ints, i: int, s: int) -> None:
 def end_decode(inst: Ints, room: Ints, seq: Ints, i: int, s: int, k: int) -> int:
     """A decode, at place k of the heap, is one no more; gives its tokens in the cache and writes down its answer."""
     cached = seq[s + at.CACHED] + inst[i + at.CLOCK]
+    seq[s + at.GAP] = max(seq[s + at.GAP], longest_since(inst, room, i, began(seq, s)))
     heap_remove(room, inst[i + at.HEAP], inst[i + at.DECODES], k)
     room[inst[i + at.RESIDUES] + seq[s + at.CACHED] % inst[i + at.BLOCK]] -= 1
     inst[i + at.DECODES] -= 1
@@ -69,6 +78,7 @@ def preempt(inst: Ints, room: Ints, seq: Ints, rows: Ints, i: int, s: int) -> No
     cached = seq[s + at.CACHED]
     if seq[s + at.PHASE] == at.DECODE:
         cached = end_decode(inst, room, seq, i, s, heap_find(room, inst[i + at.HEAP], s))
+        seq[s + at.LAST_PS] = inst[i + at.END]
     inst[i + at.FREE] += blocks_of(cached, inst[i + at.BLOCK])
     inst[i + at.RESERVED] -= seq[s + at.RESERVE]
     unlink(inst, seq, i + at.RUNNING, s)
@@ -259,6 +269,7 @@ def finish(head: Ints, inst: Ints, seq: Ints, rows: Ints, done: Ints, i: int, s:
     """A request has its whole answer."""
     row = seq[s + at.ROW]
     rows[row * at.ROW_WIDTH + at.FINISH_PS] = now_ps
+    rows[row * at.ROW_WIDTH + at.GAP_PS] = seq[s + at.GAP]
     rows[row * at.ROW_WIDTH + at.SEQ] = -1 - seq[s + at.OUTPUT]
     done[head[at.DONE]] = row
     head[at.DONE] += 1
@@ -294,6 +305,8 @@ def finish_prefills(head: Ints, inst: Ints, room: Ints, seq: Ints, rows: Ints, d
             inst[i + at.GENERATED] += 1
             if seq[s + at.ANSWERED] == 1:
                 rows[seq[s + at.ROW] * at.ROW_WIDTH + at.FIRST_PS] = now_ps
+            else:
+                seq[s + at.GAP] = max(seq[s + at.GAP], now_ps - seq[s + at.LAST_PS])
             if seq[s + at.ANSWERED] == seq[s + at.OUTPUT]:
                 finish(head, inst, seq, rows, done, i, s, now_ps)
             else:
@@ -304,6 +317,9 @@ def finish_prefills(head: Ints, inst: Ints, room: Ints, seq: Ints, rows: Ints, d
 def complete(head: Ints, inst: Ints, room: Ints, seq: Ints, rows: Ints, done: Ints, i: int, now_ps: int) -> None:
     """The work in progress ends now."""
     n, decodes = inst[i + at.LENGTH], inst[i + at.DECODES]
+    if decodes > 0:
+        # The longest of a stretch is its last.
+        note_gap(inst, room, seq, i, inst[i + at.CLOCK] + n, now_ps - boundary_ps(inst, i, n - 1))
     inst[i + at.FREE] -= blocks_needed(inst, room, i, n)
     inst[i + at.CLOCK] += n
     inst[i + at.CONTEXT] += n * decodes

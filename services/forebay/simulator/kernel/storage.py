@@ -10,7 +10,7 @@ from forebay.simulator.kernel.columns import Ints
 from forebay.simulator.kernel.structures import set_end
 
 RECORDS_FIRST = 64
-HELD = (at.DECODES, at.CONTEXT, at.RESERVED, at.LEAVING, at.QUEUED_TOKENS)
+HELD = (at.GAP_COUNT, at.DECODES, at.CONTEXT, at.RESERVED, at.LEAVING, at.QUEUED_TOKENS)
 LOADS = (at.IN_FLIGHT, at.WEIGHT_HERE, at.PROMPTS_HERE)
 """The fields of `base.Loads`, in its order."""
 
@@ -38,8 +38,8 @@ class Storage:
         """Room for one more instance; gives its number."""
         index = self.head[at.COUNT]
         place = self.profile(profile)
-        residues = len(self.room)
-        self.room = self._backend.extend(self.room, profile.block_size + 2 * (profile.max_seqs + 1))
+        residues, gaps = len(self.room), 2 * at.GAPS_PER_SEAT * profile.max_seqs
+        self.room = self._backend.extend(self.room, profile.block_size + 2 * (profile.max_seqs + 1) + gaps)
         self.done = self._backend.extend(self.done, profile.max_seqs)
         self.inst = self._backend.extend(self.inst, at.INST_WIDTH)
         record = {
@@ -55,6 +55,7 @@ class Storage:
             at.MODEL_MAX: flags.model_tokens_max,
             at.RESIDUES: residues,
             at.HEAP: residues + profile.block_size,
+            at.GAPS: residues + profile.block_size + 2 * (profile.max_seqs + 1),
             at.END: at.NEVER_PS,
             at.LENGTH: 1,
             at.FREE: profile.block_count,

@@ -29,6 +29,7 @@ class _Row:
     generated_tokens: int = 0
     preemption_count: int = 0
     lost_tokens: int = 0
+    left_ps: int = -1
     is_away: bool = False
 
 
@@ -70,6 +71,7 @@ class MovableKernel:
         known.generated_tokens += self._kernel.generated_tokens(row)
         known.preemption_count += self._kernel.preemption_count(row)
         known.lost_tokens += self._kernel.lost_tokens(row)
+        known.left_ps = now_ps
         self._kernel.cancel(row, now_ps)
         self._left(row)
         known.is_away = True
@@ -159,6 +161,14 @@ class MovableKernel:
         if known is None:
             return self._kernel.lost_tokens(row)
         return known.lost_tokens + (0 if known.is_away else self._kernel.lost_tokens(row))
+
+    def gap_ps(self, row: int) -> int:
+        """The longest time between two tokens in the row's last residence or since it left the one before."""
+        known = self._rows.get(row)
+        own_ps = self._kernel.gap_ps(row)
+        if known is None or known.left_ps < 0 or own_ps < 0:
+            return own_ps
+        return max(own_ps, self._kernel.first_ps(row) - known.left_ps)
 
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now in all its residences."""

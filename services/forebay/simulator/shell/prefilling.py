@@ -210,6 +210,16 @@ class PrefillKernel:
         way = self._ways.get(row)
         return (way.lost_tokens if way else 0) + (0 if way and way.is_away else self._kernel.lost_tokens(row))
 
+    def gap_ps(self, row: int) -> int:
+        """The longest time between two tokens of the row's answer, its way included; -1 before it finished."""
+        way = self._ways.get(row)
+        if way is None:
+            return self._kernel.gap_ps(row)
+        if way.is_away:
+            return -1 if self.finish_ps(row) < 0 else 0
+        own_ps = self._kernel.gap_ps(row)
+        return own_ps if own_ps < 0 else max(own_ps, self._kernel.first_ps(row) - way.first_ps)
+
     def generated_tokens(self, row: int) -> int:
         """Tokens that the row has produced by now, the first one among them."""
         way = self._ways.get(row)

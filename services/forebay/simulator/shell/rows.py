@@ -29,6 +29,7 @@ class Rows:
         self.predicted_p90 = [UNKNOWN] * count
         self.preemption_count = [0] * count
         self.lost_tokens = [0] * count
+        self.gap_us = [UNKNOWN] * count
         self.attempt_count = [0] * count
 
     def predicted(self, row: int, quantiles: LengthQuantiles) -> None:
@@ -64,6 +65,7 @@ class Rows:
             predicted_p90=own(self.predicted_p90),
             preemption_count=own(self.preemption_count),
             lost_tokens=own(self.lost_tokens),
+            gap_us=own(self.gap_us),
             attempt_count=own(self.attempt_count),
             deadline_us=workload.deadline_us,
         )

@@ -147,6 +147,7 @@ class GatewayShell:
             run = self.runs[row]
             run.is_on = False
             run.first_ps = self._kernel.first_ps(row)
+            self._rows.gap_us[row] = self._kernel.gap_ps(row) // PS_PER_US
             self._count_evictions(row)
             if run.back_ps:
                 self._later(run.back_ps, partial(self._answered, run))

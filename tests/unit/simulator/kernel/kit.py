@@ -226,6 +226,7 @@ class Teller:
             kernel.finish_ps(row),
             kernel.preemption_count(row),
             kernel.lost_tokens(row),
+            kernel.gap_ps(row),
             kernel.generated_tokens(row),
         )
 
