@@ -1,6 +1,7 @@
 """A sweep over processes: finished runs are kept, one failure stops no other, and a rerun does only what is missing."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from forebay.core.errors import ConfigError
 from forebay.simulator import store
 from forebay.simulator.config import Group, PolicyConfig, World
 from forebay.simulator.jobs import ERROR, Job
 from forebay.simulator.runner import LocalBackend, State, run_jobs
+from forebay.simulator.sweep import work_apart
 from forebay.simulator.trace import TraceConfig
 
 pytest.importorskip("pyarrow", reason="keeping runs needs pyarrow")
@@ -55,6 +58,31 @@ def test_a_run_that_was_damaged_is_run_again(runs: Path) -> None:
     [ended] = run_jobs([job("a")], runs, LocalBackend(1))
     assert not ended.skipped
     assert store.read_summary(runs / "a").name == "a"
+
+
+@pytest.mark.parametrize("change", ["lacks", "has"])
+def test_a_run_of_another_version_is_run_again(runs: Path, change: str) -> None:
+    run_jobs([job("a")], runs, LocalBackend(1))
+    kept = json.loads((runs / "a" / store.SUMMARY).read_text())
+    if change == "lacks":
+        del kept["classes"][0]["lost_tokens"]
+    else:
+        kept["new_figure"] = 1
+    (runs / "a" / store.SUMMARY).write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match="another version"):
+        store.read_summary(runs / "a")
+    [ended] = run_jobs([job("a")], runs, LocalBackend(1))
+    assert not ended.skipped
+    assert not ended.error
+    assert store.read_summary(runs / "a").name == "a"
+
+
+def test_a_worker_with_other_code_runs_nothing(runs: Path) -> None:
+    [ended] = run_jobs([job("a")], runs, LocalBackend(1, code="of another version"))
+    assert "other code of Forebay" in ended.error
+    assert work_apart(job("a"), "of another version") == (None, {}, ended.error)
+    [ended] = run_jobs([job("a")], runs, LocalBackend(1))
+    assert not ended.error
 
 
 def test_a_failing_job_is_reported_and_the_others_finish(runs: Path) -> None:

@@ -155,6 +155,13 @@ def code_digest() -> str:
     return found.hexdigest()
 
 
+def strangeness(code: str) -> str:
+    """Why results of this process would not be those of a process whose code has that digest; empty where they are."""
+    if code == code_digest():
+        return ""
+    return "it has other code of Forebay than the sweep began with; run the same command again, on equal versions"
+
+
 def _code(root: Path) -> Iterator[Path]:
     for file in root.rglob("*"):
         parts = file.relative_to(root).parts

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from forebay.simulator.jobs import Done, Job, find_done, keep_error
+from forebay.simulator.jobs import Done, Job, code_digest, find_done, keep_error
 from forebay.simulator.worker import JobFailed, begin, work
 
 ONE_THREAD = {
@@ -81,6 +81,8 @@ def run_jobs(
     `watch` hears of every change. KeyboardInterrupt leaves what is finished.
     """
     state = State(len(jobs))
+    # What counts is the code that the workers are about to find, which may be newer than this process.
+    code_digest.cache_clear()
     waiting: list[tuple[Job, str]] = []
     for job in jobs:
         digest = job.digest()
@@ -101,17 +103,22 @@ def run_jobs(
 
 
 class LocalBackend:
-    """Worker processes on this machine, each a lane of its own: one that dies takes only its own job along."""
+    """Worker processes on this machine, each a lane of its own: one that dies takes only its own job along.
 
-    def __init__(self, lane_count: int) -> None:
+    A worker whose code has another digest than `code`, by default ours, fails its jobs.
+    """
+
+    def __init__(self, lane_count: int, code: str = "") -> None:
         self._context = multiprocessing.get_context("spawn")
         self._lane_count = lane_count
+        self._code = code
 
     def run(self, jobs: Sequence[tuple[Job, str]], runs: Path, state: State) -> Iterator[Ended | None]:
         """See `Backend`."""
         lane_count = min(self._lane_count, len(jobs))
         board = self._context.RawArray("q", 2 * max(1, lane_count))
-        lanes = [_Lane(self._context, board, number) for number in range(lane_count)]
+        code = self._code or code_digest()
+        lanes = [_Lane(self._context, board, number, code) for number in range(lane_count)]
         try:
             yield from _share(list(jobs), runs, lanes, state)
         except BaseException:
@@ -125,8 +132,8 @@ class LocalBackend:
 class _Lane:
     """One worker process with at most one job."""
 
-    def __init__(self, context: Any, board: Any, number: int) -> None:
-        self._context, self._board, self._number = context, board, number
+    def __init__(self, context: Any, board: Any, number: int, code: str) -> None:
+        self._context, self._board, self._number, self._code = context, board, number, code
         self._pool = self._open()
         self.job: Job | None = None
         self.future: Future[Done] | None = None
@@ -163,7 +170,7 @@ class _Lane:
         self._pool.shutdown()
 
     def _open(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=begin, initargs=(self._board,))
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=begin, initargs=(self._board, self._code))
 
 
 def _share(jobs: list[tuple[Job, str]], runs: Path, lanes: Sequence[_Lane], state: State) -> Iterator[Ended | None]:

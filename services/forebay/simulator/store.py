@@ -44,8 +44,23 @@ def read(folder: Path) -> tuple[RunResult, Summary]:
 
 
 def read_summary(folder: Path) -> Summary:
-    """The summary alone."""
-    return from_mapping(Summary, _read_json(folder / SUMMARY), str(folder / SUMMARY))
+    """The summary alone. Raises ConfigError too where its fields are those of another version of Forebay."""
+    kept = _read_json(folder / SUMMARY)
+    try:
+        summary = from_mapping(Summary, kept, "summary")
+        lacks = _comparable(dataclasses.asdict(summary)) != _comparable(kept)
+        reason = "it lacks figures" if lacks else ""
+    except ConfigError as error:
+        reason = error.message
+    if reason:
+        path = folder / SUMMARY
+        raise ConfigError(f"{path} is of another version of Forebay: {reason}; the same command runs it again")
+    return summary
+
+
+def _comparable(value: Mapping[str, Any]) -> Any:
+    """As JSON has it; what is not a number equals itself."""
+    return json.loads(json.dumps(value), parse_constant=str)
 
 
 def read_columns(folder: Path, names: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from forebay.core.errors import ConfigError, ForebayError, Unavailable
 from forebay.simulator import store
-from forebay.simulator.jobs import Done, Job, execute, keep
+from forebay.simulator.jobs import Done, Job, code_digest, execute, keep, strangeness
 from forebay.simulator.runner import ONE_THREAD, POLL_S, Ended, State
 
 LOCAL = "local"
@@ -62,7 +62,7 @@ class RayBackend:
             while jobs or running:
                 while jobs and len(running) < most:
                     running_job = jobs.pop()
-                    running[remote.remote(running_job[0])] = running_job
+                    running[remote.remote(running_job[0], code_digest())] = running_job
                 state.running = {job.key: (0, 0) for job, _ in running.values()}
                 ready, _ = self._ray.wait(list(running), num_returns=1, timeout=POLL_S)
                 ended = [self._collect(reference, *running.pop(reference), runs) for reference in ready]
@@ -85,8 +85,14 @@ class RayBackend:
         return Ended(job, done)
 
 
-def work_apart(job: Job) -> tuple[Done | None, dict[str, bytes], str]:
-    """Runs a job on a machine that may share no disk with us: what it took, its files, and its error."""
+def work_apart(job: Job, code: str) -> tuple[Done | None, dict[str, bytes], str]:
+    """Runs a job on a machine that may share no disk with us: what it took, its files, and its error.
+
+    `code` is the digest of our code; a machine with another Forebay runs nothing.
+    """
+    other = strangeness(code)
+    if other:
+        return None, {}, other
     start_s = time.process_time()
     try:
         result, summary, notes = execute(job)

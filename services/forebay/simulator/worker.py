@@ -11,7 +11,7 @@ from pathlib import Path
 
 from forebay.core.errors import ForebayError
 from forebay.simulator import store
-from forebay.simulator.jobs import Done, Job, execute, keep
+from forebay.simulator.jobs import Done, Job, execute, keep, strangeness
 
 
 class JobFailed(Exception):
@@ -19,12 +19,19 @@ class JobFailed(Exception):
 
 
 _BOARD: "list[Array[c_longlong]]" = []
+_STRANGE: list[str] = []
+"""Why this process must run nothing."""
 
 
-def begin(board: "Array[c_longlong]") -> None:
-    """Prepares the process: Ctrl-C is its parent's to handle, and it ends where its parent is gone."""
+def begin(board: "Array[c_longlong]", code: str) -> None:
+    """Prepares the process: Ctrl-C is its parent's to handle, and it ends where its parent is gone.
+
+    `code` is the digest of the parent's code: a process with another one does no work, since its results would be kept
+    as those of the parent's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _BOARD[:] = [board]
+    _STRANGE[:] = [other for other in [strangeness(code)] if other]
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -32,6 +39,8 @@ def begin(board: "Array[c_longlong]") -> None:
 
 def work(job: Job, digest: str, runs: Path, lane: int) -> Done:
     """Runs a job and keeps it; raises JobFailed with the whole story."""
+    if _STRANGE:
+        raise JobFailed(_STRANGE[0])
     start_s = time.process_time()
 
     def watch(done: int, total: int) -> None:
