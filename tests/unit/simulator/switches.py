@@ -92,6 +92,12 @@ def tpot_s(result: RunResult) -> Floats:
     return (rows.finish_us - rows.first_us) / np.maximum(rows.output_tokens - 1, 1) / S
 
 
+def gap_s(result: RunResult) -> Floats:
+    """The longest time between two tokens of each answer."""
+    assert (result.requests.gap_us >= 0).all()
+    return result.requests.gap_us / S
+
+
 def p99(values: Floats) -> float:
     return float(np.quantile(values, 0.99))
 

@@ -31,6 +31,7 @@ from tests.unit.simulator.switches import (
     bursty,
     e2e_s,
     even,
+    gap_s,
     group,
     p99,
     serve,
@@ -102,6 +103,7 @@ def test_small_chunks_spare_those_who_decode_and_delay_long_prompts() -> None:
     load, is_long = with_long_prompts()
     small, large = (serve(load, world(engine={**AMPLE, "max_batch_tokens": most}), **EARLY) for most in (257, 8_192))
     assert p99(tpot_s(small)[~is_long]) < 0.9 * p99(tpot_s(large)[~is_long])
+    assert p99(gap_s(small)[~is_long]) < 0.2 * p99(gap_s(large)[~is_long])
     assert ttft_s(small)[is_long].mean() > 1.2 * ttft_s(large)[is_long].mean()
 
 

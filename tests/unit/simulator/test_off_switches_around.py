@@ -35,6 +35,7 @@ from tests.unit.simulator.switches import (
     bursty,
     e2e_s,
     even,
+    gap_s,
     group,
     p99,
     serve,
@@ -263,3 +264,4 @@ def test_prompts_computed_elsewhere_do_not_hold_up_those_who_decode() -> None:
     load, is_long = with_long_prompts()
     mixed, split = apart(load, count=2), apart(load, Prefill("model", PROFILE, 1, 25.0))
     assert p99(tpot_s(split)[~is_long]) < 0.8 * p99(tpot_s(mixed)[~is_long])
+    assert p99(gap_s(split)[~is_long]) < 0.5 * p99(gap_s(mixed)[~is_long])

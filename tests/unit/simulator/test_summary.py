@@ -115,3 +115,8 @@ def test_programs_take_from_their_first_arrival_to_their_last_token() -> None:
 
 def test_without_programs_there_are_no_figures_of_them() -> None:
     assert summary_of([0], [1], [2]).programs == ProgramSummary()
+
+
+def test_gaps_are_those_of_answers_with_two_tokens_or_more() -> None:
+    one = summary_of([0] * 3, [1] * 3, [2] * 3, gap_us=[2 * S, 4 * S, 0], output_tokens=[5, 5, 1]).classes[0]
+    assert (one.gap_s.mean, one.gap_s.p50) == (3.0, 3.0)
