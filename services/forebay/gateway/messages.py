@@ -6,26 +6,12 @@ from typing import assert_never
 from lmaas.metrics.v1 import event_pb2
 from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, status_pb2
 
-from forebay.core.errors import (
-    ForebayError,
-    InvalidArgument,
-    ModelUnknown,
-    NoInstanceReady,
-    PromptTooLong,
-    ResourceExhausted,
-    Unavailable,
-)
+from forebay.core.errors import ForebayError
 from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import Instance, InstanceState
+from forebay.gateway import refusals
 from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
 from forebay.wire import convert
-
-_REJECTIONS: dict[str, type[ForebayError]] = {
-    "MODEL_UNKNOWN": ModelUnknown,
-    "PROMPT_TOO_LONG": PromptTooLong,
-    "INVALID_ARGUMENT": InvalidArgument,
-}
-_RETRIES: dict[str, type[ForebayError]] = {"NO_INSTANCE_READY": NoInstanceReady, "UNAVAILABLE": Unavailable}
 
 
 def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:
@@ -63,16 +49,13 @@ def placement(request_id: str, message: request_pb2.Placement) -> Placement:
 
 
 def rejection(message: scheduler_service_pb2.Rejected) -> ForebayError:
-    """The error of a final no; a reason that we do not know is the request's fault, since repeating does not help."""
-    kind = _REJECTIONS.get(message.reason, InvalidArgument)
-    return kind(message.message or "the scheduler rejected the request", reason=message.reason)
+    """The error of a final no."""
+    return refusals.rejection(message.reason, message.message)
 
 
 def retry(message: scheduler_service_pb2.Retry) -> ForebayError:
-    """The error of a no for now; a reason that we do not know means that there is no room."""
-    kind = _RETRIES.get(message.reason, ResourceExhausted)
-    delay_us = message.retry_delay.ToMicroseconds()
-    return kind(message.message or "there is no room now", reason=message.reason, retry_after_us=delay_us)
+    """The error of a no for now."""
+    return refusals.retry(message.reason, message.message, message.retry_delay.ToMicroseconds())
 
 
 def instances(message: scheduler_service_pb2.WatchInstancesResponse) -> tuple[Instance, ...]:

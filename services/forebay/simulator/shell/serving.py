@@ -5,20 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
-from forebay.core.errors import (
-    Aborted,
-    DeadlineExceeded,
-    ForebayError,
-    InvalidArgument,
-    ModelUnknown,
-    NoInstanceReady,
-    PromptTooLong,
-    ResourceExhausted,
-    Unavailable,
-)
+from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument
 from forebay.core.scheduling import Placement, Rejected, Retry
-from forebay.core.units import PS_PER_US, US_PER_MS, US_PER_S
+from forebay.core.units import PS_PER_S, PS_PER_US, US_PER_MS
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
+from forebay.gateway import refusals
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.values import Action, Ask, Attempt, End, Fail, Renew, Report, RequestStatus, Resume, Withdraw
@@ -31,14 +22,6 @@ from forebay.simulator.shell.ports import Fleet
 from forebay.simulator.shell.prefixes import Prefixes
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.scheduling import SchedulerShell
-
-REJECTIONS: dict[str, type[ForebayError]] = {
-    "MODEL_UNKNOWN": ModelUnknown,
-    "PROMPT_TOO_LONG": PromptTooLong,
-    "INVALID_ARGUMENT": InvalidArgument,
-}
-RETRIES: dict[str, type[ForebayError]] = {"NO_INSTANCE_READY": NoInstanceReady, "UNAVAILABLE": Unavailable}
-PS_PER_S = PS_PER_US * US_PER_S
 
 
 class Run:
@@ -334,9 +317,8 @@ def _ways_ps(world: World) -> Callable[[str, str], tuple[int, int]]:
 def _error(answer: Rejected | Retry) -> ForebayError:
     """The error that the gateway makes of a no."""
     if isinstance(answer, Rejected):
-        return REJECTIONS.get(answer.reason, InvalidArgument)(answer.message, reason=answer.reason)
-    kind = RETRIES.get(answer.reason, ResourceExhausted)
-    return kind(answer.message, reason=answer.reason, retry_after_us=answer.retry_delay_us)
+        return refusals.rejection(answer.reason, answer.message)
+    return refusals.retry(answer.reason, answer.message, answer.retry_delay_us)
 
 
 def _aborted(machine: Machine, why: str) -> Aborted:
