@@ -147,7 +147,7 @@ def _run(job: "Job", output: Path | None, as_json: bool) -> None:
     started_s = time.process_time()
     with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
         task = bar.add_task("simulating", total=None)
-        result, summary, notes = execute(job, lambda done, total: bar.update(task, completed=done, total=total))
+        result, summary, notes, _ = execute(job, lambda done, total: bar.update(task, completed=done, total=total))
     cpu_s = time.process_time() - started_s
     if output is not None:
         store.write(result, summary, output)

@@ -252,6 +252,25 @@ class SloConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OracleConfig:
+    """[oracle]: `search` looks for the best fleet at each load with each seed, and adds it as one more oracle.
+
+    It tries up to `run_count_max` schedules of instances by window of `window_s`, each a run of its own, for the fewest
+    instance-hours with which a share `attainment` of each model's requests meets its SLO.
+    """
+
+    search: bool = False
+    attainment: float = 0.99
+    window_s: float = 300.0
+    run_count_max: int = 60
+
+    def __post_init__(self) -> None:
+        _need(0 < self.attainment <= 1, "attainment must be above 0 and at most 1")
+        _need(self.window_s > 0, "window_s must be above 0")
+        _need(self.run_count_max >= 1, "run_count_max must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything about a run that no policy decides. `horizon_s` ends the run (0: when the last request has ended)."""
 

@@ -18,6 +18,7 @@ from forebay.simulator.config import (
     Knob,
     NetworkConfig,
     ObservationConfig,
+    OracleConfig,
     PolicyConfig,
     Prefill,
     SloConfig,
@@ -26,6 +27,8 @@ from forebay.simulator.config import (
     StudentConfig,
     World,
 )
+from forebay.simulator.oracles.bound import refusal
+from forebay.simulator.oracles.search import BEST_FLEET
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.toml_lines import Path as KeyPath
 from forebay.simulator.toml_lines import key_lines, nearest_line, parse_path
@@ -90,6 +93,7 @@ class Experiment:
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     slo: SloConfig = field(default_factory=SloConfig)
+    oracle: OracleConfig = field(default_factory=OracleConfig)
     policies: tuple[Arm, ...] = ()
 
     def __post_init__(self) -> None:
@@ -103,12 +107,19 @@ class Experiment:
         _need(self.horizon_s >= 0, "horizon_s must not be negative")
         _need(len(set(self.seeds)) == len(self.seeds), "seeds must differ from each other")
         _need(len(set(self.loads)) == len(self.loads), "loads must differ from each other")
-        slugs = [arm.slug.lower() for arm in self.policies]
+        slugs = [arm.slug.lower() for arm in self.arms]
         for arm in self.policies:
             _need(slugs.count(arm.slug.lower()) == 1, f"two policies have the name {arm.name!r}; names must differ")
         self.world  # noqa: B018 - raises where the world cannot be
         for index in range(len(self.policies)):
             self.world_of(index)
+        reason = refusal(self.world) if self.oracle.search else ""
+        _need(not reason, f"[oracle] search: {reason}")
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The policies, and the best fleet where one is searched; what it is made of differs from run to run."""
+        return (*self.policies, Arm(BEST_FLEET, oracle=True)) if self.oracle.search else self.policies
 
     def world_of(self, index: int) -> World:
         """The world of one policy: the common one, but for what that policy says of the engine."""

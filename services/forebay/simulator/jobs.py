@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import forebay
 from forebay.core.errors import ConfigError
 from forebay.simulator import store
-from forebay.simulator.config import PolicyConfig, World
+from forebay.simulator.config import OracleConfig, PolicyConfig, World
 from forebay.simulator.experiment import Experiment
+from forebay.simulator.oracles.search import best_policy, oracle_hours
 from forebay.simulator.parts import Scenario
 from forebay.simulator.results import RunResult
 from forebay.simulator.run import simulate
@@ -31,7 +33,10 @@ _ASIDE_FILES = ("runner.py", "sweep.py", "statistics.py", "progress.py", "toml_l
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One policy at one load with one seed; `key` names its folder."""
+    """One policy at one load with one seed; `key` names its folder.
+
+    With a `search` the policy is only a name: it is the best fleet that is found.
+    """
 
     key: str
     trace: TraceConfig
@@ -39,6 +44,12 @@ class Job:
     policy: PolicyConfig
     seed: int
     load: float
+    search: OracleConfig | None = None
+
+    @property
+    def run_count_max(self) -> int:
+        """How many runs of the simulator it may take."""
+        return 1 if self.search is None else self.search.run_count_max + 1
 
     def digest(self) -> str:
         """Changes with anything that could change the result: the settings, the trace's content, Forebay's own code."""
@@ -46,9 +57,18 @@ class Job:
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+class Outcome(NamedTuple):
+    """What a job gave; `row_count` requests were simulated for it, `notes` are the workload's."""
+
+    result: RunResult
+    summary: Summary
+    notes: tuple[str, ...]
+    row_count: int
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a finished job took: requests, and seconds of processor time with the preparation of its workload.
+    """What a finished job took: requests simulated, and seconds of processor time with the preparation of its workload.
 
     `notes` say what was drawn, dropped or changed in the workload before it was run.
     """
@@ -59,8 +79,8 @@ class Done:
 
 
 def jobs_of(experiment: Experiment) -> list[Job]:
-    """All runs of an experiment; those that share a workload follow each other."""
-    return [
+    """All runs of an experiment; those that share a workload follow each other, and searches come last."""
+    runs = [
         Job(
             f"{arm.slug}-load{load:g}-seed{seed}",
             experiment.trace,
@@ -73,15 +93,55 @@ def jobs_of(experiment: Experiment) -> list[Job]:
         for load in experiment.loads
         for index, arm in enumerate(experiment.policies)
     ]
+    searches = [
+        Job(f"{arm.slug}-load{load:g}-seed{seed}", experiment.trace, experiment.world, arm.policy, seed, load, oracle)
+        for oracle in [experiment.oracle]
+        for arm in experiment.arms[len(experiment.policies) :]
+        for seed in experiment.seeds
+        for load in experiment.loads
+    ]
+    return [*runs, *searches]
 
 
-def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> tuple[RunResult, Summary, tuple[str, ...]]:
-    """Runs a job here and now and gives the workload's notes too; `watch` hears how many rows of how many ended."""
+def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> Outcome:
+    """Runs a job here and now; `watch` hears how many rows of how many ended.
+
+    Raises ConfigError where a search finds no fleet.
+    """
     workload = _workload(job.trace, job.world, job.seed, job.load)
-    total = len(workload)
-    scenario = Scenario(workload, job.world, job.policy, job.seed, job.load)
-    result = simulate(scenario, watch=None if watch is None else lambda done: watch(done, total))
-    return result, summarize(result, job.world.slo, job.world, workload), workload.notes
+    total = len(workload) * job.run_count_max
+
+    def heard(done: int) -> None:
+        if watch is not None:
+            watch(done, total)
+
+    policy, before = _searched(job, job.search, workload, heard) if job.search else (job.policy, 0)
+    scenario = Scenario(workload, job.world, policy, job.seed, job.load)
+    result = simulate(scenario, watch=lambda done: heard(before + done))
+    summary = summarize(result, job.world.slo, job.world, workload)
+    return Outcome(result, summary, workload.notes, before + len(workload))
+
+
+def _searched(
+    job: Job, search: OracleConfig, workload: Workload, watch: Callable[[int], None]
+) -> tuple[PolicyConfig, int]:
+    """The policy of the best fleet, and how many rows were simulated to find it."""
+    found = oracle_hours(
+        workload,
+        job.world,
+        attainment=search.attainment,
+        window_s=search.window_s,
+        run_count_max=search.run_count_max,
+        seed=job.seed,
+        watch=watch,
+    )
+    if found.achieved_hours is None:
+        raise ConfigError(
+            f"no fleet within instances_max met the SLO of {100 * search.attainment:g} % of the requests; the most was "
+            f"{100 * found.attainment:.1f} %: raise instances_max, or lower attainment in [oracle]"
+        )
+    policy = best_policy(found.schedule, search.window_s, job.world)
+    return dataclasses.replace(policy, name=job.policy.name), found.run_count * len(workload)
 
 
 @lru_cache(maxsize=1)

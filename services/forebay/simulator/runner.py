@@ -37,11 +37,15 @@ class Ended:
 
 @dataclass(slots=True)
 class State:
-    """How far a sweep is: jobs that are over, and rows (done, in all) of those that run."""
+    """How far a sweep is: jobs that are over, and rows (done, in all) of those that run.
+
+    `run_counts` says of each job how many runs of the simulator it may take.
+    """
 
     job_count: int
     ended: list[Ended] = field(default_factory=list)
     running: dict[str, tuple[int, int]] = field(default_factory=dict)
+    run_counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows_done(self) -> int:
@@ -58,11 +62,13 @@ class State:
     @property
     def rows_total(self) -> int | None:
         """Requests of this sweep, those of jobs to come estimated by the others; None while nothing is known."""
-        known = [one.done.row_count for one in self.fresh if one.done] + [n for _, n in self.running.values() if n]
+        known = {one.job.key: one.done.row_count for one in self.fresh if one.done}
+        known |= {key: total for key, (_, total) in self.running.items() if total}
         if not known:
             return None
-        count = self.job_count - sum(one.skipped or bool(one.error) for one in self.ended)
-        return round(sum(known) + (count - len(known)) * sum(known) / len(known))
+        over = {one.job.key for one in self.ended}
+        to_come = sum(count for key, count in self.run_counts.items() if key not in over | known.keys())
+        return round(sum(known.values()) * (1 + to_come / sum(self.run_counts[key] for key in known)))
 
 
 class Backend(Protocol):
@@ -80,7 +86,7 @@ def run_jobs(
 
     `watch` hears of every change. KeyboardInterrupt leaves what is finished.
     """
-    state = State(len(jobs))
+    state = State(len(jobs), run_counts={job.key: job.run_count_max for job in jobs})
     # What counts is the code that the workers are about to find, which may be newer than this process.
     code_digest.cache_clear()
     waiting: list[tuple[Job, str]] = []

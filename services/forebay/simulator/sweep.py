@@ -95,10 +95,10 @@ def work_apart(job: Job, code: str) -> tuple[Done | None, dict[str, bytes], str]
         return None, {}, other
     start_s = time.process_time()
     try:
-        result, summary, notes = execute(job)
-        done = Done(len(result.requests.status), time.process_time() - start_s, notes)
+        made = execute(job)
+        done = Done(made.row_count, time.process_time() - start_s, made.notes)
         with tempfile.TemporaryDirectory() as place:
-            store.write(result, summary, Path(place))
+            store.write(made.result, made.summary, Path(place))
             return done, {file.name: file.read_bytes() for file in Path(place).iterdir()}, ""
     except ForebayError as error:
         return None, {}, error.message

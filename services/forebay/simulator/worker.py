@@ -47,9 +47,9 @@ def work(job: Job, digest: str, runs: Path, lane: int) -> Done:
         _BOARD[0][2 * lane], _BOARD[0][2 * lane + 1] = done, total
 
     try:
-        result, summary, notes = execute(job, watch)
-        done = Done(len(result.requests.status), time.process_time() - start_s, notes)
-        keep(job, digest, done, runs, lambda folder: store.write(result, summary, folder))
+        made = execute(job, watch)
+        done = Done(made.row_count, time.process_time() - start_s, made.notes)
+        keep(job, digest, done, runs, lambda folder: store.write(made.result, made.summary, folder))
         return done
     except ForebayError as error:
         raise JobFailed(error.message) from None

@@ -1,6 +1,6 @@
 """The best fleet that somebody who knows the trace finds with the simulator itself, beside the bound from below."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from forebay.simulator.usage import fleet_usage
 from forebay.simulator.workload.base import Workload
 
 TICK_S = 1.0
+BEST_FLEET = "best fleet found"
 NOTICE_S = 3.0
 """What passes besides the start itself until the scheduler places on a new instance: probes and snapshots."""
 SCALES = 6
@@ -62,16 +63,18 @@ def oracle_hours(
     scheduler: Mapping[str, object] = SCHEDULER,
     seed: int = 0,
     kernel: str = "fast",
+    watch: Callable[[int], None] | None = None,
 ) -> Bound:
     """Searches the fewest instance-hours that keep the promises to a share `attainment` of each model's requests.
 
     First the smallest constant fleet, then counts by window in proportion to the fluid bound of what arrives in each,
     then single windows with one less, for as long as runs are left. Every trial is a run of the simulator with known
-    lengths and a fleet that is ready in time. Raises ConfigError for what `lower_hours` refuses.
+    lengths and a fleet that is ready in time; `watch` hears how many rows all of them have ended so far. Raises
+    ConfigError for what `lower_hours` refuses.
     """
     lower = lower_hours(workload, world, attainment)
     run = _Runs(workload, world, scheduler, seed, kernel)
-    search = _Search(run, attainment, window_s, run_count_max)
+    search = _Search(run, attainment, window_s, run_count_max, watch or (lambda _: None))
     search.constant()
     if search.best is None:
         return Bound(lower.hours, None, search.reached, window_s, run_count=search.run_count)
@@ -80,6 +83,13 @@ def oracle_hours(
     search.trim()
     schedule = {model: tuple(counts) for model, counts in search.best_counts.items()}
     return Bound(lower.hours, search.best.hours, search.best.attainment, window_s, static, schedule, search.run_count)
+
+
+def best_policy(
+    schedule: Mapping[str, Sequence[int]], window_s: float, world: World, scheduler: Mapping[str, object] = SCHEDULER
+) -> PolicyConfig:
+    """The policy that follows a schedule and knows the lengths: what every trial of the search runs."""
+    return PolicyConfig(BEST_FLEET, scheduler, autoscaler_table(schedule, window_s, world), {"length": "clairvoyant"})
 
 
 def autoscaler_table(schedule: Mapping[str, Sequence[int]], window_s: float, world: World) -> dict[str, object]:
@@ -105,11 +115,10 @@ class _Runs:
     seed: int
     kernel: str
 
-    def trial(self, counts: Counts, window_s: float) -> Trial:
+    def trial(self, counts: Counts, window_s: float, watch: Callable[[int], None]) -> Trial:
         """What the schedule gives."""
-        autoscaler = autoscaler_table(counts, window_s, self.world)
-        policy = PolicyConfig("oracle", self.scheduler, autoscaler, {"length": "clairvoyant"})
-        result = simulate(Scenario(self.workload, self.world, policy, self.seed), kernel=self.kernel)
+        policy = best_policy(counts, window_s, self.world, self.scheduler)
+        result = simulate(Scenario(self.workload, self.world, policy, self.seed), kernel=self.kernel, watch=watch)
         kept = met(result.requests, self.world.slo)
         shares = [float(kept[mine].mean()) for model in counts if (mine := rows_of(self.workload, model)).any()]
         return Trial(min(shares, default=1.0), fleet_usage(result, self.world).instance_hours)
@@ -126,7 +135,9 @@ class _Runs:
 class _Search:
     """Keeps the cheapest schedule that suffices and tries others until its runs are spent."""
 
-    def __init__(self, runs: _Runs, attainment: float, window_s: float, run_count_max: int) -> None:
+    def __init__(
+        self, runs: _Runs, attainment: float, window_s: float, run_count_max: int, watch: Callable[[int], None]
+    ) -> None:
         self.best: Trial | None = None
         self.best_counts: Counts = {}
         self.reached = 0.0
@@ -136,6 +147,7 @@ class _Search:
         self._attainment = attainment
         self._window_s = window_s
         self._run_count_max = run_count_max
+        self._watch = watch
         last_us = int(runs.workload.arrival_us[-1]) if len(runs.workload) else 0
         self._window_count = 1 + int(last_us / US_PER_S // window_s)
         self._known: dict[str, Trial] = {}
@@ -206,8 +218,9 @@ class _Search:
     def _try(self, counts: Counts) -> Trial:
         key = repr(sorted(counts.items()))
         if key not in self._known:
+            before = self.run_count * len(self._runs.workload)
             self.run_count += 1
-            self._known[key] = self._runs.trial(counts, self._window_s)
+            self._known[key] = self._runs.trial(counts, self._window_s, lambda done: self._watch(before + done))
         return self._known[key]
 
 

@@ -44,13 +44,13 @@ class Findings:
         if not good:
             raise ConfigError(f"every run failed; the errors are in {runs_folder}")
         summaries = [store.read_summary(runs_folder / job.key) for job in good]
-        runs = Runs(summaries, [arm.name for arm in experiment.policies])
+        runs = Runs(summaries, [arm.name for arm in experiment.arms])
         return Findings(experiment, text, command, ended, runs_folder, runs)
 
     @property
     def oracles(self) -> list[str]:
         """The policies that know what nobody can."""
-        return [arm.name for arm in self.experiment.policies if arm.oracle]
+        return [arm.name for arm in self.experiment.arms if arm.oracle]
 
     @property
     def verdicts(self) -> list[Verdict]:
