@@ -290,6 +290,11 @@ class World:
 
     def __post_init__(self) -> None:
         _need(bool(self.groups), "the fleet is empty; add a [[groups]] with model and profile")
+        models = [group.model for group in self.groups]
+        for what, named in (("prefill", self.prefill), ("knobs", self.knobs)):
+            for one in named:
+                known = f"models of groups: {', '.join(models)}"
+                _need(one.model in ("", *models), f"[[{what}]]: no group has the model {one.model!r}; {known}")
         caching = self.prefill and self.engine.prefix_cache_tokens
         _need(not caching, "[[prefill]] instances have no prefix cache; leave out prefix_cache_tokens in [engine]")
 

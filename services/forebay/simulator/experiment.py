@@ -164,8 +164,11 @@ def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experi
         check_options(trace, f"{_ROOT}.trace")
         for index, group in enumerate(experiment.groups):
             _check_group(group, f"{_ROOT}.groups[{index}]")
+        for index, prefill in enumerate(experiment.prefill):
+            _check_prefill(prefill, f"{_ROOT}.prefill[{index}]")
         for index, arm in enumerate(experiment.policies):
             check_arm(arm.policy, f"{_ROOT}.policies[{index}]")
+            _check_swap(experiment.world_of(index))
         return dataclasses.replace(experiment, trace=trace)
     except ConfigError as error:
         raise _located(error, path, key_lines(text)) from error
@@ -183,6 +186,26 @@ def _check_group(group: Group, where: str) -> None:
             f"instances_min ({group.instances_min}) to instances_max ({group.instances_max})"
         )
         raise ConfigError(text, violations={f"{where}.instances_initial": text})
+
+
+def _check_prefill(prefill: Prefill, where: str) -> None:
+    """Raises ConfigError for a profile that the catalog cannot make or that does not tell how large caches are."""
+    try:
+        profile = profile_of(prefill.profile)
+        if prefill.link_gb_per_s:
+            profile.kv_transfer_ps(1, 1)
+    except ValueError as error:
+        raise ConfigError(f"[[prefill]]: {error}", violations={f"{where}.profile": str(error)}) from error
+
+
+def _check_swap(world: World) -> None:
+    """Raises ConfigError where caches are swapped whose size no profile tells."""
+    try:
+        for group in world.groups:
+            world.engine.flags(profile_of(group.profile))
+    except ValueError as error:
+        text = f"[engine]: {error}; measure it, or set swap_gb_per_s = 0"
+        raise ConfigError(text, violations={f"{_ROOT}.engine.preemption": text}) from error
 
 
 def _located(error: ConfigError, path: Path, lines: Mapping[KeyPath, int]) -> ConfigError:

@@ -30,10 +30,10 @@ def test_a_knob_works_from_its_time_on_until_the_next() -> None:
 
 
 def test_one_place_or_all_of_a_model_are_turned() -> None:
-    plain, one, other = (turned(*knobs, count=2) for knobs in ((), [Knob(place=1, frequency=0.5)], [Knob(model="x")]))
+    plain, one = (turned(*knobs, count=2) for knobs in ((), [Knob(place=1, frequency=0.5)]))
     slower = one.requests.finish_us - plain.requests.finish_us
     assert sorted(slower.tolist())[0] == 0 < slower.max()
-    assert other.turns == ()
+    assert {turn.instance_id for turn in one.turns} == {"local-2/model"}
 
 
 def test_a_place_that_nobody_has_is_counted() -> None:
@@ -51,6 +51,11 @@ def test_instances_that_start_later_are_turned_too() -> None:
 def test_a_clock_that_stands_or_flies_is_refused(frequency: float) -> None:
     with pytest.raises(ValueError, match="frequency must be above 0"):
         Knob(frequency=frequency)
+
+
+def test_a_model_that_no_group_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[\[knobs\]\]: no group has the model 'x'; models of groups: model"):
+        turned(Knob(model="x"))
 
 
 # Energy
