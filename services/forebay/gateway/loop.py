@@ -21,6 +21,7 @@ from forebay.gateway.engine import Engine
 from forebay.gateway.meters import Meters
 from forebay.gateway.values import Action, Attempt, Fail, Report, ToScheduler
 from forebay.wire.clock import Clock
+from forebay.wire.convert_scheduler import placement_from_proto
 from forebay.wire.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Loop:
     def _answer(self, response: scheduler_service_pb2.ScheduleResponse) -> list[Action]:
         now_us, kind = self._clock(), response.WhichOneof("action")
         if kind == "placed":
-            return self._engine.on_placed(messages.placement(response.request_id, response.placed), now_us)
+            return self._engine.on_placed(placement_from_proto(response.request_id, response.placed), now_us)
         refusal = messages.rejection(response.rejected) if kind == "rejected" else messages.retry(response.retry)
         return self._engine.on_refused(response.request_id, refusal, now_us)
 

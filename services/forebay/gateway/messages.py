@@ -7,11 +7,11 @@ from lmaas.metrics.v1 import event_pb2
 from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, status_pb2
 
 from forebay.core.errors import ForebayError
-from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import Instance, InstanceState
 from forebay.gateway import refusals
 from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
 from forebay.wire import convert
+from forebay.wire.convert_scheduler import open_lease_to_proto
 
 
 def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:
@@ -27,25 +27,9 @@ def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.S
         case Withdraw(request_id):
             return make(cancel=request_pb2.Cancel(request_id=request_id))
         case Resume(leases):
-            opened = [_open_lease(one) for one in leases]
+            opened = [open_lease_to_proto(one) for one in leases]
             return make(resume=scheduler_service_pb2.Resume(gateway_id=gateway_id, open_leases=opened))
     assert_never(action)
-
-
-def placement(request_id: str, message: request_pb2.Placement) -> Placement:
-    """A placement from the scheduler."""
-    return Placement(
-        request_id=request_id,
-        lease_id=message.lease_id,
-        instance_id=message.instance_id,
-        grpc_address=message.grpc_address,
-        decision_id=message.decision_id,
-        predicted=convert.quantiles_from_proto(message.predicted_length),
-        predicted_by=message.predicted_by,
-        lease_ttl_us=message.lease_ttl.ToMicroseconds(),
-        held_us=message.held.ToMicroseconds(),
-        triton_priority=message.triton_priority,
-    )
 
 
 def rejection(message: scheduler_service_pb2.Rejected) -> ForebayError:
@@ -100,17 +84,6 @@ def _finish(action: End) -> request_pb2.Finish:
         outcome=f"OUTCOME_{action.outcome.name}",
         generated_tokens=action.generated_tokens,
         prompt_tokens=action.prompt_tokens,
-    )
-
-
-def _open_lease(lease: OpenLease) -> request_pb2.OpenLease:
-    predicted = lease.predicted
-    return request_pb2.OpenLease(
-        request=convert.request_to_proto(lease.request),
-        lease_id=lease.lease_id,
-        instance_id=lease.instance_id,
-        generated_tokens=lease.generated_tokens,
-        predicted_length=convert.quantiles_to_proto(predicted) if predicted else None,
     )
 
 

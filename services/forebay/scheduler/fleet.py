@@ -78,10 +78,6 @@ class Fleet:
         self._draining.add(instance_id)
         self._refresh(self.models[self._instances[instance_id].model])
 
-    def is_draining(self, instance_id: str) -> bool:
-        """Whether a drain was asked for."""
-        return instance_id in self._draining
-
     def lane(self, instance_id: str) -> tuple[Lanes, int]:
         """Where the leases of an instance are counted, known or not; for a change, which `revision` tells."""
         self.revision += 1

@@ -7,15 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import grpc
-from lmaas.predictor.v1 import length_pb2, predictor_service_pb2
+from lmaas.predictor.v1 import predictor_service_pb2
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
 
+from forebay.core.prediction import LengthOutcome
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.scheduler.actions import Observe
 from forebay.scheduler.config import Config
 from forebay.wire import convert
 from forebay.wire.clock import Clock
+from forebay.wire.convert_predictor import outcome_to_proto
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +128,8 @@ class Outcomes:
     async def _deliver(self, batch: Sequence[Observe]) -> bool:
         self._batch_number += 1
         message = predictor_service_pb2.ObserveOutcomesRequest(
-            outcomes=[_outcome_to_proto(one) for one in batch], request_id=f"{self._name}-o{self._batch_number}"
+            outcomes=[outcome_to_proto(_outcome(one)) for one in batch],
+            request_id=f"{self._name}-o{self._batch_number}",
         )
         try:
             await self._stub.ObserveOutcomes(message, timeout=OUTCOME_TIMEOUT_S)
@@ -144,10 +147,5 @@ class PredictorLengths:
         self.observe = outcomes.observe
 
 
-def _outcome_to_proto(value: Observe) -> length_pb2.LengthOutcome:
-    return length_pb2.LengthOutcome(
-        query=convert.length_query_to_proto(value.request),
-        predicted=convert.quantiles_to_proto(value.predicted),
-        generated_tokens=value.generated_tokens,
-        censored=value.censored,
-    )
+def _outcome(value: Observe) -> LengthOutcome:
+    return LengthOutcome(value.request, value.generated_tokens, value.censored, value.predicted)

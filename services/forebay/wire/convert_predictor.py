@@ -45,19 +45,6 @@ def model_to_proto(value: PredictorModel) -> length_pb2.PredictorModel:
     )
 
 
-def model_from_proto(message: length_pb2.PredictorModel) -> PredictorModel:
-    """A predictor model from a message."""
-    return PredictorModel(
-        name=message.name,
-        kind=ModelKind(message.kind),
-        version=message.version,
-        active=message.active,
-        digest_sha256=message.digest_sha256,
-        execution_provider=message.execution_provider,
-        metadata=dict(message.metadata),
-    )
-
-
 def kind_to_proto(value: ModelKind) -> str:
     """The kind by its name in the contract, which message constructors take."""
     return f"MODEL_KIND_{value.name}"
@@ -73,19 +60,5 @@ def forecast_to_proto(value: WorkloadForecast) -> workload_pb2.WorkloadForecast:
     )
 
 
-def forecast_from_proto(message: workload_pb2.WorkloadForecast) -> WorkloadForecast:
-    """One window's forecast from a message."""
-    return WorkloadForecast(
-        start_us=message.start_time.ToMicroseconds(),
-        requests=_quantiles_from_proto(message.requests),
-        prompt_tokens=_quantiles_from_proto(message.prompt_tokens),
-        response_tokens=_quantiles_from_proto(message.response_tokens),
-    )
-
-
 def _quantiles_to_proto(value: Quantiles) -> workload_pb2.Quantiles:
     return workload_pb2.Quantiles(p10=value.p10, p50=value.p50, p90=value.p90, p97=value.p97)
-
-
-def _quantiles_from_proto(message: workload_pb2.Quantiles) -> Quantiles:
-    return Quantiles(*sorted((message.p10, message.p50, message.p90, message.p97)))

@@ -13,13 +13,10 @@ from forebay.core.scheduling import (
     Rejected,
     Retry,
     ScheduledInstance,
-    Verdict,
 )
-from forebay.core.values import Candidate
 from forebay.wire.convert import (
     candidate_to_proto,
     duration,
-    instance_from_proto,
     instance_to_proto,
     quantiles_from_proto,
     quantiles_to_proto,
@@ -124,17 +121,6 @@ def scheduled_instance_to_proto(value: ScheduledInstance) -> status_pb2.Schedule
     )
 
 
-def scheduled_instance_from_proto(message: status_pb2.ScheduledInstance) -> ScheduledInstance:
-    """An instance with its load from a message."""
-    return ScheduledInstance(
-        instance=instance_from_proto(message.instance),
-        lease_count=message.lease_count,
-        predicted_tokens=message.predicted_tokens,
-        concurrency_cap=message.concurrency_cap,
-        draining=message.draining,
-    )
-
-
 def queue_to_proto(value: QueueStatus) -> status_pb2.Queue:
     """A queue as a message."""
     return status_pb2.Queue(
@@ -178,34 +164,8 @@ def decision_to_proto(value: Decision) -> decision_pb2.Decision:
     return message
 
 
-def decision_from_proto(message: decision_pb2.Decision) -> Decision:
-    """A decision from a message."""
-    return Decision(
-        decision_id=message.decision_id,
-        request_id=message.request_id,
-        decided_us=message.decision_time.ToMicroseconds(),
-        verdict=Verdict(message.verdict),
-        instance_id=message.instance_id,
-        policies=dict(message.policies),
-        inputs=dict(message.inputs),
-        predicted=quantiles_from_proto(message.predicted_length),
-        predicted_by=message.predicted_by,
-        candidates=tuple(_candidate_from_proto(one) for one in message.candidates),
-        flip=_flip_from_proto(message.flip) if message.HasField("flip") else None,
-        reason=message.reason,
-    )
-
-
-def _candidate_from_proto(message: decision_pb2.Candidate) -> Candidate:
-    return Candidate(message.instance_id, message.score, message.eligible, message.reason, dict(message.inputs))
-
-
 def _flip_to_proto(value: Flip) -> decision_pb2.Flip:
     # "from" is a keyword of Python, so the field is set by name.
     message = decision_pb2.Flip(instance_id=value.instance_id, input=value.input, to=value.to_value)
     setattr(message, "from", value.from_value)
     return message
-
-
-def _flip_from_proto(message: decision_pb2.Flip) -> Flip:
-    return Flip(message.instance_id, message.input, getattr(message, "from"), message.to)

@@ -8,6 +8,7 @@ from forebay.core.values import InferenceRequest, InstanceState, LengthQuantiles
 from forebay.gateway import messages
 from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, RequestStatus, Resume, Withdraw
 from forebay.wire import validate
+from forebay.wire.convert_scheduler import placement_from_proto
 
 REQUEST = InferenceRequest("r1", "llama", prompt_tokens=10, tenant="acme")
 QUANTILES = LengthQuantiles(1, 2, 3, 4)
@@ -49,7 +50,7 @@ def test_a_placement_is_read_whole() -> None:
     message.predicted_length.p97_tokens = 4
     message.lease_ttl.FromSeconds(30)
     message.held.FromMicroseconds(500)
-    assert messages.placement("r1", message) == PLACED
+    assert placement_from_proto("r1", message) == PLACED
 
 
 def test_rejections_and_retries_become_errors_by_their_reason() -> None:
