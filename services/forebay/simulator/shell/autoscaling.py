@@ -14,12 +14,12 @@ from forebay.core.metrics import Snapshot
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceState, WakeAt
 from forebay.simulator.config import Group
-from forebay.simulator.results import FleetChange
 from forebay.simulator.shell.autoscaling_probes import Prober
 from forebay.simulator.shell.context import Alarm as Clock
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet_rhythm import on_grid_us
 from forebay.simulator.shell.fleet_servers import Server, Servers
+from forebay.simulator.shell.machines import change_of
 from forebay.simulator.shell.ports import Scheduling
 
 SURVEY_US = LEASES_US = US_PER_S
@@ -199,15 +199,7 @@ class AutoscalerShell:
         if is_belief or server.noted in (state, InstanceState.LOST):
             return
         server.noted = state
-        change = FleetChange(
-            at_us=self._context.now_us,
-            instance_id=server.instance_id,
-            model=server.group.model,
-            region=server.group.region,
-            gpu=server.profile.name.partition("/")[0],
-            gpu_count=server.profile.gpu_count,
-            state=state.name,
-        )
+        change = change_of(server.instance_id, server.group, server.profile, state, self._context.now_us)
         self._context.changes.append(change)
 
     def _server(self, instance_id: str) -> Server:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from forebay.core.instance import EngineProfile
+from forebay.core.values import InstanceState
 from forebay.simulator.config import EngineConfig, Group
 from forebay.simulator.kernel.base import Kernel
+from forebay.simulator.results import FleetChange
 
 
 class ProfileOf(Protocol):
@@ -79,3 +81,16 @@ class Machines:
     def seats(self, group: Group) -> int:
         """Most sequences in a batch of the group's engines."""
         return group.concurrency_max or self._engine.max_seqs
+
+
+def change_of(instance_id: str, group: Group, profile: EngineProfile, state: InstanceState, at_us: int) -> FleetChange:
+    """An instance of the group entered a state; the first part of its profile's name is its GPU."""
+    return FleetChange(
+        at_us=at_us,
+        instance_id=instance_id,
+        model=group.model,
+        region=group.region,
+        gpu=profile.name.partition("/")[0],
+        gpu_count=profile.gpu_count,
+        state=state.name,
+    )
