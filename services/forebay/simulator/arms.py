@@ -3,17 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from forebay.autoscaler.config import Config as AutoscalerConfig
-from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.gateway.config import Config as GatewayConfig
-from forebay.plugins import with_plugins
 from forebay.predictor.config import Config as PredictorConfig
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.simulator.config import PolicyConfig
-from forebay.simulator.oracles import AUTOSCALER_ORACLES
 from forebay.simulator.oracles.predictor import build_predictor
-from forebay.simulator.parts import NO_PREDICTOR, policies_of
+from forebay.simulator.parts import NO_PREDICTOR, autoscaler_of, policies_of
 from forebay.simulator.workload import make_workload
 
 _ONE_REQUEST = make_workload([0], [1], [1])
@@ -45,11 +42,7 @@ def _autoscaler(table: Mapping[str, object]) -> None:
     if "servers" in table:
         text = "servers belong to a live autoscaler; here [[groups]] say what the fleet is"
         raise ConfigError(text, violations={"autoscaler.servers": text})
-    config = from_mapping(AutoscalerConfig, table, "autoscaler")
-    known = {**with_plugins("autoscaler", AUTOSCALERS), **AUTOSCALER_ORACLES}
-    if config.policy not in known:
-        raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {', '.join(sorted(known))}")
-    from_mapping(known[config.policy], config.parameters, "autoscaler.parameters")
+    autoscaler_of(from_mapping(AutoscalerConfig, table, "autoscaler"))
 
 
 def _predictor(table: Mapping[str, object]) -> None:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from forebay.autoscaler.config import Config as AutoscalerConfig
+from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import ModelKind, PredictorModel
@@ -14,6 +17,7 @@ from forebay.predictor.store_files import PACKAGED, FolderModelStore
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.policy import KINDS, Policies, build
 from forebay.simulator.config import PolicyConfig, World
+from forebay.simulator.oracles import AUTOSCALER_ORACLES
 from forebay.simulator.oracles.predictor import build_predictor
 from forebay.simulator.results import RunResult
 from forebay.simulator.shell.context import Context
@@ -39,6 +43,17 @@ class Scenario:
 def policies_of(config: SchedulerConfig) -> Policies:
     """The scheduler's policies, those of installed packages among them."""
     return build(config, {kind: with_plugins(kind, policies) for kind, policies in KINDS.items()})
+
+
+def autoscaler_of(config: AutoscalerConfig) -> Autoscaler:
+    """The arm's autoscaler, those of installed packages and the oracles among the choice.
+
+    Raises ConfigError for a policy that does not exist or takes no such parameter.
+    """
+    known = {**with_plugins("autoscaler", AUTOSCALERS), **AUTOSCALER_ORACLES}
+    if config.policy not in known:
+        raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {', '.join(sorted(known))}")
+    return from_mapping(known[config.policy], config.parameters, "autoscaler.parameters")
 
 
 def predictor_config(scenario: Scenario) -> PredictorConfig:

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 
-from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.config import from_mapping
-from forebay.core.errors import ConfigError
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.gateway.engine import Engine as GatewayEngine
-from forebay.plugins import with_plugins
 from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.engine import Engine as SchedulerEngine
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.kernel.base import Kernel
-from forebay.simulator.oracles import AUTOSCALER_ORACLES
 from forebay.simulator.oracles.predictor import forecasts_of
-from forebay.simulator.parts import Scenario, lengths_of, policies_of, predictor_config, predictor_of, result_of
+from forebay.simulator.parts import (
+    Scenario,
+    autoscaler_of,
+    lengths_of,
+    policies_of,
+    predictor_config,
+    predictor_of,
+    result_of,
+)
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
@@ -84,11 +88,7 @@ def simulate(
 
 def _fleet(context: Context, scenario: Scenario, predictor: PredictorEngine, scheduler: SchedulerConfig) -> LiveFleet:
     plan = make_plan(scenario.world, scenario.policy.autoscaler, context.machines)
-    policies = {**with_plugins("autoscaler", AUTOSCALERS), **AUTOSCALER_ORACLES}
-    if plan.config.policy not in policies:
-        known = ", ".join(sorted(policies))
-        raise ConfigError(f"unknown policy {plan.config.policy!r} in [autoscaler]; known: {known}")
-    policy = from_mapping(policies[plan.config.policy], plan.config.parameters, "autoscaler.parameters")
+    policy = autoscaler_of(plan.config)
     config = predictor_config(scenario)
     forecast = forecasts_of(config, predictor, scenario.workload, tuple(plan.scaled))
     forecasts = Forecasts(policy.needs, tuple(plan.scaled), forecast, config.history_s, config.history_points_max)
