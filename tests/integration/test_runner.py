@@ -12,7 +12,15 @@ import pytest
 
 from forebay.core.errors import ConfigError
 from forebay.simulator import store
-from forebay.simulator.config import Group, PolicyConfig, World
+from forebay.simulator.config import (
+    Group,
+    OracleConfig,
+    PolicyConfig,
+    Promise,
+    SloConfig,
+    StartConfig,
+    World,
+)
 from forebay.simulator.jobs import ERROR, Job
 from forebay.simulator.runner import LocalBackend, State, run_jobs
 from forebay.simulator.sweep import work_apart
@@ -83,6 +91,27 @@ def test_a_worker_with_other_code_runs_nothing(runs: Path) -> None:
     assert work_apart(job("a"), "of another version") == (None, {}, ended.error)
     [ended] = run_jobs([job("a")], runs, LocalBackend(1))
     assert not ended.error
+
+
+def test_a_search_is_a_job_that_keeps_the_run_of_the_best_fleet(runs: Path) -> None:
+    search = OracleConfig(search=True, attainment=0.9, window_s=10.0, run_count_max=4)
+    roomy = World(
+        groups=(dataclasses.replace(WORLD.groups[0], instances_max=3),), start=StartConfig(provisioning_s=1.0)
+    )
+    plain = dataclasses.replace(job("best"), world=roomy, search=search)
+    impossible = World(groups=WORLD.groups, slo=SloConfig(interactive_normal=Promise(ttft_s=1e-6)))
+    without = dataclasses.replace(plain, key="none", world=impossible)
+    ended, failed = run_jobs([plain, without], runs, LocalBackend(1))
+    summary = store.read_summary(runs / "best")
+    assert summary.name == "best"
+    assert (summary.classes[0].attainment or 0.0) >= 0.9
+    assert summary.distance.ratio is not None
+    assert ended.done is not None
+    runs_made, rest = divmod(ended.done.row_count, summary.classes[0].request_count)
+    assert rest == 0
+    assert 2 <= runs_made <= 5
+    assert "raise instances_max" in failed.error
+    assert all(one.skipped for one in run_jobs([plain], runs, LocalBackend(1)))
 
 
 def test_a_failing_job_is_reported_and_the_others_finish(runs: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from forebay.core.errors import ConfigError
+from forebay.simulator.config import OracleConfig
 from forebay.simulator.experiment import Experiment, read
 from forebay.simulator.jobs import Job, code_digest, jobs_of
 
@@ -28,6 +29,10 @@ provisioning_s = 10
 
 [slo.interactive_fast]
 ttft_s = 0.5
+
+[oracle]
+search = false
+window_s = 60
 
 [[policies]]
 name = "round robin"
@@ -86,18 +91,27 @@ BAD = [
     ("instances_initial = 2", "instances_initial = 5", 12, "instances_max (4)"),
     ("provisioning_s = 10", 'provisioning_s = "10"', 16, "start.provisioning_s must be float"),
     ("ttft_s = 0.5", "ttft = 0.5", 19, "did you mean 'ttft_s'?"),
-    ('router = "round_robin"', 'router = "round_robbin"', 24, "unknown router 'round_robbin'"),
-    ('router = "round_robin"', 'ruoter = "round_robin"', 24, "did you mean 'router'?"),
-    ("seed = 3", "sede = 3", 31, "did you mean 'seed'?"),
-    ('policy = "kpa"', 'policy = "kpaa"', 33, "unknown policy 'kpaa'"),
-    ('policy = "kpa"', "tick_s = 0", 33, "tick_s must be positive"),
-    ('policy = "kpa"', "servers = []", 33, "[[groups]] say what the fleet is"),
+    ("window_s = 60", "windows_s = 60", 23, "did you mean 'window_s'?"),
+    ("window_s = 60", "window_s = 0", 23, "window_s must be above 0"),
+    ("search = false", 'search = "yes"', 22, "oracle.search must be bool"),
+    (
+        "search = false\nwindow_s = 60",
+        "search = true\n[student]\nshare = 0.5",
+        21,
+        "search: [student] answers",
+    ),
+    ('router = "round_robin"', 'router = "round_robbin"', 28, "unknown router 'round_robbin'"),
+    ('router = "round_robin"', 'ruoter = "round_robin"', 28, "did you mean 'router'?"),
+    ("seed = 3", "sede = 3", 35, "did you mean 'seed'?"),
+    ('policy = "kpa"', 'policy = "kpaa"', 37, "unknown policy 'kpaa'"),
+    ('policy = "kpa"', "tick_s = 0", 37, "tick_s must be positive"),
+    ('policy = "kpa"', "servers = []", 37, "[[groups]] say what the fleet is"),
     ('name = "power of two"', 'name = "round robin"', None, "two policies have the name"),
-    ('name = "power of two"', 'name = "../up"', 27, "name is '../up'"),
-    ("[policies.autoscaler]", "[policies.autoscalers]", 32, "did you mean 'autoscaler'?"),
-    ("[policies.autoscaler]\npolicy", "[policies.predictor]\nlength", 33, "length"),
-    ("[policies.autoscaler]\npolicy", "[policies.engine]\nbatchr", 33, "did you mean 'batcher'?"),
-    ("[policies.autoscaler]\npolicy = ", "[policies.gateway]\nslo_class_default = ", 33, "slo_class_default is 'kpa'"),
+    ('name = "power of two"', 'name = "../up"', 31, "name is '../up'"),
+    ("[policies.autoscaler]", "[policies.autoscalers]", 36, "did you mean 'autoscaler'?"),
+    ("[policies.autoscaler]\npolicy", "[policies.predictor]\nlength", 37, "length"),
+    ("[policies.autoscaler]\npolicy", "[policies.engine]\nbatchr", 37, "did you mean 'batcher'?"),
+    ("[policies.autoscaler]\npolicy = ", "[policies.gateway]\nslo_class_default = ", 37, "slo_class_default is 'kpa'"),
 ]
 
 
@@ -161,6 +175,24 @@ def test_every_policy_runs_at_every_load_with_every_seed(tmp_path: Path) -> None
     assert len({job.key for job in made}) == len(made) == 2 * 2 * 2
     assert [job.seed for job in made] == [1] * 4 + [2] * 4
     assert made[0].key == "round_robin-load0.5-seed1"
+
+
+def test_a_searched_fleet_is_one_more_oracle_at_each_load_with_each_seed(tmp_path: Path) -> None:
+    made = read(written(tmp_path, GOOD.replace("search = false", "search = true")))
+    assert [(arm.name, arm.oracle) for arm in made.arms[2:]] == [("best fleet found", True)]
+    jobs = jobs_of(made)
+    assert [job.search for job in jobs[:8]] == [None] * 8
+    assert [(job.key, job.run_count_max) for job in jobs[8:]] == [
+        (f"best_fleet_found-load{load}-seed{seed}", 61) for seed in (1, 2) for load in (0.5, 1)
+    ]
+    assert {job.search for job in jobs[8:]} == {OracleConfig(search=True, window_s=60.0)}
+    assert len(jobs_of(good(tmp_path))) == 8
+
+
+def test_nobody_else_is_called_as_the_searched_fleet_is(tmp_path: Path) -> None:
+    same = GOOD.replace("search = false", "search = true").replace("power of two", "Best fleet found")
+    with pytest.raises(ConfigError, match="two policies have the name 'Best fleet found'"):
+        read(written(tmp_path, same))
 
 
 def test_a_policy_may_change_the_engine_for_itself(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ class _Search:
         shares = {one.model: _spread(self._runs.busy(one, self._window_s, self._window_count)) for one in self._groups}
         high = max((top / max(float(shares[model].max()), 1e-9) for model, top in tops.items()), default=1.0)
         low = 0.0
-        for _ in range(SCALES):
+        for _ in range(min(SCALES, self._run_count_max - self.run_count)):
             scale = (low + high) / 2
             counts = {
                 group.model: [
