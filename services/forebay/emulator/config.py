@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.core.instance.batcher import BATCHERS
-from forebay.core.units import PS_PER_US
+from forebay.core.units import BYTES_PER_GB, PS_PER_US
 
 WEIGHT_BYTES_PER_S = 2_000_000_000
 """Speed at which weights are read where nobody measured it."""
@@ -58,7 +58,7 @@ class ModelSpec:
 
         Raises ValueError where caches are swapped and `profile` does not say how large they are.
         """
-        speed = self.swap_gb_per_s * 1_000_000_000 if self.preemption == "swap" else 0
+        speed = self.swap_gb_per_s * BYTES_PER_GB if self.preemption == "swap" else 0
         swap_block_ps = profile.kv_transfer_ps(profile.block_size, speed) if speed else 0
         return replace(self._flags(), model_tokens_max=model_tokens_max, swap_block_ps=swap_block_ps)
 

@@ -13,12 +13,11 @@ from forebay.scheduler.placing import TRITON_PRIORITY
 from forebay.scheduler.policy.router.base import Router
 from forebay.simulator.direct_board import Board, frozen
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.loop import WATCH_COUNT
 from forebay.simulator.shell.ports import Lengths
 from forebay.simulator.shell.predicting import NoPredictor
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.rows import FAILED, FINISHED, REJECTED
-
-WATCH_COUNT = 1_000
 
 
 class _Tally:

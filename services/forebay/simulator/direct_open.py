@@ -14,10 +14,9 @@ from forebay.simulator.direct_board import Board
 from forebay.simulator.kernel.base import Kernel, OpenLoop
 from forebay.simulator.results import UNKNOWN
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.loop import WATCH_COUNT
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.rows import FAILED, FINISHED, REJECTED
-
-WATCH_COUNT = 1_000
 
 
 class OpenKernel(Kernel, OpenLoop, Protocol):

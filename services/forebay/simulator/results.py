@@ -1,4 +1,4 @@
-"""What one run gives: a row a request, a row a change of the fleet, and the summary made of them."""
+"""What one run gives: a row a request, a row a change of the fleet, and what was counted on the way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
 from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
 from forebay.simulator.kernel.base import Loads, Numbers
-
-NEVER_PS = 2**62
+from forebay.simulator.kernel.columns import NEVER_PS
 
 
 class ReferenceKernel:

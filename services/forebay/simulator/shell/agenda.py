@@ -7,7 +7,7 @@ from typing import TypeAlias
 Call: TypeAlias = Callable[[], None]
 
 NEVER_PS = 2**62
-"""Later than anything: an int64 of picoseconds holds 106 days."""
+"""Later than anything, and two of them still fit into an int64: 53 days of picoseconds."""
 
 
 class Agenda:

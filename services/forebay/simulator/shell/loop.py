@@ -9,6 +9,7 @@ from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
 
 WATCH_COUNT = 1_000
+"""Who watches a run hears of it about every so many requests."""
 
 
 class Listener(Protocol):

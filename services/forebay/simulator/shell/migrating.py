@@ -7,13 +7,12 @@ from functools import partial
 from forebay.core.errors import ConfigError
 from forebay.core.instance import GPUS, MODELS, parse_profile_name
 from forebay.core.instance.catalog import HEAD_SIZE, WEIGHT_BYTES
-from forebay.core.units import PS_PER_S
+from forebay.core.units import BYTES_PER_GB, PS_PER_S
 from forebay.simulator.shell.agenda import Agenda
 from forebay.simulator.shell.machines import Machine
 from forebay.simulator.shell.migrating_kernel import MovableKernel, Rest
 
 PS_PER_MS = PS_PER_S // 1_000
-BYTES_PER_GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)

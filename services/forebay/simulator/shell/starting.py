@@ -7,13 +7,12 @@ from itertools import accumulate
 import numpy as np
 
 from forebay.core.instance import EngineProfile
-from forebay.core.units import US_PER_S
+from forebay.core.units import BYTES_PER_GB, US_PER_S
 from forebay.simulator.config import StartConfig
 
 PHASES = ("provisioning", "image", "runtime", "weights", "warm")
 LIVE_AFTER = PHASES.index("runtime")
 """The server answers once this phase has ended; the model takes requests once the last one has."""
-BYTES_PER_GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from forebay.core.units import US_PER_S
+from forebay.core.units import S_PER_HOUR, US_PER_S
 from forebay.simulator.config import Fault, Knob
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet_servers import Server, Servers
-
-S_PER_HOUR = 3600.0
 
 
 class Faults:
