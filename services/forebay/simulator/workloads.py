@@ -13,13 +13,18 @@ from forebay.simulator.traces import FORMATS, read
 from forebay.simulator.workload import Workload, alter
 from forebay.simulator.workload.generators import make_generator
 
+DAYS_MAX = 50
+"""Arrivals come no later: the clock reaches 53 days (`NEVER_PS`), which leaves the last answers three."""
+S_PER_DAY = 86_400
+
 _CLASSES = {name: SloClass(number) for number, name in CLASS_NAMES.items()}
 
 
 def make(trace: TraceConfig, world: World, seed: int, load: float) -> Workload:
     """The requests of one run; equal arguments give equal requests.
 
-    Raises ConfigError for a trace that cannot be read, a window without requests, and models that no group serves.
+    Raises ConfigError for a trace that cannot be read, a window without requests or of more than DAYS_MAX, and models
+    that no group serves.
     """
     try:
         workload = _generated(trace, seed) if trace.generator else _read(trace, seed)
@@ -29,6 +34,7 @@ def make(trace: TraceConfig, world: World, seed: int, load: float) -> Workload:
         workload = alter.scale_load(workload, load, trace.load_by, seed)
     except ValueError as error:
         raise ConfigError(f"[trace]: {error}") from error
+    _check_span(workload)
     _check_served(workload, world)
     return workload
 
@@ -81,6 +87,15 @@ def _drawn(workload: Workload, trace: TraceConfig, world: World, seed: int) -> W
     shares = {_CLASSES[name]: share for name, share in trace.class_shares.items()}
     deadlines_s = {_CLASSES[name]: seconds for name, seconds in trace.deadlines_s.items()}
     return alter.mark_classes(workload, shares, deadlines_s, seed)
+
+
+def _check_span(workload: Workload) -> None:
+    days = workload.arrival_us[-1] / US_PER_S / S_PER_DAY if len(workload) else 0.0
+    if days > DAYS_MAX:
+        raise ConfigError(
+            f"[trace]: requests come for {days:.0f} days, and a run has room for {DAYS_MAX}; cut a window "
+            "(duration_s in [trace], --duration)"
+        )
 
 
 def _check_served(workload: Workload, world: World) -> None:

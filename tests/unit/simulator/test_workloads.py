@@ -56,6 +56,13 @@ def test_models_that_nobody_serves_are_named(tmp_path: Path) -> None:
         make(azure(tmp_path), TWO, 1, 1.0)
 
 
+def test_a_trace_that_outlasts_the_clock_is_refused_and_a_window_of_it_is_not() -> None:
+    slow = TraceConfig(generator="poisson", options={"rate_per_s": 0.0001, "duration_s": 60 * 86_400.0})
+    with pytest.raises(ConfigError, match="a run has room for 50; cut a window"):
+        make(slow, WORLD, 1, 1.0)
+    assert len(make(dataclasses.replace(slow, duration_s=49 * 86_400.0), WORLD, 1, 1.0)) > 100
+
+
 def test_shares_draw_models_classes_regions_and_tenants() -> None:
     trace = dataclasses.replace(
         POISSON,
