@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 LAUNCHERS = ("emulator", "triton", "command", "repository")
 MODES = ("active", "advisory")
+SNAPSHOT_S = SURVEY_S = LEASES_S = 1.0
+"""How often every shell of the engine takes a snapshot, looks for servers that ended, and asks for open leases."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ import grpc
 from lmaas.scheduler.v1.scheduler_service_pb2 import DrainInstanceRequest, ListQueuesRequest
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
+from forebay.autoscaler.config import LEASES_S
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.probe import SILENT
 from forebay.core.values import Instance, InstanceState
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0
 TIMEOUT_S = 2.0
 
 
@@ -35,7 +35,7 @@ class SchedulerWatch:
             if answers != self.answers:
                 log.info("the scheduler answers" if answers else "the scheduler does not answer; the fleet is held")
             self.answers = answers
-            await asyncio.sleep(INTERVAL_S)
+            await asyncio.sleep(LEASES_S)
 
     async def ask(self) -> bool:
         """Whether it answers now, whatever it says."""
@@ -50,7 +50,7 @@ async def watch_leases(loop: Loop, scheduler: grpc.aio.Channel) -> None:
     """Asks for the leases of what is draining, for ever."""
     while True:
         await ask_leases(loop, scheduler)
-        await asyncio.sleep(INTERVAL_S)
+        await asyncio.sleep(LEASES_S)
 
 
 async def ask_leases(loop: Loop, scheduler: grpc.aio.Channel) -> None:

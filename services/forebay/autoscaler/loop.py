@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.actuator import Actuator
+from forebay.autoscaler.config import SURVEY_S
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.life import STARTING
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
@@ -22,7 +23,6 @@ from forebay.wire.reporter import Reporter
 log = logging.getLogger(__name__)
 
 ACTUATOR_TIMEOUT_S = 60.0
-SURVEY_S = 1.0
 Forecasts = Callable[[], Awaitable[Mapping[str, tuple[ForecastWindow, ...]]]]
 
 

@@ -11,10 +11,11 @@ from lmaas.predictor.v1.predictor_service_pb2 import ForecastWorkloadRequest
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from forebay.autoscaler.config import ServerConfig
+from forebay.autoscaler.config import SNAPSHOT_S, ServerConfig
 from forebay.autoscaler.leases import SchedulerWatch
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
+from forebay.core.units import US_PER_S
 from forebay.core.values import Instance
 from forebay.wire.channel import connect
 from forebay.wire.convert import duration, instance_load_from_proto, model_load_from_proto
@@ -35,7 +36,7 @@ async def watch_snapshots(loop: Loop, metrics: grpc.aio.Channel, scheduler: Sche
     """
     stub = MetricsServiceStub(metrics)
     while True:
-        call = stub.WatchSnapshots(WatchSnapshotsRequest(interval=duration(1_000_000)))
+        call = stub.WatchSnapshots(WatchSnapshotsRequest(interval=duration(round(SNAPSHOT_S * US_PER_S))))
         try:
             while True:
                 # Unlike wait_for, a timeout block cannot lose a cancellation that comes together with a message.

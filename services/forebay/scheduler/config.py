@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
 
+OUTCOME_BATCH_MAX = 500
+"""The most outcomes that the predictor learns from at once, whichever shell tells it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

@@ -14,7 +14,7 @@ from forebay.core.prediction import LengthOutcome
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.scheduler.actions import Observe
-from forebay.scheduler.config import Config
+from forebay.scheduler.config import OUTCOME_BATCH_MAX, Config
 from forebay.wire import convert
 from forebay.wire.clock import Clock
 from forebay.wire.convert_predictor import outcome_to_proto
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 FAILURES_MAX = 3
 OUTCOME_CAPACITY = 10_000
-OUTCOME_BATCH_MAX = 500
 OUTCOME_TIMEOUT_S = 10.0
 
 Reply: TypeAlias = Callable[[LengthPrediction | None], None]

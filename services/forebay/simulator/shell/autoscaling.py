@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
-from forebay.autoscaler.config import Config
+from forebay.autoscaler.config import LEASES_S, SURVEY_S, Config
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
 from forebay.core.errors import NotFound
@@ -22,8 +22,7 @@ from forebay.simulator.shell.fleet_servers import Server, Servers
 from forebay.simulator.shell.machines import change_of
 from forebay.simulator.shell.ports import Scheduling
 
-SURVEY_US = LEASES_US = US_PER_S
-"""How often the live loops look around for servers that ended, and ask for the leases of those that drain."""
+SURVEY_US, LEASES_US = round(SURVEY_S * US_PER_S), round(LEASES_S * US_PER_S)
 ACTIVE = "active"
 
 Forecasts = Callable[[], Mapping[str, tuple[ForecastWindow, ...]]]

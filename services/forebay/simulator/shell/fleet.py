@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from forebay.autoscaler.config import SNAPSHOT_S
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.core.metrics import QueueSample, Snapshot
@@ -20,9 +21,6 @@ from forebay.simulator.shell.fleet_servers import Servers
 from forebay.simulator.shell.observing import MetricsShell, record_of
 from forebay.simulator.shell.ports import Scheduling, Serving
 from forebay.simulator.shell.troubles import Faults, Knobs, Spots
-
-SNAPSHOT_S = 1.0
-"""How often the live autoscaler asks for a snapshot."""
 
 
 class LiveFleet:

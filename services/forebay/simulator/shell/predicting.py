@@ -9,12 +9,11 @@ from forebay.core.units import US_PER_MS
 from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.actions import Observe
+from forebay.scheduler.config import OUTCOME_BATCH_MAX
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.scheduling import SCHEDULER_ID
 
 Reply = Callable[[LengthPrediction | None], None]
-
-OUTCOME_BATCH_MAX = 500
 
 
 class PredictorShell:
