@@ -117,5 +117,5 @@ def _distance(distance: Distance) -> str:
     if distance.lower_gpu_hours is None or distance.busy_gpu_hours is None:
         return f"unknown: {distance.refusal}"
     used = f"; used: {number(distance.ratio)} × that" if distance.ratio else ""
-    busy = f"{number(distance.busy_gpu_hours)} of them computing"
+    busy = f"{number(distance.busy_gpu_hours)} computing"
     return f"{number(distance.lower_gpu_hours)} GPU-hours are needed for the same SLO met, {busy}{used}"
