@@ -15,7 +15,7 @@ from forebay.cli.console import make_console, make_table, print_json
 from forebay.cli.options import json_option, names
 from forebay.core.errors import ConfigError
 from forebay.core.instance import EngineFlags, EngineProfile
-from forebay.simulator.calibration.constants import FRONTEND, Constant, blank, known, table
+from forebay.simulator.calibration.constants import FRONTEND, TABLE, Constant, blank, known, table
 from forebay.simulator.calibration.errors import Errors, errors
 from forebay.simulator.calibration.replay import replay
 from forebay.simulator.calibration.runs import Run, limits_of, read_runs
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NONE = "none"
 TRAFFIC = ("step_s",)
 SWEEP = ("step_s", "prefill_s", "seq_s", FRONTEND)
-NEW = ("table", FRONTEND)
+NEW = (TABLE, FRONTEND)
 CONTEXT = ("context_s", "pair_s")
 CONTEXTS_APART = 4.0
 """Long contexts over short ones, from which on runs tell what context costs from what a sequence costs."""
@@ -153,10 +153,10 @@ def _constants(chosen: str, name: str, base: EngineProfile, runs: Sequence[Run])
         wanted = NEW if name == NONE else SWEEP if looped else TRAFFIC
         if wanted is not TRAFFIC and _contexts_differ(runs):
             wanted = (*wanted, *CONTEXT)
-    unknown = [one for one in wanted if one != "table" and one not in addable]
+    unknown = [one for one in wanted if one != TABLE and one not in addable]
     if unknown:
         raise ConfigError(f"no constant is called {unknown[0]!r}; known: table, {', '.join(addable)}")
-    return [each for one in wanted for each in (table(base) if one == "table" else [addable[one]])]
+    return [each for one in wanted for each in (table(base) if one == TABLE else [addable[one]])]
 
 
 def _contexts_differ(runs: Sequence[Run]) -> bool:
@@ -198,7 +198,7 @@ def _print(console: Console, result: dict[str, Any], output: Path | None) -> Non
             constants.add_row(name, f"{1e3 * value:.6g}", UNITS[name])
     rises = sum(value for name, value in result["fitted"].items() if name not in UNITS)
     if rises:
-        constants.add_row("table", f"{1e3 * rises:.6g}", "ms of a full budget; the profile's own table is replaced")
+        constants.add_row(TABLE, f"{1e3 * rises:.6g}", "ms of a full budget; the profile's own table is replaced")
     console.print(constants)
     _print_errors(console, "Errors on the runs that were fitted: no accuracy", result["fit"])
     if result["check"]:

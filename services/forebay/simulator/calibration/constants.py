@@ -23,6 +23,7 @@ SHAPE = ("decodes", "context_tokens", "prompt_tokens", "double_pairs")
 FRONTEND = "frontend_s"
 HOST = ("step_s", "prefill_s")
 TABLE = "table"
+"""What stands for all of `table` where constants are named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,10 @@ from forebay.core.errors import ConfigError
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows with their line numbers (of a Parquet file: row numbers from 1)."""
+    """Rows with their line numbers (of a Parquet file: row numbers from 1).
+
+    Raises ConfigError for a file of another kind, one that cannot be read, and a row that is none.
+    """
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
     if kind == "csv":
         yield from enumerate(csv.DictReader(io.StringIO(read_text(path))), start=2)

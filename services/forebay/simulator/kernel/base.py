@@ -17,7 +17,8 @@ class Kernel(Protocol):
     Calls come in time order; what happens at an instant comes after the boundaries of that instant, so call `advance`
     until it gives none before anything else. Instances are numbered from 0 as they are added; boundaries of one
     instant pass in that order. Every implementation gives the same times to the picosecond. Raises ValueError when
-    time runs backwards and where an instance has crashed.
+    time runs backwards, where an instance has crashed, for a row that is on an instance already, and for engines that
+    it does not know.
     """
 
     @property

@@ -59,7 +59,10 @@ class Sketches:
 
 
 def read_sketches(path: Path) -> Sketches:
-    """The sketches of a ServeGen file of lengths; rows without (the client was idle) are left out."""
+    """The sketches of a ServeGen file of lengths; rows without (the client was idle) are left out.
+
+    Raises ConfigError for a file without any, and for quantiles that are too few, negative or out of order.
+    """
     columns = [f"{side}_{part}" for side in SIDES for part in ("q", "mean")]
     table = (
         read_columns(path, ["client", "t", *columns]).drop_null().sort_by([("client", "ascending"), ("t", "ascending")])

@@ -1,4 +1,8 @@
-"""What may be done to a workload before it is run; every function gives a new one and leaves the old as it was."""
+"""What may be done to a workload before it is run.
+
+Every function gives a new one and leaves the old as it was. Raises ValueError for arguments out of range, for names
+that the workload does not have, and where no request is left.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

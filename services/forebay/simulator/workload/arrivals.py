@@ -27,7 +27,7 @@ class Traffic:
 
 
 def fill(arrival_us: Ints, traffic: Traffic, seed: int, note: str) -> Workload:
-    """A workload of those arrivals with the traffic's lengths."""
+    """A workload of those arrivals with the traffic's lengths. Raises ValueError where there are no arrivals."""
     if not len(arrival_us):
         raise ValueError(f"{note}: no request came in {traffic.duration_s:g} s; raise rate_per_s or duration_s")
     prompts, outputs = traffic.lengths.draw(len(arrival_us), stream(seed, "lengths"))

@@ -6,7 +6,10 @@ import numpy as np
 
 
 def stream(seed: int, purpose: str) -> np.random.Generator:
-    """The generator of one purpose; equal seeds and purposes give equal numbers, others are independent."""
+    """The generator of one purpose; equal seeds and purposes give equal numbers, others are independent.
+
+    Raises ValueError for a seed below 0.
+    """
     if seed < 0:
         raise ValueError("seed must be 0 or more")
     return np.random.default_rng([seed, crc32(purpose.encode())])
