@@ -98,7 +98,7 @@ def compare(
     from forebay.simulator.report.page import Findings, render
     from forebay.simulator.report.plots import PLOTS
 
-    findings = Findings.gather(experiment, path.read_text(), _command(), ended, folder / "runs")
+    findings = Findings.gather(experiment, path.read_text(encoding="utf-8-sig"), _command(), ended, folder / "runs")
     page = folder / "report.html"
     page.write_text(render(findings))
     (folder / "results.json").write_text(json.dumps(_as_json(findings), indent=1) + "\n")

@@ -75,6 +75,7 @@ def parse_policy(text: str) -> PolicyConfig:
 
 
 def _settings(text: str) -> Iterator[tuple[str, str, object]]:
+    seen: set[str] = set()
     for part in _parts(text):
         key, equals, value = part.partition("=")
         kind, _, parameter = key.strip().partition(".")
@@ -82,6 +83,9 @@ def _settings(text: str) -> Iterator[tuple[str, str, object]]:
             raise ConfigError(f"--policy: {part!r} is not KIND=NAME or KIND.PARAMETER=VALUE, as router=least_requests")
         if kind not in KINDS:
             raise ConfigError(f"--policy: no kind {kind!r}; known: {', '.join(KINDS)}")
+        if key.strip() in seen:
+            raise ConfigError(f"--policy: {key.strip()} is given twice; give each once")
+        seen.add(key.strip())
         yield kind, parameter, value_of(value.strip())
 
 

@@ -1,6 +1,7 @@
 """`forebay simulate`: one trace, one fleet, one set of policies, in virtual time."""
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,11 @@ SAMPLE = "samples:trace.csv"
 @click.option("--fleet", default=FLEET, show_default=True, help="[NAME=]GPU/MODEL/tpN xN[-MAX] [@REGION], …")
 @click.option("--policy", default="", help="KIND=NAME and KIND.PARAMETER=VALUE with commas between them.")
 @click.option(
-    "--load", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Times the rate."
+    "--load",
+    type=click.FloatRange(min=1e-6, max=1e6, max_open=True),
+    default=1.0,
+    show_default=True,
+    help="Times the rate.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Equal seeds give equal runs.")
 @click.option("--start", type=click.FloatRange(min=0), default=0.0, help="Second of the trace to begin at.")
@@ -88,9 +93,14 @@ def simulate(
     arm = parse_policy(policy)
     check_arm(arm, "--policy")
     source = _trace(trace, format_name, generate, options)
-    source = dataclasses.replace(source, start_s=start, duration_s=duration or 0.0, limit=limit or 0)
+    try:
+        source = dataclasses.replace(source, start_s=start, duration_s=duration or 0.0, limit=limit or 0)
+    except ValueError as error:
+        raise ConfigError(f"--start, --duration: {error}") from error
     source = _with_shares(source, "--slo-classes", "class_shares", slo_classes)
     source = _with_shares(source, "--models", "model_shares", models)
+    if math.isnan(load):
+        raise ConfigError("--load must be a number above 0, such as 2")
     _run(Job("run", source, world, arm, seed, load), output, as_json)
 
 
@@ -126,6 +136,8 @@ def _with_shares(trace: "TraceConfig", option: str, name: str, text: str | None)
     shares = {}
     for part in names(text):
         key, _, share = part.partition("=")
+        if key.strip() in shares:
+            raise ConfigError(f"{option}: {key.strip()!r} is given twice; give each once")
         try:
             shares[key.strip()] = float(share)
         except ValueError as error:

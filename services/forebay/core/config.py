@@ -37,7 +37,9 @@ def _suggestion(key: str, known: Mapping[str, object]) -> str:
 
 def _convert(value: object, hint: Any, where: str) -> object:
     origin = typing.get_origin(hint)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong(where, f"{where} must be a list, not {type(value).__name__}{_brackets(value)}")
         item = typing.get_args(hint)[0]
         return tuple(_convert(entry, item, f"{where}[{index}]") for index, entry in enumerate(value))
     if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
@@ -47,8 +49,19 @@ def _convert(value: object, hint: Any, where: str) -> object:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_mapping(cast("type[object]", hint), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _number(value, where)
     return _checked(value, hint, where)
+
+
+def _brackets(value: object) -> str:
+    return "; its header needs two brackets on each side" if isinstance(value, dict) else f" ({value!r})"
+
+
+def _number(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise _wrong(where, f"{where} is too large for a number") from error
 
 
 def _checked(value: object, kind: type, where: str) -> object:

@@ -1,5 +1,6 @@
 """The world of a run: the fleet, its engines, its network, its troubles, and what users are promised."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
@@ -9,6 +10,9 @@ from forebay.core.units import PS_PER_US
 
 BYTES_PER_GB = 1_000_000_000
 FAULTS = ("crash", "hang", "slow")
+HORIZON_S_MAX = 1_000_000_000
+INSTANCES_MAX = 100_000
+"""Of a group: far more than a run can hold, so that a slip of the hand is told at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,13 @@ class Group:
             self.profile.count("/") == 2 or self.profile.endswith(".json"),
             f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1, or a profile file",
         )
+        _need(bool(self.region), f"group {self.model}: region is empty; leave it out where there is only one")
         _need(self.instances_min >= 0, f"group {self.model}: instances_min must not be negative")
+        for name in ("instances_initial", "instances_max"):
+            most = f"group {self.model}: {name} must be at most {INSTANCES_MAX:,}"
+            _need(getattr(self, name) <= INSTANCES_MAX, most)
+        _need_from_0(self, "concurrency_max", "gpu_hour_price", "busy_watts")
+        _need_above_0(self, "concurrency_target")
         watts = f"group {self.model}: idle_watts must be from 0 to busy_watts"
         _need(0 <= self.idle_watts <= self.busy_watts, watts)
 
@@ -76,7 +86,8 @@ class EngineConfig:
     batch_delay_us: int = 0
 
     def __post_init__(self) -> None:
-        _need(self.swap_gb_per_s >= 0, "swap_gb_per_s must not be negative")
+        _need_from_0(self, "swap_gb_per_s", "kv_tokens", "prefix_cache_tokens", "frontend_ms", "batch_delay_us")
+        _need_above_0(self, "max_seqs", "max_batch_tokens", "block_size")
         _need(self.batcher in BATCHERS, f"batcher must be one of {', '.join(BATCHERS)}, not {self.batcher!r}")
         self._flags(0)
 
@@ -103,6 +114,9 @@ class Route:
     regions: tuple[str, ...] = ()
     round_trip_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        _need_from_0(self, "round_trip_ms")
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
@@ -117,6 +131,9 @@ class NetworkConfig:
     routes: tuple[Route, ...] = ()
     prediction_ms: float = 0.0
     decision_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need_from_0(self, "local_ms", "remote_ms", "prediction_ms", "decision_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,11 @@ class StartConfig:
     variation: float = 0.0
     failure_share: float = 0.0
 
+    def __post_init__(self) -> None:
+        phases = ("provisioning_s", "image_s", "runtime_s", "weights_gb_per_s", "warm_s")
+        _need_from_0(self, *phases, "variation", "failure_share")
+        _need(self.failure_share <= 1, "failure_share must be from 0 to 1")
+
 
 @dataclass(frozen=True, slots=True)
 class ObservationConfig:
@@ -142,6 +164,10 @@ class ObservationConfig:
 
     scrape_s: float = 1.0
     delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need(0.001 <= self.scrape_s < math.inf, "scrape_s must be at least 0.001")
+        _need_from_0(self, "delay_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +187,8 @@ class Fault:
 
     def __post_init__(self) -> None:
         _need(self.kind in FAULTS, f"fault at {self.at_s:g} s: kind must be one of {', '.join(FAULTS)}")
+        _need_from_0(self, "at_s", "place", "duration_s")
+        _need_above_0(self, "factor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +205,8 @@ class Knob:
     frequency: float = 1.0
 
     def __post_init__(self) -> None:
+        _need_from_0(self, "at_s")
+        _need(self.place >= -1, f"knob at {self.at_s:g} s: place must be -1 (all) or from 0 on")
         _need(0 < self.frequency <= 2, f"knob at {self.at_s:g} s: frequency must be above 0 and at most 2")
 
 
@@ -197,7 +227,7 @@ class Prefill:
     def __post_init__(self) -> None:
         Group(self.model, self.profile)
         _need(self.instances >= 1, f"prefill {self.model}: instances must be at least 1")
-        _need(self.link_gb_per_s >= 0, f"prefill {self.model}: link_gb_per_s must not be negative")
+        _need_from_0(self, "link_gb_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +237,18 @@ class SpotConfig:
     reclaims_per_hour: float = 0.0
     notice_s: float = 30.0
 
+    def __post_init__(self) -> None:
+        _need_from_0(self, "reclaims_per_hour", "notice_s")
+
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
     """[clients]: what clients do with a refusal that says when to come back, up to `attempts_max` tries in all."""
 
     attempts_max: int = 1
+
+    def __post_init__(self) -> None:
+        _need_above_0(self, "attempts_max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +265,7 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         _need(0 <= self.share <= 1, "share must be from 0 to 1")
-        _need(self.latency_s >= 0, "latency_s must not be negative")
+        _need_from_0(self, "latency_s")
         _need(0 <= self.quality <= 1, "quality must be from 0 to 1")
 
 
@@ -240,6 +276,9 @@ class Promise:
     ttft_s: float = 0.0
     tpot_ms: float = 0.0
     e2e_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need_from_0(self, "ttft_s", "tpot_ms", "e2e_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +334,10 @@ class World:
             for one in named:
                 known = f"models of groups: {', '.join(models)}"
                 _need(one.model in ("", *models), f"[[{what}]]: no group has the model {one.model!r}; {known}")
+        _need_from_0(self, "horizon_s")
+        _need(
+            self.horizon_s < HORIZON_S_MAX, f"horizon_s must be below {HORIZON_S_MAX:,}; 0 ends with the last request"
+        )
         caching = self.prefill and self.engine.prefix_cache_tokens
         _need(not caching, "[[prefill]] instances have no prefix cache; leave out prefix_cache_tokens in [engine]")
 
@@ -313,3 +356,15 @@ class PolicyConfig:
 def _need(holds: bool, text: str) -> None:
     if not holds:
         raise ValueError(text)
+
+
+def _need_from_0(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _need(0 <= value < math.inf, f"{name} must not be negative, but a finite number, not {value!r}")
+
+
+def _need_above_0(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        _need(0 < value < math.inf, f"{name} must be a finite number above 0, not {value!r}")

@@ -36,6 +36,7 @@ from forebay.simulator.trace import TraceConfig, check_options, locate
 
 _ROOT = "experiment"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+_NAME_LENGTH_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Arm:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"name is {self.name!r}; give letters, digits and ' ._+-', such as 'least requests'")
+        _need(len(self.name) <= _NAME_LENGTH_MAX, f"name has more than {_NAME_LENGTH_MAX} characters; shorten it")
 
     @property
     def slug(self) -> str:
@@ -97,16 +99,21 @@ class Experiment:
     policies: tuple[Arm, ...] = ()
 
     def __post_init__(self) -> None:
+        is_plain = self.name.isprintable() and not set(self.name) & set("/\\") and self.name.strip(". ")
+        _need(bool(is_plain), f"name is {self.name!r}, which cannot name a folder; leave out slashes")
+        _need(len(self.name) <= _NAME_LENGTH_MAX, f"name has more than {_NAME_LENGTH_MAX} characters; shorten it")
         _need(bool(self.policies), "there is no policy; add a [[policies]] with a name")
         _need(bool(self.seeds), "seeds is empty; give at least one, such as [1, 2, 3, 4, 5]")
         _need(all(seed >= 0 for seed in self.seeds), "seeds must not be negative")
         _need(
-            bool(self.loads) and all(0 < load < 1e6 for load in self.loads),
-            "loads must be numbers above 0, such as [1.0]",
+            bool(self.loads) and all(1e-6 <= load < 1e6 for load in self.loads),
+            "loads must be numbers above 0 (from 1e-6 to below 1e6), such as [1.0]",
         )
         _need(self.horizon_s >= 0, "horizon_s must not be negative")
         _need(len(set(self.seeds)) == len(self.seeds), "seeds must differ from each other")
-        _need(len(set(self.loads)) == len(self.loads), "loads must differ from each other")
+        # Their runs are kept under these digits.
+        apart = len({f"{load:g}" for load in self.loads}) == len(self.loads)
+        _need(apart, "loads must differ from each other in their first six digits")
         slugs = [arm.slug.lower() for arm in self.arms]
         for arm in self.policies:
             _need(slugs.count(arm.slug.lower()) == 1, f"two policies have the name {arm.name!r}; names must differ")
@@ -156,8 +163,11 @@ def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experi
     text = _text(path)
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Not TOMLDecodeError alone: numbers of thousands of digits and deep nesting fail otherwise.
         raise ConfigError(_with_line(path, str(error))) from error
+    if "trace" not in tables and {known.name for known in dataclasses.fields(Experiment)} >= set(tables):
+        raise ConfigError(f"{path}: there is no [trace]; add one with a path or a generator")
     try:
         experiment = from_mapping(Experiment, {"name": path.stem, **tables}, _ROOT)
         trace = locate(experiment.trace, path.resolve().parent, data, samples)
@@ -232,7 +242,7 @@ def _with_line(path: Path, message: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the experiment {path}: {error}") from error
 

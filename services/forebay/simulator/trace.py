@@ -1,6 +1,7 @@
 """Where an experiment's requests come from: a file or a generator, and what is done to them before a run."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ class TraceConfig:
         _need_known("format", self.format, FORMATS)
         _need_known("generator", self.generator, GENERATORS)
         for name in ("start_s", "duration_s", "limit", "tokens_max", "shuffle_s"):
-            _need(getattr(self, name) >= 0, f"{name} must not be negative")
+            _need(0 <= getattr(self, name) < math.inf, f"{name} must not be negative, but a finite number")
         _need(self.load_by in HOWS, f"load_by must be one of {', '.join(HOWS)}, not {self.load_by!r}")
         _need(not (self.model and self.model_shares), "model and model_shares exclude each other")
         for name in ("model_shares", "class_shares", "region_shares", "tenant_shares"):
@@ -106,7 +107,10 @@ def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -
 
 def _need_shares(name: str, shares: Mapping[str, object]) -> None:
     for key, value in shares.items():
-        _need(_is_number(value) and float(str(value)) >= 0, f"{name}.{key} must be a share of 0 or more, not {value!r}")
+        _need(
+            _is_number(value) and 0 <= float(str(value)) < math.inf,
+            f"{name}.{key} must be a share of 0 or more, not {value!r}",
+        )
     _need(not shares or sum(float(str(value)) for value in shares.values()) > 0, f"{name} must not all be 0")
 
 
