@@ -51,7 +51,9 @@ class SweepView:
         if ended.error:
             error = ended.error.strip().splitlines()[-1]
             if error not in self._errors:
-                self._progress.console.print(f"failed  {ended.job.key}: {error}", style="red", soft_wrap=True)
+                # A message names tables in brackets, which are no markup.
+                said = f"failed  {ended.job.key}: {error}"
+                self._progress.console.print(said, style="red", soft_wrap=True, markup=False)
             self._errors.add(error)
         elif not self._console.is_terminal and not ended.skipped and ended.done is not None:
             click.echo(f"done    {ended.job.key}: {ended.done.row_count:,} in {seconds(ended.done.cpu_s)}", err=True)
