@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, fields
 
 from forebay.core.instance import EngineFlags, EngineProfile
 from forebay.core.instance.batcher import BATCHERS
-from forebay.core.units import PS_PER_US
+from forebay.core.units import BYTES_PER_GB, PS_PER_US
 
-BYTES_PER_GB = 1_000_000_000
 FAULTS = ("crash", "hang", "slow")
 HORIZON_S_MAX = 1_000_000_000
 INSTANCES_MAX = 100_000

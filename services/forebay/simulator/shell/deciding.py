@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 
-from forebay.core.errors import ConfigError
 from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.units import PS_PER_US, US_PER_MS
 from forebay.core.values import Instance
@@ -19,12 +18,9 @@ class Deciding:
     """
 
     def __init__(self, context: Context, gateway: Answers) -> None:
-        decision_ms = context.world.network.decision_ms
-        if decision_ms < 0:
-            raise ConfigError(f"[network] decision_ms is {decision_ms:g}; it must not be negative")
         self._context = context
         self._gateway = gateway
-        self._decision_ps = round(decision_ms * US_PER_MS * PS_PER_US)
+        self._decision_ps = round(context.world.network.decision_ms * US_PER_MS * PS_PER_US)
         self._free_ps = 0
 
     def placed(self, placement: Placement) -> None:

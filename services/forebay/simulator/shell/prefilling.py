@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineView
-from forebay.simulator.config import BYTES_PER_GB, Group, Prefill
+from forebay.core.units import BYTES_PER_GB
+from forebay.core.values import InstanceState
+from forebay.simulator.config import Group, Prefill
 from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.kernel.reference import ReferenceKernel
-from forebay.simulator.results import FleetChange
 from forebay.simulator.shell.agenda import NEVER_PS
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.machines import change_of
 
 
 @dataclass(slots=True, eq=False)
@@ -77,12 +79,13 @@ class PrefillKernel:
                 self._add(prefill, context)
 
     def _add(self, prefill: Prefill, context: Context) -> None:
-        profile, engine = self._machines.profile(Group(prefill.model, prefill.profile)), context.world.engine
+        group, engine = Group(prefill.model, prefill.profile), context.world.engine
+        profile = self._machines.profile(group)
         number = self._prefills.add(profile, engine.flags(profile), engine.batcher)
         speed = round(prefill.link_gb_per_s * BYTES_PER_GB)
         self._sources.setdefault(prefill.model, []).append(_Source(number, profile, speed))
-        name, gpu = f"prefill-{number + 1}/{prefill.model}", profile.name.partition("/")[0]
-        context.changes.append(FleetChange(0, name, prefill.model, "local", gpu, profile.gpu_count, "READY"))
+        name = f"prefill-{number + 1}/{prefill.model}"
+        context.changes.append(change_of(name, group, profile, InstanceState.READY, context.now_us))
 
     @property
     def now_ps(self) -> int:
