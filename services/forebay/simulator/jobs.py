@@ -182,6 +182,7 @@ def find_done(job: Job, digest: str, runs: Path) -> Done | None:
     try:
         kept = json.loads((runs / job.key / JOB).read_text())
         store.read_summary(runs / job.key)
+        store.check_tables(runs / job.key)
         done = Done(int(kept["row_count"]), float(kept["cpu_s"]), tuple(kept["notes"]))
         return done if kept["digest"] == digest else None
     except (OSError, ValueError, KeyError, TypeError, ConfigError):

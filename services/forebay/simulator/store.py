@@ -63,6 +63,16 @@ def _comparable(value: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(value), parse_constant=str)
 
 
+def check_tables(folder: Path) -> None:
+    """Raises ConfigError where a table is damaged, as far as its end tells."""
+    pa, parquet = _pyarrow()
+    for path in (folder / REQUESTS, folder / FLEET):
+        try:
+            parquet.read_schema(path)
+        except (OSError, pa.ArrowException) as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+
+
 def read_columns(folder: Path, names: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
     """Some columns of the requests, as int64."""
     table = _read_table(folder / REQUESTS, names)

@@ -7,6 +7,7 @@ import pytest
 from forebay.cli.scenario import parse_fleet, parse_policy
 from forebay.core.errors import ConfigError
 from forebay.simulator.experiment import read
+from forebay.simulator.store import REQUESTS, check_tables
 
 GOOD = """seeds = [1]
 loads = [1.0]
@@ -86,3 +87,9 @@ def test_a_fleet_of_billions_is_refused() -> None:
 def test_a_kind_given_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="router is given twice"):
         parse_policy("router=round_robin,router=llm_d")
+
+
+def test_a_damaged_table_is_no_finished_run(tmp_path: Path) -> None:
+    (tmp_path / REQUESTS).write_bytes(b"x")
+    with pytest.raises(ConfigError, match=REQUESTS):
+        check_tables(tmp_path)
