@@ -38,11 +38,16 @@ class Commands(click.Group):
         except ForebayError as error:
             raise click.ClickException(error.message) from error
         except grpc.RpcError as error:
-            raise click.ClickException(from_rpc_error(error).message) from error
+            raise click.ClickException(from_rpc_error(error).message + _hint(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which a newcomer needs them."""
         return list(self.commands)
+
+
+def _hint(error: grpc.RpcError) -> str:
+    is_away = isinstance(error, grpc.Call | grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAVAILABLE
+    return "; is it running? see: forebay status, and start it with: forebay up" if is_away else ""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
