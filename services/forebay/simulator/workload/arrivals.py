@@ -23,7 +23,7 @@ class Traffic:
 
     def __post_init__(self) -> None:
         if not (0 < self.rate_per_s < 1e6 and 0 < self.duration_s < 1e9):
-            raise ValueError("rate_per_s and duration_s must be above 0")
+            raise ValueError("rate_per_s must be above 0 and below 1e6, duration_s above 0 and below 1e9")
 
 
 def fill(arrival_us: Ints, traffic: Traffic, seed: int, note: str) -> Workload:

@@ -37,7 +37,7 @@ class Looped:
 
     def __post_init__(self) -> None:
         if not (0 < self.rate_per_s < 1e6 and 0 < self.duration_s < 1e9):
-            raise ValueError("rate_per_s and duration_s must be above 0")
+            raise ValueError("rate_per_s must be above 0 and below 1e6, duration_s above 0 and below 1e9")
         if self.system_tokens < 0 or self.block_tokens < 1 or self.context_tokens <= self.system_tokens:
             raise ValueError("block_tokens must be at least 1, and context_tokens larger than system_tokens")
 
