@@ -156,6 +156,7 @@ def _run(job: "Job", output: Path | None, as_json: bool) -> None:
 
     if output is not None:
         make_folder(output)
+        store.claim(output)
     started_s = time.process_time()
     with Progress(console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal) as bar:
         task = bar.add_task("simulating", total=None)

@@ -32,6 +32,13 @@ def write(result: RunResult, summary: Summary, folder: Path) -> None:
     _write_json(folder / SUMMARY, dataclasses.asdict(summary))
 
 
+def claim(folder: Path) -> None:
+    """Makes sure that a folder may take a run: raises ConfigError where it holds tables that no run of ours left."""
+    strange = [name for name in (REQUESTS, FLEET, SUMMARY) if (folder / name).exists() and not (folder / RUN).exists()]
+    if strange:
+        raise ConfigError(f"{folder} holds a {strange[0]} that is not of a run; name another folder")
+
+
 def read(folder: Path) -> tuple[RunResult, Summary]:
     """The run as it was written. Raises ConfigError naming the file that cannot be read."""
     rest = _read_json(folder / RUN)

@@ -55,3 +55,12 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"broken")
     with pytest.raises(ConfigError, match=name):
         store.read(tmp_path)
+
+
+def test_a_folder_with_tables_of_others_is_not_claimed(tmp_path: Path) -> None:
+    store.claim(tmp_path)
+    (tmp_path / "requests.parquet").write_text("not ours")
+    with pytest.raises(ConfigError, match="name another folder"):
+        store.claim(tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    store.claim(tmp_path)
