@@ -22,6 +22,7 @@ from forebay.simulator.results import RunResult
 from forebay.simulator.run import simulate
 from forebay.simulator.summary import Summary, summarize
 from forebay.simulator.trace import TraceConfig
+from forebay.simulator.traces.prompts import ANSWERS_SUFFIX, PROMPTS_SUFFIX
 from forebay.simulator.workload import Workload
 from forebay.simulator.workloads import make
 
@@ -53,7 +54,8 @@ class Job:
 
     def digest(self) -> str:
         """Changes with anything that could change the result: the settings, the trace's content, Forebay's own code."""
-        parts = {**dataclasses.asdict(self), "trace_content": _content_digest(self.trace.path), "code": code_digest()}
+        content = [_content_digest(path) for path in (self.trace.path, self.trace.prompts)]
+        parts = {**dataclasses.asdict(self), "trace_content": content, "code": code_digest()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -200,7 +202,9 @@ def _content_digest(path: str) -> str:
 
 
 def _with_companions(file: Path) -> list[Path]:
-    """Rates stand in one file and lengths in another of the same service."""
+    """Rates stand in one file and lengths in another of the same service, prompts and their answers likewise."""
+    if file.name.endswith(PROMPTS_SUFFIX):
+        return [file, file.with_name(file.name.removesuffix(PROMPTS_SUFFIX) + ANSWERS_SUFFIX)]
     service, is_rates, _ = file.name.partition("_rates")
     return [file, *sorted(file.parent.glob(f"{service}_lengths*"))] if is_rates else [file]
 

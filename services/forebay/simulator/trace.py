@@ -27,6 +27,9 @@ class TraceConfig:
     `samples:` for what comes with Forebay. `start_s` and `duration_s` cut a window (0: to the end), `limit` keeps the
     first requests of it (0: all) and `tokens_max` shortens prompts until prompt and answer fit (0: never).
 
+    `prompts` is a file of prompts with known answer lengths, which take the place of the trace's own lengths: only then
+    does a predictor that reads text have something to read. Arrivals and texts are then of different origin.
+
     `model` sends all of them to one model; the shares draw models, classes, regions and tenants by seed; without them
     the trace's own stay. `deadlines_s` are those of drawn classes. `shuffle_s` exchanges lengths among the requests of
     each window of that length by seed (0: never), so that seeds differ where a file leaves nothing else open. A load
@@ -40,6 +43,7 @@ class TraceConfig:
     start_s: float = 0.0
     duration_s: float = 0.0
     limit: int = 0
+    prompts: str = ""
     tokens_max: int = 0
     model: str = ""
     model_shares: Mapping[str, float] = field(default_factory=dict)
@@ -82,27 +86,38 @@ def check_options(trace: TraceConfig, where: str) -> None:
 
 
 def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -> TraceConfig:
-    """The same trace with an absolute path and its format; relative paths are sought in `folder`.
+    """The same trace with absolute paths and its format; relative paths are sought in `folder`.
 
     Raises ConfigError for a file that is not there, saying where it was sought, or whose format cannot be told.
     """
+    places = {DATA: data, SAMPLES: samples}
+    if trace.prompts:
+        trace = dataclasses.replace(trace, prompts=str(_found("prompts", trace.prompts, folder, places)))
     if not trace.path:
         return trace
-    if trace.path.startswith(DATA) and data is None:
-        text = f"{trace.path} needs the public data, which is not here; set FOREBAY_DATA to its folder"
-        raise ConfigError(text, violations={"experiment.trace.path": text})
-    base, name = folder, trace.path
-    for prefix, place in ((DATA, data), (SAMPLES, samples)):
-        if name.startswith(prefix) and place is not None:
-            base, name = place, name.removeprefix(prefix)
-    found = (base / name).resolve()
-    if not found.exists():
-        text = f"there is no trace {found}; path is {trace.path!r}"
-        raise ConfigError(text, violations={"experiment.trace.path": text})
+    found = _found("path", trace.path, folder, places)
     try:
         return dataclasses.replace(trace, path=str(found), format=trace.format or guess(found))
     except ConfigError as error:
-        raise ConfigError(error.message, violations={"experiment.trace.path": error.message}) from error
+        raise _at("path", error.message) from error
+
+
+def _found(key: str, name: str, folder: Path, places: Mapping[str, Path | None]) -> Path:
+    base, rest = folder, name
+    for prefix, place in places.items():
+        if not name.startswith(prefix):
+            continue
+        if place is None:
+            raise _at(key, f"{name} needs the public data, which is not here; set FOREBAY_DATA to its folder")
+        base, rest = place, name.removeprefix(prefix)
+    found = (base / rest).resolve()
+    if not found.exists():
+        raise _at(key, f"there is no trace {found}; {key} is {name!r}")
+    return found
+
+
+def _at(key: str, text: str) -> ConfigError:
+    return ConfigError(text, violations={f"experiment.trace.{key}": text})
 
 
 def _need_shares(name: str, shares: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ from forebay.simulator.config import World
 from forebay.simulator.summary import CLASS_NAMES
 from forebay.simulator.trace import TraceConfig
 from forebay.simulator.traces import FORMATS, read
+from forebay.simulator.traces.prompts import Prompt, pair, read_prompts
 from forebay.simulator.workload import Workload, alter
 from forebay.simulator.workload.generators import make_generator
 
@@ -28,7 +29,7 @@ def make(trace: TraceConfig, world: World, seed: int, load: float) -> Workload:
     """
     try:
         workload = _generated(trace, seed) if trace.generator else _read(trace, seed)
-        workload = _drawn(_cut(workload, trace), trace, world, seed)
+        workload = _drawn(_cut(_worded(workload, trace, seed), trace), trace, world, seed)
         if trace.shuffle_s:
             workload = alter.shuffle_lengths(workload, trace.shuffle_s, seed)
         workload = alter.scale_load(workload, load, trace.load_by, seed)
@@ -54,6 +55,15 @@ def _read(trace: TraceConfig, seed: int) -> Workload:
 @lru_cache(maxsize=1)
 def _kept(format: str, path: str, options: tuple[tuple[str, object], ...]) -> Workload:
     return read(format, Path(path), **dict(options))
+
+
+def _worded(workload: Workload, trace: TraceConfig, seed: int) -> Workload:
+    return pair(workload, _prompts(trace.prompts), seed) if trace.prompts else workload
+
+
+@lru_cache(maxsize=1)
+def _prompts(path: str) -> list[Prompt]:
+    return read_prompts(Path(path))
 
 
 def _frozen(value: object) -> object:

@@ -222,3 +222,13 @@ def test_the_digest_changes_with_the_traces_content(tmp_path: Path) -> None:
         digests.add(job.digest())
     assert len(digests) == 2
     assert len(code_digest()) == 64
+
+
+def test_prompts_are_sought_like_the_trace_and_count_for_the_digest(tmp_path: Path) -> None:
+    with_prompts = GOOD.replace("class_shares", 'prompts = "p.jsonl"\nclass_shares')
+    with pytest.raises(ConfigError, match=r"e\.toml:7: .*p\.jsonl"):
+        read(written(tmp_path, with_prompts))
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Hello", "output_tokens": 7}\n')
+    made = read(written(tmp_path, with_prompts))
+    assert Path(made.trace.prompts) == tmp_path / "p.jsonl"
+    assert jobs_of(made)[0].digest() != jobs_of(good(tmp_path))[0].digest()

@@ -110,3 +110,12 @@ def test_a_generator_that_gives_nothing_is_an_error_of_the_trace() -> None:
     empty = TraceConfig(generator="poisson", options={"rate_per_s": 1e-6, "duration_s": 1.0})
     with pytest.raises(ConfigError, match="no request came"):
         make(empty, WORLD, 1, 1.0)
+
+
+def test_prompts_bring_their_texts_and_lengths(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "Hello", "output_tokens": 7}\n{"prompt": "Bye", "output_tokens": 9}\n')
+    made = make(dataclasses.replace(POISSON, prompts=str(path)), WORLD, 1, 1.0)
+    assert set(made.texts) == {"Hello", "Bye"}
+    assert set(made.output_tokens.tolist()) == {7, 9}
+    assert np.array_equal(made.arrival_us, make(POISSON, WORLD, 1, 1.0).arrival_us)
