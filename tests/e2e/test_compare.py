@@ -111,6 +111,7 @@ def test_an_interrupt_ends_every_process_and_keeps_what_is_finished(tmp_path: Pa
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_interrupts,
     )
     try:
         deadline_s = time.monotonic() + 90
@@ -126,6 +127,11 @@ def test_an_interrupt_ends_every_process_and_keeps_what_is_finished(tmp_path: Pa
     assert list(out.glob("runs/*/job.json"))
     with pytest.raises(ProcessLookupError):
         wait_for_group_to_end(process.pid)
+
+
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores interrupts, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_group_to_end(group: int) -> None:
