@@ -68,8 +68,14 @@ class Fleet:
         return min(times, default=None)
 
     def count_unseen(self, lease: Lease) -> None:
-        """Counts an open lease as put on its instance since that was seen, if it was."""
-        lanes, index = self._lanes[lease.placement.instance_id]
+        """Counts an open lease as put on its instance since that was seen, if it was.
+
+        Where the instance is not part of the fleet nobody looked at it, and what is counted stands.
+        """
+        instance_id = lease.placement.instance_id
+        if instance_id not in self._instances:
+            return
+        lanes, index = self._lanes[instance_id]
         if 0 <= lanes.seen_us[index] <= lease.opened_us:
             lanes.add_unseen(index, lease)
 

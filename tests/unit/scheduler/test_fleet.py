@@ -217,6 +217,18 @@ def test_what_was_put_there_before_the_last_sight_was_seen() -> None:
     assert counts(one)["unseen_count"] == [0, 1]
 
 
+def test_what_is_on_a_vanished_instance_is_not_counted_twice_when_others_are_seen() -> None:
+    one = fleet("a", "b")
+    one.observe([InstanceLoad("b/m", "m", True, seen_us=5, waiting_count=0)], 9)
+    one.replace([instance("a")])
+    newer = lease("b/m", opened_us=6)
+    opened(one, newer)
+    one.observe([InstanceLoad("a/m", "m", True, seen_us=7, waiting_count=0)], 9)
+    one.count_unseen(newer)
+    one.replace([instance("a"), instance("b")])
+    assert counts(one)["unseen_count"] == [0, 1]
+
+
 def test_what_was_seen_of_an_instance_stays_when_the_fleet_changes() -> None:
     one = fleet("a")
     one.observe([InstanceLoad("a/m", "m", True, seen_us=5, running_count=3, kv_utilization=0.25)], 9)
