@@ -61,6 +61,8 @@ def _header(path: Path) -> list[str]:
     lines = read_lines(path)
     try:
         return next(csv.reader(islice(lines, 1)), [])
+    except csv.Error as error:
+        raise ConfigError(f"{path}:1: not comma-separated values ({error})") from error
     finally:
         lines.close()
 

@@ -347,3 +347,10 @@ def _refusal(name: str, path: Path) -> str:
 
 def test_lines_are_read_by_all_but_tables(tmp_path: Path) -> None:
     assert set(LINES) | set(TABLES) == set(GOOD) == set(FORMATS) - {"servegen", "workload"}
+
+
+def test_a_return_inside_the_header_is_an_error_of_line_one(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"TIMESTAMP,Con\rtextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,1,2\n")
+    with pytest.raises(ConfigError, match=r"trace\.csv:1: "):
+        read("azure", path)
