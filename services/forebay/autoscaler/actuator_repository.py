@@ -61,6 +61,8 @@ class RepositoryActuator:
     async def survey(self, expected: Collection[Instance]) -> Survey:
         """Asks every server what is loaded; nothing can be told of a server that does not answer."""
         addresses = sorted({one.grpc_address for one in [*expected, *self._templates.values()]})
+        # What is loading now may be done when the answers are here, and they may be older than that.
+        loading = set(self._loads)
         found = await asyncio.gather(*map(self._living, addresses))
         living = {address: models for address, models in zip(addresses, found, strict=True) if models is not None}
         alive = {
@@ -71,17 +73,19 @@ class RepositoryActuator:
         alive.update({one.instance_id: one for one in expected if one.model in living.get(one.grpc_address, ())})
         gone: dict[str, str] = {}
         for instance in expected:
-            cause = self._cause(instance, living)
+            cause = self._cause(instance, living, loading)
             if cause:
                 gone[instance.instance_id] = cause
                 self._loads.pop(instance.instance_id, None)
         return Survey(alive, gone)
 
-    def _cause(self, instance: Instance, living: Mapping[str, Collection[str]]) -> str:
+    def _cause(self, instance: Instance, living: Mapping[str, Collection[str]], loading: Collection[str]) -> str:
         """Why an expected instance has ended; empty when it has not, or when that cannot be told."""
         load = self._loads.get(instance.instance_id)
         if load is not None:
             return load.result() if load.done() and not load.cancelled() else ""
+        if instance.instance_id in loading:
+            return ""
         models = living.get(instance.grpc_address)
         return (
             "the server does not have the model loaded" if models is not None and instance.model not in models else ""
