@@ -1,16 +1,13 @@
 """What an emulated Triton is told: its models, how long they take to start, and how fast its time runs."""
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
-from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance import EngineFlags, EngineProfile, flags_of
 from forebay.core.instance.batcher import BATCHERS
-from forebay.core.units import BYTES_PER_GB, PS_PER_US
 
 WEIGHT_BYTES_PER_S = 2_000_000_000
 """Speed at which weights are read where nobody measured it."""
-
-_FLAGS = {flag.name for flag in fields(EngineFlags)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +48,14 @@ class ModelSpec:
             raise ValueError("swap_gb_per_s must not be negative")
         if self.batcher not in BATCHERS:
             raise ValueError(f"batcher must be one of {', '.join(BATCHERS)}, got {self.batcher!r}")
-        self._flags()
+        flags_of(self)
 
     def flags(self, profile: EngineProfile, model_tokens_max: int) -> EngineFlags:
         """How the model's engine admits and evicts, for requests up to `model_tokens_max`.
 
         Raises ValueError where caches are swapped and `profile` does not say how large they are.
         """
-        speed = self.swap_gb_per_s * BYTES_PER_GB if self.preemption == "swap" else 0
-        swap_block_ps = profile.kv_transfer_ps(profile.block_size, speed) if speed else 0
-        return replace(self._flags(), model_tokens_max=model_tokens_max, swap_block_ps=swap_block_ps)
-
-    def _flags(self) -> EngineFlags:
-        same = {name: getattr(self, name) for name in _FLAGS & {field.name for field in fields(self)}}
-        return EngineFlags(**same, batch_delay_ps=self.batch_delay_us * PS_PER_US)
+        return replace(flags_of(self, profile), model_tokens_max=model_tokens_max)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance import EngineFlags, EngineProfile, flags_of
 from forebay.core.instance.batcher import BATCHERS
-from forebay.core.units import BYTES_PER_GB, PS_PER_US
 
 FAULTS = ("crash", "hang", "slow")
 HORIZON_S_MAX = 1_000_000_000
@@ -88,22 +87,14 @@ class EngineConfig:
         _need_from_0(self, "swap_gb_per_s", "kv_tokens", "prefix_cache_tokens", "frontend_ms", "batch_delay_us")
         _need_above_0(self, "max_seqs", "max_batch_tokens", "block_size")
         _need(self.batcher in BATCHERS, f"batcher must be one of {', '.join(BATCHERS)}, not {self.batcher!r}")
-        self._flags(0)
+        flags_of(self)
 
     def flags(self, profile: EngineProfile | None = None) -> EngineFlags:
         """How an engine of the profile admits and evicts; swapping takes no time where no profile says how long.
 
         Raises ValueError where caches are swapped and the profile does not say how large they are.
         """
-        speed = round(self.swap_gb_per_s * BYTES_PER_GB) if self.preemption == "swap" else 0
-        return self._flags(profile.kv_transfer_ps(profile.block_size, speed) if profile and speed else 0)
-
-    def _flags(self, swap_block_ps: int) -> EngineFlags:
-        same = {name: getattr(self, name) for name in _FLAGS & {field.name for field in fields(self)}}
-        return EngineFlags(**same, swap_block_ps=swap_block_ps, batch_delay_ps=self.batch_delay_us * PS_PER_US)
-
-
-_FLAGS = {flag.name for flag in fields(EngineFlags)}
+        return flags_of(self, profile)
 
 
 @dataclass(frozen=True, slots=True)

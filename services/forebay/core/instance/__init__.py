@@ -1,6 +1,7 @@
 """The instance model: how one LLM engine spends its time, shared by simulator and emulator."""
 
 from forebay.core.instance.catalog import GPUS, MODELS, compute_profile, parse_profile_name
+from forebay.core.instance.habits import flags_of
 from forebay.core.instance.instance import InstanceModel
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
 from forebay.core.instance.sequence import EngineFlags, EngineRequest, TokenEvent
@@ -17,5 +18,6 @@ __all__ = [
     "PrefillChunk",
     "TokenEvent",
     "compute_profile",
+    "flags_of",
     "parse_profile_name",
 ]
