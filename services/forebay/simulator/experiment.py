@@ -137,21 +137,7 @@ class Experiment:
     @property
     def world(self) -> World:
         """What no policy decides."""
-        return World(
-            groups=self.groups,
-            prefill=self.prefill,
-            engine=self.engine,
-            network=self.network,
-            start=self.start,
-            observation=self.observation,
-            faults=self.faults,
-            knobs=self.knobs,
-            spot=self.spot,
-            clients=self.clients,
-            student=self.student,
-            slo=self.slo,
-            horizon_s=self.horizon_s,
-        )
+        return World(**{known.name: getattr(self, known.name) for known in dataclasses.fields(World)})
 
 
 def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experiment:

@@ -124,3 +124,19 @@ def check_memory(instance: InstanceModel) -> None:
     assert 0 <= view.free_block_count <= view.block_count
     assert view.context_tokens <= (view.block_count - view.free_block_count) * view.block_size
     assert view.running_count <= view.max_seqs
+
+
+SMALL = EngineProfile(
+    name="small",
+    status="uncalibrated",
+    iteration_ps=tuple(range(17)),
+    decode_ps=0,
+    context_token_ps=0,
+    prefill_ps=0,
+    half_pair_fixed=0,
+    prefill_token_fixed=0,
+    kv_tokens=40,
+    max_seqs=4,
+    block_size=4,
+)
+"""Ten blocks of four tokens, four seats, sixteen tokens an iteration of as many picoseconds."""

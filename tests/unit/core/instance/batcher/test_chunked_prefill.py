@@ -3,22 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance import EngineFlags
 from forebay.core.instance.batcher import BATCHERS, BatchPlan, BatchView, ChunkPlan
-
-PROFILE = EngineProfile(
-    name="small",
-    status="uncalibrated",
-    iteration_ps=tuple(range(17)),
-    decode_ps=0,
-    context_token_ps=0,
-    prefill_ps=0,
-    half_pair_fixed=0,
-    prefill_token_fixed=0,
-    kv_tokens=40,
-    max_seqs=4,
-    block_size=4,
-)
+from tests.unit.core.instance.kit import SMALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +28,7 @@ def decoding(request_id: str, context_tokens: int, priority: int = 0) -> Seen:
 
 
 def plan(running: list[Seen], waiting: list[Seen], free_blocks: int, **flags: Any) -> BatchPlan:
-    view = BatchView(running, waiting, free_blocks, PROFILE, EngineFlags(**flags))
+    view = BatchView(running, waiting, free_blocks, SMALL, EngineFlags(**flags))
     return BATCHERS["chunked_prefill"]().plan(view)
 
 

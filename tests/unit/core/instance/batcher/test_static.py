@@ -5,22 +5,9 @@ from typing import Any
 
 import pytest
 
-from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance import EngineFlags
 from forebay.core.instance.batcher import BATCHERS, BatchPlan, BatchView, ChunkPlan
-
-PROFILE = EngineProfile(
-    name="small",
-    status="uncalibrated",
-    iteration_ps=tuple(range(17)),
-    decode_ps=0,
-    context_token_ps=0,
-    prefill_ps=0,
-    half_pair_fixed=0,
-    prefill_token_fixed=0,
-    kv_tokens=40,
-    max_seqs=4,
-    block_size=4,
-)
+from tests.unit.core.instance.kit import SMALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +33,7 @@ def decoding(request_id: str, context_tokens: int) -> Seen:
 
 
 def plan(running: list[Seen], queue: list[Seen], free_blocks: int = 10, **flags: Any) -> BatchPlan:
-    profile = replace(PROFILE, kv_tokens=400)
+    profile = replace(SMALL, kv_tokens=400)
     return BATCHERS["static"]().plan(BatchView(running, queue, free_blocks, profile, EngineFlags(**flags)))
 
 
