@@ -156,6 +156,7 @@ async def test_the_scheduler_learns_what_it_needs_and_nothing_of_the_answer(stag
     assert (arrived.model, arrived.tokens_max, arrived.temperature) == (MODEL, 4, 0.25)
     assert (arrived.slo_class, arrived.tenant, arrived.application) == (1, "acme", "translation")
     assert (arrived.prompt_tokens, arrived.prompt_head) == (2, "Hello")
+    assert (arrived.turn_number, arrived.system_digest) == (1, "")
     await until(lambda: stage.scheduler.finished)
     [finished] = stage.scheduler.finished
     assert (finished.lease_id, finished.outcome, finished.generated_tokens) == ("lease-1", 2, 4)

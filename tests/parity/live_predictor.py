@@ -63,6 +63,8 @@ def _query(request: InferenceRequest) -> InferenceRequest:
         application=request.application,
         prompt_head=request.prompt_head,
         temperature=request.temperature,
+        turn_number=request.turn_number,
+        system_digest=request.system_digest,
     )
 
 

@@ -141,6 +141,8 @@ class Author:
             temperature=self._chance.choice([0.0, 0.7]),
             excluded_instance_ids=frozenset(self._chance.sample(["a/m", "b/m", "c/m"], self._chance.choice([0, 0, 1]))),
             hold_timeout_us=self._chance.choice([0, 0, 2 * S]),
+            turn_number=self._chance.choice([0, 1, 3]),
+            system_digest=self._chance.choice(["", "0123456789abcdef"]),
         )
 
     def _fleet(self) -> list[Any]:
@@ -378,7 +380,17 @@ async def test_a_clock_that_is_shifted_would_not_be_noticed_by_the_answers_alone
 
 @pytest.mark.parametrize(
     "name",
-    ["tokens_max", "excluded_instance_ids", "hold_timeout", "slo_class", "tenant", "temperature", "prompt_head"],
+    [
+        "tokens_max",
+        "excluded_instance_ids",
+        "hold_timeout",
+        "slo_class",
+        "tenant",
+        "temperature",
+        "prompt_head",
+        "turn_number",
+        "system_digest",
+    ],
 )
 async def test_a_field_that_is_dropped_is_noticed(name: str) -> None:
     journal = Author(settings(), seed=1).write(300)

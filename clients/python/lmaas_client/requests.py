@@ -76,6 +76,8 @@ def length_query(request: request_pb2.InferenceRequest) -> length_pb2.LengthQuer
         application=request.application,
         tenant=request.tenant,
         temperature=request.temperature,
+        turn_number=request.turn_number,
+        system_digest=request.system_digest,
     )
 
 

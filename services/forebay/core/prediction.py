@@ -1,5 +1,6 @@
 """What a predictor is asked, answers and learns from; `wire/convert_predictor.py` is where these become messages."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -11,6 +12,9 @@ QUANTILE_LEVELS = (0.10, 0.50, 0.90, 0.97)
 
 TOKENS_MAX = 1_048_576
 """The longest answer that the contract can tell."""
+
+TURNS_MAX = 1_048_576
+"""The latest turn of a conversation that the contract can tell."""
 
 
 class ModelKind(IntEnum):
@@ -65,6 +69,11 @@ class PredictorModel:
     digest_sha256: str = ""
     execution_provider: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def system_digest(text: str) -> str:
+    """The name of a system prompt: the first 8 bytes of its SHA-256 in hex; empty where there is none."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
 def mean_of(values: Sequence[float]) -> float:

@@ -74,7 +74,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """What a scheduler knows of one request; never the answer. `prompt_head` is for prediction only."""
+    """What a scheduler knows of one request; never the answer. `prompt_head` is for prediction only.
+
+    So are `turn_number`, which question of its conversation this is (1 the first, 0 not known), and `system_digest`,
+    which names the system prompt (`system_digest` of core/prediction.py; empty for none).
+    """
 
     request_id: str
     model: str
@@ -88,6 +92,8 @@ class InferenceRequest:
     region: str = "local"
     excluded_instance_ids: frozenset[str] = frozenset()
     hold_timeout_us: int = 0
+    turn_number: int = 0
+    system_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

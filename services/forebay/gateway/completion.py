@@ -3,16 +3,18 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from forebay.core.errors import InvalidArgument, Unimplemented
+from forebay.core.prediction import TURNS_MAX, system_digest
 from forebay.gateway.triton import TOKENS_MAX_DEFAULT
 
 _TOKENS_MAX = 1_048_576
 _MODEL_BYTES_MAX = 200
 _STOP_COUNT_MAX = 4
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_SYSTEM_ROLES = ("system", "developer")
 _TEMPERATURE_DEFAULT = 1.0
 
 # Name -> (type, lowest, highest): passed on to the model under the same name, which is also vLLM's.
@@ -44,7 +46,10 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One request of a client: a text for the model and how to answer."""
+    """One request of a client: a text for the model and how to answer.
+
+    Of a chat it tells which question of the user it is (0: not known) and the digest of its system prompt.
+    """
 
     model: str
     text: str
@@ -54,13 +59,19 @@ class Completion:
     is_stream: bool
     has_usage: bool
     is_chat: bool
+    turn_number: int = 0
+    system_digest: str = ""
 
 
 def parse_chat(body: bytes, tokens_max_default: int) -> Completion:
     """Reads the body of a chat completion. Raises InvalidArgument, or Unimplemented for what we do not offer."""
     values = _object(body)
     limits = ("max_completion_tokens", "max_tokens")
-    return _completion(values, _messages(values), limits, tokens_max_default, is_chat=True)
+    turns = _messages(values)
+    completion = _completion(values, _joined(turns), limits, tokens_max_default, is_chat=True)
+    turn_number = min(sum(role == "user" for role, _ in turns), TURNS_MAX)
+    system = "\n".join(content for role, content in turns if role in _SYSTEM_ROLES)
+    return replace(completion, turn_number=turn_number, system_digest=system_digest(system))
 
 
 def parse_text(body: bytes, _: int = 0) -> Completion:
@@ -118,13 +129,17 @@ def _model(values: dict[str, Any]) -> str:
     return model
 
 
-def _messages(values: dict[str, Any]) -> str:
+def _messages(values: dict[str, Any]) -> list[tuple[str, str]]:
     messages = values.get("messages")
     if not isinstance(messages, list) or not messages:
         _refuse("messages", "must be a list with at least one message")
     turns = [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not any(content for _, content in turns):
         _refuse("messages", "must not be empty: at least one message needs content")
+    return turns
+
+
+def _joined(turns: Sequence[tuple[str, str]]) -> str:
     if len(turns) == 1 and turns[0][0] == "user":
         return turns[0][1]
     return "\n".join(f"{role}: {content}" for role, content in turns)

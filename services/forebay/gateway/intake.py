@@ -32,7 +32,16 @@ class Intake:
         self._estimator = estimator
 
     def request(
-        self, client_id: str, model: str, text: str, tokens_max: int, temperature: float, headers: Mapping[str, str]
+        self,
+        client_id: str,
+        model: str,
+        text: str,
+        tokens_max: int,
+        temperature: float,
+        headers: Mapping[str, str],
+        *,
+        turn_number: int = 0,
+        system_digest: str = "",
     ) -> InferenceRequest:
         """The request as the scheduler sees it; the text must not be empty. Raises InvalidArgument for a bad header.
 
@@ -49,6 +58,8 @@ class Intake:
             prompt_head=_head(text, self._config.prompt_head_bytes),
             temperature=min(max(0.0, temperature), _TEMPERATURE_MAX),
             region=self._config.region,
+            turn_number=turn_number,
+            system_digest=system_digest,
         )
 
 

@@ -75,6 +75,8 @@ class OpenAi:
                 completion.tokens_max,
                 completion.temperature,
                 request.headers,
+                turn_number=completion.turn_number,
+                system_digest=completion.system_digest,
             )
         except ForebayError as error:
             return _error_response(error, named)

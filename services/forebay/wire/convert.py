@@ -110,6 +110,8 @@ def request_to_proto(value: InferenceRequest) -> request_pb2.InferenceRequest:
         region=value.region,
         excluded_instance_ids=sorted(value.excluded_instance_ids),
         hold_timeout=duration(value.hold_timeout_us) if value.hold_timeout_us else None,
+        turn_number=value.turn_number,
+        system_digest=value.system_digest,
     )
 
 
@@ -128,6 +130,8 @@ def request_from_proto(message: request_pb2.InferenceRequest) -> InferenceReques
         region=message.region or "local",
         excluded_instance_ids=frozenset(message.excluded_instance_ids),
         hold_timeout_us=message.hold_timeout.ToMicroseconds(),
+        turn_number=message.turn_number,
+        system_digest=message.system_digest,
     )
 
 
@@ -147,6 +151,8 @@ def length_query_to_proto(value: InferenceRequest) -> prediction_pb2.LengthQuery
         application=value.application,
         tenant=value.tenant,
         temperature=value.temperature,
+        turn_number=value.turn_number,
+        system_digest=value.system_digest,
     )
 
 
@@ -161,6 +167,8 @@ def length_query_from_proto(message: prediction_pb2.LengthQuery) -> InferenceReq
         application=message.application,
         prompt_head=message.prompt_head,
         temperature=message.temperature,
+        turn_number=message.turn_number,
+        system_digest=message.system_digest,
     )
 
 

@@ -25,6 +25,19 @@ def test_several_messages_become_lines_with_their_roles() -> None:
     assert chat(messages=messages).text == "system: Be brief.\nuser: Hi\nassistant: "
 
 
+def test_a_chat_tells_which_question_of_the_user_it_is() -> None:
+    assert chat().turn_number == 1
+    assert chat(messages=[*USER, {"role": "assistant", "content": "Hi!"}, *USER]).turn_number == 2
+    assert text().turn_number == 0
+
+
+def test_a_chat_names_its_system_prompt_by_a_digest() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    assert chat(messages=[system, *USER]).system_digest == "213c22ed7234eb11"
+    assert chat(messages=[{**system, "role": "developer"}, *USER]).system_digest == "213c22ed7234eb11"
+    assert chat().system_digest == text().system_digest == ""
+
+
 def test_parts_of_text_are_joined() -> None:
     content = [{"type": "text", "text": "Hi "}, {"type": "text", "text": "there"}]
     assert chat(messages=[{"role": "user", "content": content}]).text == "Hi there"

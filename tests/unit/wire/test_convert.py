@@ -1,5 +1,7 @@
 """What crosses the wire comes back unchanged."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +50,8 @@ REQUESTS = st.builds(
     region=NAMES,
     excluded_instance_ids=st.frozensets(NAMES, max_size=4),
     hold_timeout_us=st.integers(0, 86_400_000_000),
+    turn_number=st.integers(0, 1_048_576),
+    system_digest=NAMES,
 )
 
 
@@ -66,11 +70,10 @@ def test_a_query_and_its_prediction_come_back(
     request: InferenceRequest, quantiles: LengthQuantiles, mean: float, rank: float
 ) -> None:
     query = convert.length_query_from_proto(convert.length_query_to_proto(request))
-    assert (query.request_id, query.model, query.prompt_head) == (
-        request.request_id,
-        request.model,
-        request.prompt_head,
+    told = replace(
+        request, slo_class=query.slo_class, region="local", excluded_instance_ids=frozenset(), hold_timeout_us=0
     )
+    assert query == replace(told, tenant=request.tenant or "default")
     value = LengthPrediction(quantiles, rank, mean, "histogram")
     assert convert.prediction_from_proto(convert.prediction_to_proto("q", value), "histogram") == value
 
