@@ -9,6 +9,7 @@ from forebay.cli.calibrate import calibrate
 from forebay.cli.compare import compare
 from forebay.cli.demo import demo
 from forebay.cli.doctor import doctor
+from forebay.cli.evaluate import evaluate
 from forebay.cli.explain import explain
 from forebay.cli.export import export
 from forebay.cli.load import load
@@ -65,7 +66,7 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, status, explain, simulate, compare, doctor, demo, train):
+for command in (up, down, load, status, explain, simulate, compare, doctor, demo, train, evaluate):
     main.add_command(command)
 main.add_command(calibrate)
 main.add_command(export)

@@ -40,33 +40,55 @@ SOURCES = (
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Prompts beside the lengths of their answers; `groups` numbers prompts that share their substance alike."""
+    """Prompts beside the lengths of their answers; `groups` numbers prompts that share their substance alike.
+
+    `censored` marks answers that were cut, so that they are at least so long. `features` are the rows that the fast
+    family's extractor made of prompts whose text is not kept; None where the text is there.
+    """
 
     queries: tuple[InferenceRequest, ...]
     tokens: npt.NDArray[np.float64]
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.int64]
+    censored: npt.NDArray[np.bool_] | None = None
+    features: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
 
+    @property
+    def complete(self) -> npt.NDArray[np.bool_]:
+        """Which answers ended by themselves."""
+        return np.ones(len(self), dtype=bool) if self.censored is None else ~self.censored
+
     def where(self, mask: npt.NDArray[np.bool_]) -> "Examples":
         """The examples that the mask keeps."""
-        queries = tuple(query for query, kept in zip(self.queries, mask, strict=True) if kept)
-        return Examples(queries, self.tokens[mask], self.sources[mask], self.groups[mask])
+        return Examples(
+            tuple(query for query, kept in zip(self.queries, mask, strict=True) if kept),
+            self.tokens[mask],
+            self.sources[mask],
+            self.groups[mask],
+            None if self.censored is None else self.censored[mask],
+            None if self.features is None else self.features[mask],
+        )
 
     def without_text(self) -> "Examples":
         """The same lengths of prompts whose text is not known."""
         queries = tuple(replace(query, prompt_head="") for query in self.queries)
-        return Examples(queries, self.tokens, self.sources, self.groups)
+        return replace(self, queries=queries, features=None)
 
     def joined(self, other: "Examples") -> "Examples":
-        """These examples, then the others."""
+        """These examples, then the others. Raises ValueError where only one side has features."""
+        if (self.features is None) != (other.features is None):
+            raise ValueError("examples with features and examples with text do not mix")
+        both = None if self.features is None or other.features is None else (self.features, other.features)
         return Examples(
             self.queries + other.queries,
             np.concatenate((self.tokens, other.tokens)),
             np.concatenate((self.sources, other.sources)),
             np.concatenate((self.groups, other.groups)),
+            ~np.concatenate((self.complete, other.complete)),
+            None if both is None else np.concatenate(both),
         )
 
 
