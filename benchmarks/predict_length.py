@@ -35,8 +35,9 @@ from forebay.predictor.features import extract
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.length import Histogram, InputRatio, LengthPredictor, OnnxQuantile
 from forebay.predictor.servicer import PredictorServicer
-from forebay.predictor.sessions import OnnxSession, choose_providers
+from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import FolderModelStore
+from forebay.predictor.trained import OnnxModel, Opening, open_trained
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.convert import length_query_to_proto
@@ -51,15 +52,15 @@ LEVELS = np.array(QUANTILE_LEVELS)
 Stream = list[tuple[InferenceRequest, int]]
 
 
-def session() -> OnnxSession:
+def shipped() -> OnnxModel:
     """The shipped model."""
     store = FolderModelStore()
-    (model,) = store.list()
-    return OnnxSession(store.read(model), choose_providers("auto"), 1)
+    (model,) = (model for model in store.list() if model.name == "onnx_quantile")
+    return open_trained(model, store.read(model), Opening(choose_providers("auto"), 1))
 
 
 def predictors() -> dict[str, LengthPredictor]:
-    return {"input_ratio": InputRatio(), "histogram": Histogram(), "onnx_quantile": OnnxQuantile(session())}
+    return {"input_ratio": InputRatio(), "histogram": Histogram(), "onnx_quantile": OnnxQuantile(shipped())}
 
 
 # Cost in process
@@ -111,7 +112,7 @@ def measure_process(report: common.Report, times: int) -> None:
 
 async def measure_thread(report: common.Report, times: int) -> None:
     """One prompt on the event loop itself and by way of a worker thread."""
-    predict, (query, *_) = OnnxQuantile(session()).predict, prompts(240)
+    predict, (query, *_) = OnnxQuantile(shipped()).predict, prompts(240)
     seconds: dict[str, list[float]] = {"on the event loop": [], "asyncio.to_thread": []}
     for _ in range(times):
         for name, found in seconds.items():

@@ -9,9 +9,16 @@ import pytest
 
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
-from forebay.predictor.policy.length import LENGTH_PREDICTORS, Histogram, InputRatio, LengthPredictor, OnnxQuantile
-from forebay.predictor.sessions import OnnxSession, choose_providers
+from forebay.predictor.policy.length import (
+    LENGTH_PREDICTORS,
+    Histogram,
+    InputRatio,
+    LengthPredictor,
+    OnnxQuantile,
+)
+from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
+from forebay.predictor.trained import Opening, open_trained
 
 TEXTS = (
     "",
@@ -24,24 +31,23 @@ TEXTS = (
 )
 
 
-class ProportionalSession:
+class ProportionalModel:
     """Says that answers are half, once, twice and three times as long as prompts."""
 
-    def run(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        tokens = np.expm1(features[:, :1])
-        return np.asarray(tokens * np.array([[0.5, 1.0, 2.0, 3.0]]), dtype=np.float32)
+    def infer(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
+        return np.outer([query.prompt_tokens for query in queries], (0.5, 1.0, 2.0, 3.0))
 
 
 def shipped() -> LengthPredictor:
     store = FolderModelStore(PACKAGED)
-    (model,) = store.list()
-    return OnnxQuantile(OnnxSession(store.read(model), choose_providers("cpu"), 1))
+    (model,) = (model for model in store.list() if model.name == "onnx_quantile")
+    return OnnxQuantile(open_trained(model, store.read(model), Opening(choose_providers("cpu"), 1)))
 
 
 MAKERS: dict[str, Callable[[], LengthPredictor]] = {
     "input_ratio": InputRatio,
     "histogram": Histogram,
-    "onnx_quantile": lambda: OnnxQuantile(ProportionalSession()),
+    "onnx_quantile": lambda: OnnxQuantile(ProportionalModel()),
     "onnx_quantile as shipped": shipped,
 }
 LEARNERS = [name for name in MAKERS if name != "input_ratio"]

@@ -9,18 +9,17 @@ from forebay.core.errors import ConfigError, FailedPrecondition, NotFound
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import choose, with_plugins
 from forebay.predictor.config import Config
-from forebay.predictor.engine import Loaded, PredictorEngine, label
-from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION
+from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
-from forebay.predictor.policy.length import LENGTH_PREDICTORS, LengthPredictor
-from forebay.predictor.sessions import OnnxSession, choose_providers
+from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
+from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
+from forebay.predictor.trained import Opening, open_trained
 
 log = logging.getLogger(__name__)
 
 FALLBACK = "histogram"
-TRAINED = "onnx_quantile"
 
 
 def build_engine(config: Config) -> PredictorEngine:
@@ -28,9 +27,9 @@ def build_engine(config: Config) -> PredictorEngine:
     lengths = with_plugins("length", LENGTH_PREDICTORS)
     forecasters = with_plugins("forecaster", FORECASTERS)
     _refuse_unknown(config, lengths, forecasters)
-    start = FALLBACK if config.length == TRAINED else config.length
+    start = FALLBACK if config.length in TRAINED else config.length
     return PredictorEngine(
-        [_length(name, lengths, config) for name in sorted(lengths) if name != TRAINED],
+        [_length(name, lengths, config) for name in sorted(lengths) if name not in TRAINED],
         [_forecaster(name, forecasters, config) for name in sorted(forecasters)],
         active={ModelKind.LENGTH: start, ModelKind.WORKLOAD: config.forecaster},
         fallback=FALLBACK,
@@ -44,9 +43,9 @@ async def build_loader(engine: PredictorEngine, config: Config) -> Loader:
     """
     folder = Path(config.models_folder) if config.models_folder else PACKAGED
     loader = Loader(engine, FolderModelStore(folder), opener(config))
-    if config.length == TRAINED:
+    if config.length in TRAINED:
         try:
-            await loader.activate(ModelKind.LENGTH, TRAINED, "")
+            await loader.activate(ModelKind.LENGTH, config.length, "")
         except (FailedPrecondition, NotFound) as error:
             log.warning("no trained model", extra={"fields": {"error": error.message, "answers": FALLBACK}})
     return loader
@@ -54,19 +53,16 @@ async def build_loader(engine: PredictorEngine, config: Config) -> Loader:
 
 def opener(config: Config) -> Opener:
     """Opens trained models as the configuration wants; which execution provider to ask for is settled here, once."""
-    providers = choose_providers(config.provider)
+    opening = Opening(choose_providers(config.provider), config.session_threads)
 
     def open_model(model: PredictorModel, content: bytes) -> Loaded[LengthPredictor]:
-        session = OnnxSession(content, providers, config.session_threads)
-        version = model.metadata.get("features_version", "")
-        if version != FEATURES_VERSION or session.feature_count != FEATURE_COUNT:
-            raise FailedPrecondition(
-                f"{label(model)} wants {session.feature_count} features of version {version or 'unknown'}, but prompts "
-                f"become {FEATURE_COUNT} of version {FEATURES_VERSION}; train again with `forebay train length`"
-            )
-        parameters = {"session": session, **config.parameters.get(TRAINED, {})}
-        policy = choose("length predictor", TRAINED, LENGTH_PREDICTORS, parameters)
-        return Loaded(dataclasses.replace(model, execution_provider=session.provider), policy)
+        if model.name not in TRAINED:
+            known = ", ".join(sorted(TRAINED))
+            raise FailedPrecondition(f"{model.name!r} is no kind of trained model; known: {known}")
+        trained = open_trained(model, content, opening)
+        parameters = {**config.parameters.get(model.name, {}), "model": trained, "name": model.name}
+        policy = choose("length predictor", model.name, LENGTH_PREDICTORS, parameters)
+        return Loaded(dataclasses.replace(model, execution_provider=trained.provider), policy)
 
     return open_model
 

@@ -1,10 +1,10 @@
 """Opens ONNX models with onnxruntime on the processor that the configuration allows and the machine has."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+Feeds: TypeAlias = Mapping[str, npt.NDArray[Any]]
+"""What a session is run with: an array an input, one row a prompt."""
 
 
 def choose_providers(wanted: str, devices: Path = Path("/dev")) -> list[str]:
@@ -30,7 +33,7 @@ def choose_providers(wanted: str, devices: Path = Path("/dev")) -> list[str]:
 
 
 class OnnxSession:
-    """One model in onnxruntime; takes a float32 matrix of features and gives tokens at the quantile levels.
+    """One model in onnxruntime: arrays by the names of its inputs in, its first output out.
 
     `provider` is the execution provider that really runs it. Raises FailedPrecondition when it cannot be opened.
     """
@@ -44,19 +47,19 @@ class OnnxSession:
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=providers)
         except Exception as error:  # onnxruntime's errors have no common base
             raise FailedPrecondition(f"onnxruntime cannot open the model: {error}") from error
-        self._input: str = self._session.get_inputs()[0].name
         self.provider: str = self._session.get_providers()[0]
         log.info("model session opened", extra={"fields": {"provider": self.provider, "threads": threads}})
 
     @property
-    def feature_count(self) -> int:
-        """Columns of features that the model wants."""
-        return int(self._session.get_inputs()[0].shape[1])
+    def widths(self) -> dict[str, int]:
+        """Columns that each input wants; 0 where any number will do."""
+        shapes = {one.name: one.shape for one in self._session.get_inputs()}
+        return {name: shape[1] if len(shape) > 1 and isinstance(shape[1], int) else 0 for name, shape in shapes.items()}
 
-    def run(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Tokens at the quantile levels for each row. Raises PredictionFailed."""
+    def run(self, feeds: Feeds) -> npt.NDArray[Any]:
+        """The first output for each row of the inputs. Raises PredictionFailed."""
         try:
-            found: npt.NDArray[np.float32] = self._session.run(None, {self._input: features})[0]
+            found: npt.NDArray[Any] = self._session.run(None, dict(feeds))[0]
         except Exception as error:  # onnxruntime's errors have no common base
             raise PredictionFailed(f"onnxruntime failed: {error}") from error
         return found

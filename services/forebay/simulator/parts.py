@@ -10,9 +10,10 @@ from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import with_plugins
-from forebay.predictor.build import TRAINED, opener
+from forebay.predictor.build import opener
 from forebay.predictor.config import Config as PredictorConfig
 from forebay.predictor.engine import PredictorEngine
+from forebay.predictor.policy.length import TRAINED
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.policy import KINDS, Policies, build
@@ -69,7 +70,7 @@ def predictor_of(scenario: Scenario) -> PredictorEngine:
     """The predictor's engine with the arm's predictor answering. Raises ConfigError where it cannot."""
     config = predictor_config(scenario)
     engine = build_predictor(config, scenario.workload)
-    if config.length == TRAINED:
+    if config.length in TRAINED:
         _load_trained(engine, config)
     return engine
 
@@ -107,9 +108,11 @@ def _load_trained(engine: PredictorEngine, config: PredictorConfig) -> None:
     """The newest trained model answers."""
     folder = Path(config.models_folder) if config.models_folder else PACKAGED
     store = FolderModelStore(folder)
-    found = [model for model in store.list() if model.name == TRAINED]
+    found = [model for model in store.list() if model.name == config.length]
     if not found:
-        raise ConfigError(f"no {TRAINED} in {folder}; train one, or set length in [predictor] to a policy without file")
+        raise ConfigError(
+            f"no {config.length} in {folder}; train one, or set length in [predictor] to a policy without file"
+        )
     newest = max(found, key=_version)
     loaded = opener(config)(newest, store.read(newest))
     engine.on_loaded(loaded)

@@ -59,12 +59,12 @@ def test_the_export_says_what_the_model_says(trained: LengthModel) -> None:
     features, tokens = examples()
     model = calibrated(trained, features[300:], tokens[300:])
     session = OnnxSession(to_onnx(model), [CPU], 1)
-    exported = np.sort(session.run(features), axis=1)
+    exported = np.sort(session.run({"features": features}), axis=1)
     apart = ~np.isclose(exported, model.predict(features), rtol=1e-3, atol=0.1).all(axis=1)
     # Sums in another order may send a row that lies on a threshold to the other side; among these few, alike prompts
     # that is common.
     assert apart.mean() < 0.1
-    assert session.feature_count == features.shape[1]
+    assert session.widths == {"features": features.shape[1]}
 
 
 def test_calibration_brings_each_level_to_its_share(trained: LengthModel) -> None:

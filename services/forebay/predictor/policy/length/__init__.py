@@ -3,7 +3,7 @@
 from forebay.predictor.policy.length.base import LengthPredictor, PredictionFailed
 from forebay.predictor.policy.length.histogram import Histogram
 from forebay.predictor.policy.length.input_ratio import InputRatio
-from forebay.predictor.policy.length.onnx_quantile import OnnxQuantile
+from forebay.predictor.policy.length.onnx_quantile import OnnxQuantile, TrainedModel
 
 LENGTH_PREDICTORS: dict[str, type[LengthPredictor]] = {
     "input_ratio": InputRatio,
@@ -11,4 +11,16 @@ LENGTH_PREDICTORS: dict[str, type[LengthPredictor]] = {
     "onnx_quantile": OnnxQuantile,
 }
 
-__all__ = ["LENGTH_PREDICTORS", "Histogram", "InputRatio", "LengthPredictor", "OnnxQuantile", "PredictionFailed"]
+TRAINED = frozenset({"onnx_quantile"})
+"""Those that need a trained model to start from: their parameter `model`."""
+
+__all__ = [
+    "LENGTH_PREDICTORS",
+    "TRAINED",
+    "Histogram",
+    "InputRatio",
+    "LengthPredictor",
+    "OnnxQuantile",
+    "PredictionFailed",
+    "TrainedModel",
+]

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
 from forebay.predictor.correction import Seen, Window
-from forebay.predictor.features import BATCH_COUNT_MAX, extract
 from forebay.predictor.policy.length.base import PredictionFailed
 
 KEYS_MAX = 1_000
@@ -22,11 +21,11 @@ ALL: Key = ()
 Floats = npt.NDArray[np.float64]
 
 
-class Session(Protocol):
+class TrainedModel(Protocol):
     """A trained model that is ready to run."""
 
-    def run(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Tokens at `QUANTILE_LEVELS` (columns) for each row of features. Raises PredictionFailed."""
+    def infer(self, queries: Sequence[InferenceRequest]) -> Floats:
+        """Tokens at `QUANTILE_LEVELS` (columns) for each query. Raises PredictionFailed."""
         ...
 
 
@@ -35,10 +34,11 @@ class OnnxQuantile:
     """Quantiles of a trained model, corrected by the last `window_count` outcomes of the application or model.
 
     The narrowest of application, model and all that has `count_min` outcomes corrects. An answer that was cut counts as
-    long as it would be predicted now, if that is longer than its cut.
+    long as it would be predicted now, if that is longer than its cut. Predictions carry `name`.
     """
 
-    session: Session
+    model: TrainedModel
+    name: str = "onnx_quantile"
     window_count: int = 500
     count_min: int = 32
     _windows: OrderedDict[Key, Window] = field(default_factory=OrderedDict, init=False, repr=False)
@@ -48,11 +48,11 @@ class OnnxQuantile:
             raise ValueError("1 <= count_min <= window_count <= 100000 must hold")
 
     def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
-        """One pass of the model for each 64 queries. Raises PredictionFailed."""
+        """What the model says of each query, corrected. Raises PredictionFailed."""
         pairs = zip(queries, self._infer(queries), strict=True)
         logs = np.array([self._corrected(query, found) for query, found in pairs]).reshape(-1, len(QUANTILE_LEVELS))
         caps = np.array([[query.tokens_max or TOKENS_MAX] for query in queries]).reshape(-1, 1)
-        return tuple(_prediction(row) for row in np.expm1(np.sort(logs, axis=1)).clip(0.0, caps).tolist())
+        return tuple(_prediction(row, self.name) for row in np.expm1(np.sort(logs, axis=1)).clip(0.0, caps).tolist())
 
     def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
         """Takes each outcome into the windows of its application, its model and all. Raises PredictionFailed."""
@@ -65,11 +65,7 @@ class OnnxQuantile:
                 self._window(key).add(seen)
 
     def _infer(self, queries: Sequence[InferenceRequest]) -> Floats:
-        parts = [
-            self.session.run(extract(queries[start : start + BATCH_COUNT_MAX]))
-            for start in range(0, len(queries), BATCH_COUNT_MAX)
-        ]
-        tokens = np.concatenate(parts).astype(np.float64) if parts else np.empty((0, len(QUANTILE_LEVELS)))
+        tokens = self.model.infer(queries)
         if not np.isfinite(tokens).all():
             raise PredictionFailed("the model gave a number that is not finite")
         return np.log1p(np.maximum(np.sort(tokens, axis=1), 0.0))
@@ -100,9 +96,7 @@ def _prompt(query: InferenceRequest) -> float:
     return math.log1p(query.prompt_tokens)
 
 
-def _prediction(tokens: Sequence[float]) -> LengthPrediction:
+def _prediction(tokens: Sequence[float], name: str) -> LengthPrediction:
     p10, p50, p90, p97 = tokens
     mean = mean_of(tokens)
-    return LengthPrediction(
-        LengthQuantiles(round(p10), round(p50), round(p90), round(p97)), mean, mean, "onnx_quantile"
-    )
+    return LengthPrediction(LengthQuantiles(round(p10), round(p50), round(p90), round(p97)), mean, mean, name)

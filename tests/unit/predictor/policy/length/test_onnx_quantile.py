@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -6,19 +8,15 @@ from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest
 from forebay.predictor.policy.length import OnnxQuantile, PredictionFailed
 
-Matrix = npt.NDArray[np.float32]
 
-
-class FixedSession:
-    """Says the same of every prompt, and remembers how many rows it was given at a time."""
+class FixedModel:
+    """Says the same of every prompt."""
 
     def __init__(self, *tokens: float) -> None:
-        self._tokens = np.array([tokens], dtype=np.float32)
-        self.row_counts: list[int] = []
+        self._tokens = np.array([tokens])
 
-    def run(self, features: Matrix) -> Matrix:
-        self.row_counts.append(len(features))
-        return np.repeat(self._tokens, len(features), axis=0)
+    def infer(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
+        return np.repeat(self._tokens, len(queries), axis=0)
 
 
 def query(model: str = "m", application: str = "", tokens_max: int = 0) -> InferenceRequest:
@@ -30,34 +28,22 @@ def p50(policy: OnnxQuantile, model: str = "m", application: str = "") -> int:
 
 
 def test_without_outcomes_the_model_is_taken_at_its_word() -> None:
-    (found,) = OnnxQuantile(FixedSession(10, 20, 40, 60)).predict([query()])
+    (found,) = OnnxQuantile(FixedModel(10, 20, 40, 60)).predict([query()])
     assert (found.quantiles.p10, found.quantiles.p50, found.quantiles.p90, found.quantiles.p97) == (10, 20, 40, 60)
 
 
 def test_crossed_and_negative_quantiles_are_put_in_order() -> None:
-    (found,) = OnnxQuantile(FixedSession(30, -5, 40, 35)).predict([query()])
+    (found,) = OnnxQuantile(FixedModel(30, -5, 40, 35)).predict([query()])
     assert (found.quantiles.p10, found.quantiles.p50, found.quantiles.p90, found.quantiles.p97) == (0, 30, 35, 40)
-
-
-def test_a_batch_is_one_run_of_the_model() -> None:
-    session = FixedSession(1, 2, 3, 4)
-    OnnxQuantile(session).predict([query()] * 40)
-    assert session.row_counts == [40]
-
-
-def test_a_large_batch_is_run_in_parts() -> None:
-    session = FixedSession(1, 2, 3, 4)
-    assert len(OnnxQuantile(session).predict([query()] * 130)) == 130
-    assert session.row_counts == [64, 64, 2]
 
 
 def test_a_number_that_is_not_finite_is_a_failure() -> None:
     with pytest.raises(PredictionFailed):
-        OnnxQuantile(FixedSession(1, 2, 3, float("nan"))).predict([query()])
+        OnnxQuantile(FixedModel(1, 2, 3, float("nan"))).predict([query()])
 
 
 def test_the_narrowest_key_with_enough_outcomes_corrects() -> None:
-    policy = OnnxQuantile(FixedSession(10, 20, 40, 60))
+    policy = OnnxQuantile(FixedModel(10, 20, 40, 60))
     policy.observe([LengthOutcome(query("m", "chat"), 300)] * 200)
     policy.observe([LengthOutcome(query("m", "sum"), 50)] * 200)
     policy.observe([LengthOutcome(query("m", "rare"), 9000)] * 5)
@@ -68,13 +54,13 @@ def test_the_narrowest_key_with_enough_outcomes_corrects() -> None:
 
 
 def test_a_cut_answer_counts_as_predicted() -> None:
-    policy = OnnxQuantile(FixedSession(10, 20, 40, 60))
+    policy = OnnxQuantile(FixedModel(10, 20, 40, 60))
     policy.observe([LengthOutcome(query(tokens_max=5), 5, censored=True)] * 100)
     assert p50(policy) == 20
 
 
 def test_the_keys_that_are_remembered_are_bounded() -> None:
-    policy = OnnxQuantile(FixedSession(10, 20, 40, 60))
+    policy = OnnxQuantile(FixedModel(10, 20, 40, 60))
     for number in range(3000):
         policy.observe([LengthOutcome(query(f"m{number}"), 20)])
     assert len(policy._windows) <= 1000
@@ -83,4 +69,4 @@ def test_the_keys_that_are_remembered_are_bounded() -> None:
 @pytest.mark.parametrize("parameters", [{"window_count": 0}, {"count_min": 0}, {"count_min": 501}])
 def test_senseless_parameters_are_refused(parameters: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="count_min"):
-        OnnxQuantile(FixedSession(1, 2, 3, 4), **parameters)
+        OnnxQuantile(FixedModel(1, 2, 3, 4), **parameters)
