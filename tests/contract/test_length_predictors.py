@@ -11,8 +11,10 @@ from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.predictor.policy.length import (
     LENGTH_PREDICTORS,
+    Constant,
     Histogram,
     InputRatio,
+    KernelHistory,
     LengthPredictor,
     OnnxQuantile,
 )
@@ -45,12 +47,14 @@ def shipped() -> LengthPredictor:
 
 
 MAKERS: dict[str, Callable[[], LengthPredictor]] = {
+    "constant": Constant,
     "input_ratio": InputRatio,
     "histogram": Histogram,
+    "kernel_history": KernelHistory,
     "onnx_quantile": lambda: OnnxQuantile(ProportionalModel()),
     "onnx_quantile as shipped": shipped,
 }
-LEARNERS = [name for name in MAKERS if name != "input_ratio"]
+LEARNERS = [name for name in MAKERS if name not in ("constant", "input_ratio")]
 
 
 @pytest.fixture(params=MAKERS)

@@ -1,13 +1,17 @@
 """How many tokens each prompt will generate."""
 
 from forebay.predictor.policy.length.base import LengthPredictor, PredictionFailed
+from forebay.predictor.policy.length.constant import Constant
 from forebay.predictor.policy.length.histogram import Histogram
 from forebay.predictor.policy.length.input_ratio import InputRatio
+from forebay.predictor.policy.length.kernel_history import KernelHistory
 from forebay.predictor.policy.length.onnx_quantile import OnnxQuantile, TrainedModel
 
 LENGTH_PREDICTORS: dict[str, type[LengthPredictor]] = {
+    "constant": Constant,
     "input_ratio": InputRatio,
     "histogram": Histogram,
+    "kernel_history": KernelHistory,
     "onnx_quantile": OnnxQuantile,
 }
 
@@ -17,8 +21,10 @@ TRAINED = frozenset({"onnx_quantile"})
 __all__ = [
     "LENGTH_PREDICTORS",
     "TRAINED",
+    "Constant",
     "Histogram",
     "InputRatio",
+    "KernelHistory",
     "LengthPredictor",
     "OnnxQuantile",
     "PredictionFailed",
