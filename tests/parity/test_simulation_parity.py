@@ -7,6 +7,7 @@ what comes out at each of its ports. docs/adr/0006 tells what this shows and wha
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ from forebay.core.config import from_mapping
 from forebay.core.metrics import RequestRecord
 from forebay.predictor.build import build_engine
 from forebay.predictor.config import Config as PredictorConfig
+from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.servicer import PredictorServicer
@@ -59,7 +61,7 @@ async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name
     clock, history_s, points_max, models = Clock(), 24, 9, ("chat", "code")
     needs = Needs(forecast_window_us=2 * S, forecast_count=3)
     engine = build_engine(PredictorConfig(forecaster=name, parameters={"seasonal": {"season_s": 12}}))
-    simulated = Forecasts(needs, models, engine.forecaster.policy.forecast, history_s, points_max)
+    simulated = Forecasts(needs, models, partial(forecast_at_once, engine.forecaster.policy), history_s, points_max)
     metrics = live_metrics.Live(PLAIN, clock)
     to_metrics: Any = Wire(Post(), metrics.servicer)
     nobody: Any = None

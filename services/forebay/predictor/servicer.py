@@ -11,6 +11,7 @@ from forebay.core.errors import InvalidArgument
 from forebay.core.prediction import ModelKind
 from forebay.core.units import US_PER_S
 from forebay.predictor.engine import PredictorEngine
+from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.loader import Loader
 from forebay.predictor.loop import MetricsHistory, SeriesName
 from forebay.predictor.policy.forecaster import WorkloadHistory
@@ -100,7 +101,7 @@ class PredictorServicer(PredictorServiceServicer):
         history = WorkloadHistory(points, window_us, end_us + window_us, request.horizon_count)
         forecaster = self._engine.forecaster
         async with self._forecasts:
-            forecasts = await asyncio.to_thread(forecaster.policy.forecast, history)
+            forecasts = await asyncio.to_thread(forecast_at_once, forecaster.policy, history)
         return messages.ForecastWorkloadResponse(
             forecasts=[forecast_to_proto(forecast) for forecast in forecasts],
             predicted_by=forecaster.label,

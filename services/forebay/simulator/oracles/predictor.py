@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from forebay.core.config import from_mapping
 from forebay.core.prediction import ModelKind, PredictorModel, WorkloadForecast
 from forebay.predictor.build import FALLBACK, build_engine
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
+from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.predictor.policy.length import LengthPredictor
 from forebay.simulator.oracles import FORECAST_ORACLES, LENGTH_ORACLES
@@ -45,5 +47,5 @@ def forecasts_of(
     """Who forecasts: the engine's forecaster for all models, or an oracle for each."""
     oracle = FORECAST_ORACLES.get(config.forecaster)
     if oracle is None:
-        return engine.forecaster.policy.forecast
+        return partial(forecast_at_once, engine.forecaster.policy)
     return {model: oracle(workload, model).forecast for model in models}

@@ -1,10 +1,12 @@
 """Forecasts in virtual time: the live forecaster on the history that metrics would tell."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, ModelView, Needs
 from forebay.core.metrics import RequestRecord, RequestStatus
 from forebay.core.values import WorkloadPoint
+from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import LastValue, WorkloadHistory
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
 from tests.unit.simulator.shell.stage import Stage, world
@@ -83,7 +85,7 @@ def test_the_history_is_as_long_as_configured() -> None:
 
 def test_the_policy_sees_what_the_live_forecaster_says() -> None:
     policy = Curious()
-    stage = Stage(world(), {}, policy=policy, forecast=LastValue().forecast)
+    stage = Stage(world(), {}, policy=policy, forecast=partial(forecast_at_once, LastValue()))
     stage.until(3)
     for _ in range(4):
         stage.fleet.reported(replace(RECORD, arrival_us=2_000_000))
@@ -92,7 +94,7 @@ def test_the_policy_sees_what_the_live_forecaster_says() -> None:
     assert now_us == 12_000_000
     assert [window.start_us for window in windows] == [2 * W, 3 * W]
     history = WorkloadHistory([WorkloadPoint(0, 4, 404, 80)], W, 2 * W, 2)
-    first = LastValue().forecast(history)[0]
+    first = forecast_at_once(LastValue(), history)[0]
     assert windows[0].requests == (first.requests.p10, 4.0, first.requests.p90, first.requests.p97)
     assert windows[0].prompt_tokens[1] == 404.0
     assert windows[0].response_tokens[1] == 80.0

@@ -1,6 +1,6 @@
 """How much traffic the next windows will bring."""
 
-from forebay.predictor.policy.forecaster.base import Forecaster, WorkloadHistory
+from forebay.predictor.policy.forecaster.base import Fitted, Forecaster, ForecastFailed, WorkloadHistory
 from forebay.predictor.policy.forecaster.last_value import LastValue
 from forebay.predictor.policy.forecaster.least_error import LeastError
 from forebay.predictor.policy.forecaster.seasonal import Seasonal
@@ -11,4 +11,13 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "seasonal": Seasonal,
 }
 
-__all__ = ["FORECASTERS", "Forecaster", "LastValue", "LeastError", "Seasonal", "WorkloadHistory"]
+__all__ = [
+    "FORECASTERS",
+    "Fitted",
+    "ForecastFailed",
+    "Forecaster",
+    "LastValue",
+    "LeastError",
+    "Seasonal",
+    "WorkloadHistory",
+]

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from forebay.core.prediction import WorkloadForecast
 from forebay.core.values import WorkloadPoint
+from forebay.predictor.series import Floats, Series
+
+
+class ForecastFailed(Exception):
+    """A forecaster could not be fitted to a series, or made no sense of it; another one must answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +22,17 @@ class WorkloadHistory:
     horizon_count: int
 
 
-class Forecaster(Protocol):
-    """Forecasts from the history alone; keeps no state, so calls may run in threads."""
+class Fitted(Protocol):
+    """What a forecaster learned of one series: a plain value that may go to another process and back."""
 
-    def forecast(self, history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
-        """One forecast for each of the `horizon_count` windows from `first_start_us` on."""
+    def points(self, series: Series, horizon_count: int) -> Floats:
+        """The windows after `series` [window, quantity], never negative; `series` may have grown since the fit."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Learns one series, of one row at least; keeps no state, so calls may run in threads."""
+
+    def fit(self, series: Series) -> Fitted:
+        """What it learned; may take seconds. Raises ForecastFailed where it cannot."""
         ...

@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass
 
-from forebay.core.prediction import WorkloadForecast
-from forebay.predictor.policy.forecaster.base import WorkloadHistory
-from forebay.predictor.series import align, forecast_by_lag
+import numpy as np
+
+from forebay.predictor.policy.forecaster.base import Fitted
+from forebay.predictor.series import Floats, Series
 
 
 @dataclass(frozen=True, slots=True)
 class LastValue:
-    """The last known window as the median of all to come, spread by the errors that this made at the same lead."""
+    """The last known window for all to come."""
 
-    def forecast(self, history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
-        """One forecast a window; zeros where there is no history."""
-        series = align(history.points, history.window_us)
-        return forecast_by_lag(series, history.first_start_us, history.horizon_count, lambda lead: lead)
+    def fit(self, series: Series) -> Fitted:
+        """Learns nothing."""
+        return _Last()
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    def points(self, series: Series, horizon_count: int) -> Floats:
+        return np.tile(series.last, (horizon_count, 1))

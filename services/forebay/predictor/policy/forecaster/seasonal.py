@@ -1,17 +1,17 @@
 """The next windows are like those at the same time of the last season."""
 
-import math
 from dataclasses import dataclass
 
-from forebay.core.prediction import WorkloadForecast
+import numpy as np
+
 from forebay.core.units import US_PER_S
-from forebay.predictor.policy.forecaster.base import WorkloadHistory
-from forebay.predictor.series import align, forecast_by_lag
+from forebay.predictor.policy.forecaster.base import Fitted
+from forebay.predictor.series import Floats, Series, lagged
 
 
 @dataclass(frozen=True, slots=True)
 class Seasonal:
-    """The same window `season_s` ago as the median, spread by the errors that this made.
+    """The same window `season_s` ago.
 
     Before one full season is known it answers as the last value does.
     """
@@ -22,10 +22,16 @@ class Seasonal:
         if self.season_s < 1:
             raise ValueError("season_s must be at least 1")
 
-    def forecast(self, history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
-        """One forecast a window; zeros where there is no history."""
-        series = align(history.points, history.window_us)
-        windows = max(1, round(self.season_s * US_PER_S / history.window_us))
-        full = len(series.values) >= windows
-        lag_of = (lambda lead: windows * math.ceil(lead / windows)) if full else (lambda lead: lead)
-        return forecast_by_lag(series, history.first_start_us, history.horizon_count, lag_of)
+    def fit(self, series: Series) -> Fitted:
+        """Learns nothing but how many windows a season has."""
+        return _Season(max(1, round(self.season_s * US_PER_S / series.window_us)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Season:
+    window_count: int
+
+    def points(self, series: Series, horizon_count: int) -> Floats:
+        if len(series) < self.window_count:
+            return np.tile(series.last, (horizon_count, 1))
+        return lagged(series, self.window_count, horizon_count)

@@ -4,6 +4,7 @@ import pytest
 from forebay.core.prediction import WorkloadForecast
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
+from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import (
     FORECASTERS,
     Forecaster,
@@ -38,7 +39,7 @@ def forecaster(request: pytest.FixtureRequest) -> Forecaster:
 @pytest.mark.parametrize("counts", [[], [0] * 20, [5], [0, 0, 7, 0], list(range(300)), [1_000_000] * 50])
 @pytest.mark.parametrize("horizon", [1, 100])
 def test_every_history_has_an_orderly_forecast(forecaster: Forecaster, counts: list[int], horizon: int) -> None:
-    found = forecaster.forecast(history(counts, horizon))
+    found = forecast_at_once(forecaster, history(counts, horizon))
     assert len(found) == horizon
     for index, one in enumerate(found):
         assert one.start_us == found[0].start_us + index * WINDOW_US
@@ -49,7 +50,7 @@ def test_every_history_has_an_orderly_forecast(forecaster: Forecaster, counts: l
 
 
 def test_nothing_known_forecasts_nothing(forecaster: Forecaster) -> None:
-    assert medians(forecaster.forecast(history([0] * 30))) == [0, 0, 0]
+    assert medians(forecast_at_once(forecaster, history([0] * 30))) == [0, 0, 0]
 
 
 def test_the_future_does_not_change_the_past(forecaster: Forecaster) -> None:
@@ -59,42 +60,42 @@ def test_the_future_does_not_change_the_past(forecaster: Forecaster) -> None:
     cut = WorkloadHistory(whole.points[:150], WINDOW_US, START_US + 150 * WINDOW_US, 3)
     shuffled_later = history(counts[:150] + counts[:149:-1])
     again = WorkloadHistory(shuffled_later.points[:150], WINDOW_US, START_US + 150 * WINDOW_US, 3)
-    assert forecaster.forecast(cut) == forecaster.forecast(again)
+    assert forecast_at_once(forecaster, cut) == forecast_at_once(forecaster, again)
 
 
 def test_points_may_come_in_any_order(forecaster: Forecaster) -> None:
     whole = history(list(range(1, 60)))
     turned = WorkloadHistory(whole.points[::-1], WINDOW_US, whole.first_start_us, 3)
-    assert forecaster.forecast(whole) == forecaster.forecast(turned)
+    assert forecast_at_once(forecaster, whole) == forecast_at_once(forecaster, turned)
 
 
 def test_windows_before_the_first_traffic_are_not_history(forecaster: Forecaster) -> None:
     busy = [40, 42, 38, 41] * 10
     late = WorkloadHistory(history([0] * 500 + busy).points, WINDOW_US, START_US + 540 * WINDOW_US, 2)
     plain = WorkloadHistory(history([0] * 500 + busy).points[500:], WINDOW_US, START_US + 540 * WINDOW_US, 2)
-    assert forecaster.forecast(late) == forecaster.forecast(plain)
+    assert forecast_at_once(forecaster, late) == forecast_at_once(forecaster, plain)
 
 
 def test_the_last_value_is_the_median() -> None:
-    assert medians(LastValue().forecast(history([3, 9, 4, 7]))) == [7, 7, 7]
+    assert medians(forecast_at_once(LastValue(), history([3, 9, 4, 7]))) == [7, 7, 7]
 
 
 def test_a_gap_is_not_zero() -> None:
     whole = history([20] * 30 + [20] * 3)
     holed = WorkloadHistory([*whole.points[:28], whole.points[29]], WINDOW_US, whole.first_start_us, 1)
-    (found,) = LastValue().forecast(holed)
+    (found,) = forecast_at_once(LastValue(), holed)
     assert found.requests.p10 == pytest.approx(20)
     assert found.requests.p97 == pytest.approx(20)
 
 
 def test_a_window_without_traffic_is_zero() -> None:
-    assert medians(LastValue().forecast(history([20] * 30 + [0]))) == [0, 0, 0]
+    assert medians(forecast_at_once(LastValue(), history([20] * 30 + [0]))) == [0, 0, 0]
 
 
 def test_spread_is_what_the_method_got_wrong() -> None:
     generator = np.random.default_rng(SEED)
     counts = generator.poisson(100, 2000).tolist()
-    found = [LastValue().forecast(history(counts[:end], 1))[0].requests for end in range(300, 1999, 10)]
+    found = [forecast_at_once(LastValue(), history(counts[:end], 1))[0].requests for end in range(300, 1999, 10)]
     truth = counts[300:1999:10]
     pairs = list(zip(found, truth, strict=True))
     assert 0.85 < np.mean([actual <= one.p90 for one, actual in pairs]) < 0.95
@@ -104,43 +105,45 @@ def test_spread_is_what_the_method_got_wrong() -> None:
 def test_the_spread_grows_with_the_lead_where_traffic_wanders() -> None:
     generator = np.random.default_rng(SEED)
     counts = (500 + np.cumsum(generator.integers(-5, 6, 2000))).clip(1).tolist()
-    found = LastValue().forecast(history(counts, 100))
+    found = forecast_at_once(LastValue(), history(counts, 100))
     near, far = (one.requests.p90 - one.requests.p10 for one in (found[0], found[-1]))
     assert far > 3 * near
 
 
 def test_a_season_repeats() -> None:
     day = [10, 50, 90, 50]
-    found = Seasonal(season_s=4 * 60).forecast(history(day * 20, 6))
+    found = forecast_at_once(Seasonal(season_s=4 * 60), history(day * 20, 6))
     assert medians(found) == [10, 50, 90, 50, 10, 50]
     assert all(one.requests.p10 == pytest.approx(one.requests.p97) for one in found)
 
 
 def test_a_season_counts_from_the_last_known_window() -> None:
     day = [10, 50, 90, 50]
-    found = Seasonal(season_s=4 * 60).forecast(history(day * 20, 3, ahead=2))
+    found = forecast_at_once(Seasonal(season_s=4 * 60), history(day * 20, 3, ahead=2))
     assert medians(found) == [50, 90, 50]
 
 
 def test_before_a_full_season_the_last_value_answers() -> None:
     counts = [10, 20, 30]
-    assert Seasonal(season_s=4 * 60).forecast(history(counts)) == LastValue().forecast(history(counts))
+    assert forecast_at_once(Seasonal(season_s=4 * 60), history(counts)) == forecast_at_once(
+        LastValue(), history(counts)
+    )
 
 
 def test_tokens_are_forecast_beside_requests() -> None:
-    (found,) = LastValue().forecast(history([10] * 20, 1))
+    (found,) = forecast_at_once(LastValue(), history([10] * 20, 1))
     assert (found.prompt_tokens.p50, found.response_tokens.p50) == pytest.approx((1000, 300))
 
 
 def test_with_little_history_the_spread_is_that_of_chance() -> None:
-    (found,) = LastValue().forecast(history([100], 1))
+    (found,) = forecast_at_once(LastValue(), history([100], 1))
     assert found.requests.p90 == pytest.approx(100 + 1.2816 * 10, abs=1)
 
 
 def test_a_long_horizon_over_a_long_history_is_quick_enough_to_ask_for() -> None:
     generator = np.random.default_rng(SEED)
     counts = generator.poisson(30, 10_000).tolist()
-    assert len(Seasonal().forecast(history(counts, 1440))) == 1440
+    assert len(forecast_at_once(Seasonal(), history(counts, 1440))) == 1440
 
 
 def test_a_senseless_season_is_refused() -> None:
@@ -164,16 +167,18 @@ def wandering() -> list[int]:
 
 def test_with_a_daily_cycle_the_last_value_answers_near_and_the_season_far() -> None:
     counts = cycle()
-    found = medians(LeastError(season_s=48 * 60).forecast(history(counts, 24)))
+    found = medians(forecast_at_once(LeastError(season_s=48 * 60), history(counts, 24)))
     assert found[0] == counts[-1]
     assert found[12:] == counts[-48 + 12 : -48 + 24]
 
 
 def test_without_a_cycle_the_last_value_answers_at_any_lead() -> None:
     counts = wandering()
-    assert medians(LeastError(season_s=48 * 60).forecast(history(counts, 24))) == [counts[-1]] * 24
+    assert medians(forecast_at_once(LeastError(season_s=48 * 60), history(counts, 24))) == [counts[-1]] * 24
 
 
 def test_before_a_season_is_known_the_last_value_answers_in_its_place() -> None:
     counts = cycle()[:50]
-    assert LeastError(season_s=48 * 60).forecast(history(counts)) == LastValue().forecast(history(counts))
+    assert forecast_at_once(LeastError(season_s=48 * 60), history(counts)) == forecast_at_once(
+        LastValue(), history(counts)
+    )
