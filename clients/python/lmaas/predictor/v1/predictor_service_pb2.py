@@ -29,7 +29,7 @@ from lmaas.predictor.v1 import length_pb2 as lmaas_dot_predictor_dot_v1_dot_leng
 from lmaas.predictor.v1 import workload_pb2 as lmaas_dot_predictor_dot_v1_dot_workload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lmaas/predictor/v1/predictor_service.proto\x12\x12lmaas.predictor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1blmaas/common/v1/rules.proto\x1a\x19lmaas/common/v1/slo.proto\x1a\x1flmaas/predictor/v1/length.proto\x1a!lmaas/predictor/v1/workload.proto\"S\n\x14PredictLengthRequest\x12;\n\x07queries\x18\x01 \x03(\x0b\x32\x1f.lmaas.predictor.v1.LengthQueryB\t\xaa\xaa\x19\x05\x08\x01(\x80\x08\"h\n\x15PredictLengthResponse\x12\x39\n\x0bpredictions\x18\x01 \x03(\x0b\x32$.lmaas.predictor.v1.LengthPrediction\x12\x14\n\x0cpredicted_by\x18\x02 \x01(\t\"\xeb\x01\n\x17\x46orecastWorkloadRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x16\n\x06region\x18\x02 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12,\n\tslo_class\x18\x03 \x01(\x0e\x32\x19.lmaas.common.v1.SloClass\x12\x41\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00 \xac@\x12-\n\rhorizon_count\x18\x05 \x01(\rB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x80\x96@\"\x80\x01\n\x18\x46orecastWorkloadResponse\x12\x37\n\tforecasts\x18\x01 \x03(\x0b\x32$.lmaas.predictor.v1.WorkloadForecast\x12\x14\n\x0cpredicted_by\x18\x02 \x01(\t\x12\x15\n\rhistory_count\x18\x03 \x01(\r\"w\n\x16ObserveOutcomesRequest\x12>\n\x08outcomes\x18\x01 \x03(\x0b\x32!.lmaas.predictor.v1.LengthOutcomeB\t\xaa\xaa\x19\x05\x08\x01(\x80\x08\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"\x19\n\x17ObserveOutcomesResponse\"\x7f\n\x11ListModelsRequest\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKind\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"a\n\x12ListModelsResponse\x12\x32\n\x06models\x18\x01 \x03(\x0b\x32\".lmaas.predictor.v1.PredictorModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x14\x41\x63tivateModelRequest\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKindB\x06\xaa\xaa\x19\x02\x08\x01\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12\x1d\n\nrequest_id\x18\x04 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"J\n\x15\x41\x63tivateModelResponse\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".lmaas.predictor.v1.PredictorModel2\xaf\x04\n\x10PredictorService\x12i\n\rPredictLength\x12(.lmaas.predictor.v1.PredictLengthRequest\x1a).lmaas.predictor.v1.PredictLengthResponse\"\x03\x90\x02\x01\x12r\n\x10\x46orecastWorkload\x12+.lmaas.predictor.v1.ForecastWorkloadRequest\x1a,.lmaas.predictor.v1.ForecastWorkloadResponse\"\x03\x90\x02\x01\x12o\n\x0fObserveOutcomes\x12*.lmaas.predictor.v1.ObserveOutcomesRequest\x1a+.lmaas.predictor.v1.ObserveOutcomesResponse\"\x03\x90\x02\x02\x12`\n\nListModels\x12%.lmaas.predictor.v1.ListModelsRequest\x1a&.lmaas.predictor.v1.ListModelsResponse\"\x03\x90\x02\x01\x12i\n\rActivateModel\x12(.lmaas.predictor.v1.ActivateModelRequest\x1a).lmaas.predictor.v1.ActivateModelResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lmaas/predictor/v1/predictor_service.proto\x12\x12lmaas.predictor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1blmaas/common/v1/rules.proto\x1a\x19lmaas/common/v1/slo.proto\x1a\x1flmaas/predictor/v1/length.proto\x1a!lmaas/predictor/v1/workload.proto\"S\n\x14PredictLengthRequest\x12;\n\x07queries\x18\x01 \x03(\x0b\x32\x1f.lmaas.predictor.v1.LengthQueryB\t\xaa\xaa\x19\x05\x08\x01(\x80\x08\"h\n\x15PredictLengthResponse\x12\x39\n\x0bpredictions\x18\x01 \x03(\x0b\x32$.lmaas.predictor.v1.LengthPrediction\x12\x14\n\x0cpredicted_by\x18\x02 \x01(\t\"\xeb\x01\n\x17\x46orecastWorkloadRequest\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x16\n\x06region\x18\x02 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12,\n\tslo_class\x18\x03 \x01(\x0e\x32\x19.lmaas.common.v1.SloClass\x12\x41\n\x06window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00 \xac@\x12-\n\rhorizon_count\x18\x05 \x01(\rB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x80\x96@\"\x80\x01\n\x18\x46orecastWorkloadResponse\x12\x37\n\tforecasts\x18\x01 \x03(\x0b\x32$.lmaas.predictor.v1.WorkloadForecast\x12\x14\n\x0cpredicted_by\x18\x02 \x01(\t\x12\x15\n\rhistory_count\x18\x03 \x01(\r\"w\n\x16ObserveOutcomesRequest\x12>\n\x08outcomes\x18\x01 \x03(\x0b\x32!.lmaas.predictor.v1.LengthOutcomeB\t\xaa\xaa\x19\x05\x08\x01(\x80\x08\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"\x19\n\x17ObserveOutcomesResponse\"\x7f\n\x11ListModelsRequest\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKind\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"a\n\x12ListModelsResponse\x12\x32\n\x06models\x18\x01 \x03(\x0b\x32\".lmaas.predictor.v1.PredictorModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x01\n\x14\x41\x63tivateModelRequest\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKindB\x06\xaa\xaa\x19\x02\x08\x01\x12\x17\n\x04name\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12\x17\n\x07version\x18\x03 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12\x1d\n\nrequest_id\x18\x04 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"J\n\x15\x41\x63tivateModelResponse\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".lmaas.predictor.v1.PredictorModel\"s\n\x12ShadowModelRequest\x12\x17\n\x04name\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12\x17\n\x07version\x18\x02 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12\x0c\n\x04\x65nds\x18\x03 \x01(\x08\x12\x1d\n\nrequest_id\x18\x04 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"H\n\x13ShadowModelResponse\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".lmaas.predictor.v1.PredictorModel\"j\n\x14RollbackModelRequest\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKindB\x06\xaa\xaa\x19\x02\x08\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"J\n\x15RollbackModelResponse\x12\x31\n\x05model\x18\x01 \x01(\x0b\x32\".lmaas.predictor.v1.PredictorModel\"\x88\x01\n\x13ListAccuracyRequest\x12\x1a\n\tpredictor\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"d\n\x14ListAccuracyResponse\x12\x33\n\x04rows\x18\x01 \x03(\x0b\x32%.lmaas.predictor.v1.PredictorAccuracy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe7\x06\n\x10PredictorService\x12i\n\rPredictLength\x12(.lmaas.predictor.v1.PredictLengthRequest\x1a).lmaas.predictor.v1.PredictLengthResponse\"\x03\x90\x02\x01\x12r\n\x10\x46orecastWorkload\x12+.lmaas.predictor.v1.ForecastWorkloadRequest\x1a,.lmaas.predictor.v1.ForecastWorkloadResponse\"\x03\x90\x02\x01\x12o\n\x0fObserveOutcomes\x12*.lmaas.predictor.v1.ObserveOutcomesRequest\x1a+.lmaas.predictor.v1.ObserveOutcomesResponse\"\x03\x90\x02\x02\x12`\n\nListModels\x12%.lmaas.predictor.v1.ListModelsRequest\x1a&.lmaas.predictor.v1.ListModelsResponse\"\x03\x90\x02\x01\x12i\n\rActivateModel\x12(.lmaas.predictor.v1.ActivateModelRequest\x1a).lmaas.predictor.v1.ActivateModelResponse\"\x03\x90\x02\x02\x12\x63\n\x0bShadowModel\x12&.lmaas.predictor.v1.ShadowModelRequest\x1a\'.lmaas.predictor.v1.ShadowModelResponse\"\x03\x90\x02\x02\x12i\n\rRollbackModel\x12(.lmaas.predictor.v1.RollbackModelRequest\x1a).lmaas.predictor.v1.RollbackModelResponse\"\x03\x90\x02\x02\x12\x66\n\x0cListAccuracy\x12\'.lmaas.predictor.v1.ListAccuracyRequest\x1a(.lmaas.predictor.v1.ListAccuracyResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,6 +62,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIVATEMODELREQUEST'].fields_by_name['version']._serialized_options = b'\252\252\031\002 @'
   _globals['_ACTIVATEMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ACTIVATEMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\252\252\031\005\010\001 \200\001'
+  _globals['_SHADOWMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SHADOWMODELREQUEST'].fields_by_name['name']._serialized_options = b'\252\252\031\005\010\001 \200\001'
+  _globals['_SHADOWMODELREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_SHADOWMODELREQUEST'].fields_by_name['version']._serialized_options = b'\252\252\031\002 @'
+  _globals['_SHADOWMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SHADOWMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\252\252\031\005\010\001 \200\001'
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['kind']._serialized_options = b'\252\252\031\002\010\001'
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ROLLBACKMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\252\252\031\005\010\001 \200\001'
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['predictor']._loaded_options = None
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['predictor']._serialized_options = b'\252\252\031\003 \310\001'
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['model']._serialized_options = b'\252\252\031\003 \310\001'
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['page_size']._serialized_options = b'\252\252\031\t\031\000\000\000\000\000@\217@'
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTACCURACYREQUEST'].fields_by_name['page_token']._serialized_options = b'\252\252\031\003 \200\002'
   _globals['_PREDICTORSERVICE'].methods_by_name['PredictLength']._loaded_options = None
   _globals['_PREDICTORSERVICE'].methods_by_name['PredictLength']._serialized_options = b'\220\002\001'
   _globals['_PREDICTORSERVICE'].methods_by_name['ForecastWorkload']._loaded_options = None
@@ -72,6 +90,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTORSERVICE'].methods_by_name['ListModels']._serialized_options = b'\220\002\001'
   _globals['_PREDICTORSERVICE'].methods_by_name['ActivateModel']._loaded_options = None
   _globals['_PREDICTORSERVICE'].methods_by_name['ActivateModel']._serialized_options = b'\220\002\002'
+  _globals['_PREDICTORSERVICE'].methods_by_name['ShadowModel']._loaded_options = None
+  _globals['_PREDICTORSERVICE'].methods_by_name['ShadowModel']._serialized_options = b'\220\002\002'
+  _globals['_PREDICTORSERVICE'].methods_by_name['RollbackModel']._loaded_options = None
+  _globals['_PREDICTORSERVICE'].methods_by_name['RollbackModel']._serialized_options = b'\220\002\002'
+  _globals['_PREDICTORSERVICE'].methods_by_name['ListAccuracy']._loaded_options = None
+  _globals['_PREDICTORSERVICE'].methods_by_name['ListAccuracy']._serialized_options = b'\220\002\001'
   _globals['_PREDICTLENGTHREQUEST']._serialized_start=222
   _globals['_PREDICTLENGTHREQUEST']._serialized_end=305
   _globals['_PREDICTLENGTHRESPONSE']._serialized_start=307
@@ -92,6 +116,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIVATEMODELREQUEST']._serialized_end=1315
   _globals['_ACTIVATEMODELRESPONSE']._serialized_start=1317
   _globals['_ACTIVATEMODELRESPONSE']._serialized_end=1391
-  _globals['_PREDICTORSERVICE']._serialized_start=1394
-  _globals['_PREDICTORSERVICE']._serialized_end=1953
+  _globals['_SHADOWMODELREQUEST']._serialized_start=1393
+  _globals['_SHADOWMODELREQUEST']._serialized_end=1508
+  _globals['_SHADOWMODELRESPONSE']._serialized_start=1510
+  _globals['_SHADOWMODELRESPONSE']._serialized_end=1582
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1584
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1690
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=1692
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=1766
+  _globals['_LISTACCURACYREQUEST']._serialized_start=1769
+  _globals['_LISTACCURACYREQUEST']._serialized_end=1905
+  _globals['_LISTACCURACYRESPONSE']._serialized_start=1907
+  _globals['_LISTACCURACYRESPONSE']._serialized_end=2007
+  _globals['_PREDICTORSERVICE']._serialized_start=2010
+  _globals['_PREDICTORSERVICE']._serialized_end=2881
 # @@protoc_insertion_point(module_scope)

@@ -98,3 +98,55 @@ class ActivateModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     model: _length_pb2.PredictorModel
     def __init__(self, model: _Optional[_Union[_length_pb2.PredictorModel, _Mapping]] = ...) -> None: ...
+
+class ShadowModelRequest(_message.Message):
+    __slots__ = ("name", "version", "ends", "request_id")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    ends: bool
+    request_id: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., ends: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ShadowModelResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: _length_pb2.PredictorModel
+    def __init__(self, model: _Optional[_Union[_length_pb2.PredictorModel, _Mapping]] = ...) -> None: ...
+
+class RollbackModelRequest(_message.Message):
+    __slots__ = ("kind", "request_id")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    kind: _length_pb2.ModelKind
+    request_id: str
+    def __init__(self, kind: _Optional[_Union[_length_pb2.ModelKind, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RollbackModelResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: _length_pb2.PredictorModel
+    def __init__(self, model: _Optional[_Union[_length_pb2.PredictorModel, _Mapping]] = ...) -> None: ...
+
+class ListAccuracyRequest(_message.Message):
+    __slots__ = ("predictor", "model", "page_size", "page_token")
+    PREDICTOR_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    predictor: str
+    model: str
+    page_size: int
+    page_token: str
+    def __init__(self, predictor: _Optional[str] = ..., model: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListAccuracyResponse(_message.Message):
+    __slots__ = ("rows", "next_page_token")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[_length_pb2.PredictorAccuracy]
+    next_page_token: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[_length_pb2.PredictorAccuracy, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...

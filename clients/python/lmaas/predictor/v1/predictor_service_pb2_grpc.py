@@ -63,6 +63,21 @@ class PredictorServiceStub:
                 request_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ActivateModelRequest.SerializeToString,
                 response_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ActivateModelResponse.FromString,
                 _registered_method=True)
+        self.ShadowModel = channel.unary_unary(
+                '/lmaas.predictor.v1.PredictorService/ShadowModel',
+                request_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ShadowModelRequest.SerializeToString,
+                response_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ShadowModelResponse.FromString,
+                _registered_method=True)
+        self.RollbackModel = channel.unary_unary(
+                '/lmaas.predictor.v1.PredictorService/RollbackModel',
+                request_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.RollbackModelRequest.SerializeToString,
+                response_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.RollbackModelResponse.FromString,
+                _registered_method=True)
+        self.ListAccuracy = channel.unary_unary(
+                '/lmaas.predictor.v1.PredictorService/ListAccuracy',
+                request_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ListAccuracyRequest.SerializeToString,
+                response_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ListAccuracyResponse.FromString,
+                _registered_method=True)
 
 
 class PredictorServiceServicer:
@@ -110,6 +125,31 @@ class PredictorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShadowModel(self, request, context):
+        """ShadowModel begins or ends the measuring of a length model beside the active one: a shadow predicts every outcome
+        before anybody learns from it and answers nobody. One that proves better becomes the active one where the
+        configuration lets it. Idempotent. Fails with NOT_FOUND for an unknown model and FAILED_PRECONDITION when it cannot
+        be loaded, is the active one, or when there are too many shadows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackModel(self, request, context):
+        """RollbackModel makes the model active that was so before the last change, with all that it learned. Idempotent by
+        request_id; a second one undoes the first. Fails with FAILED_PRECONDITION when there was no change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAccuracy(self, request, context):
+        """ListAccuracy tells how well the newest length predictions went, by predictor, model and application.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PredictorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +177,21 @@ def add_PredictorServiceServicer_to_server(servicer, server):
                     servicer.ActivateModel,
                     request_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ActivateModelRequest.FromString,
                     response_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ActivateModelResponse.SerializeToString,
+            ),
+            'ShadowModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShadowModel,
+                    request_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ShadowModelRequest.FromString,
+                    response_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ShadowModelResponse.SerializeToString,
+            ),
+            'RollbackModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackModel,
+                    request_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.RollbackModelRequest.FromString,
+                    response_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.RollbackModelResponse.SerializeToString,
+            ),
+            'ListAccuracy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccuracy,
+                    request_deserializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ListAccuracyRequest.FromString,
+                    response_serializer=lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ListAccuracyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -278,6 +333,87 @@ class PredictorService:
             '/lmaas.predictor.v1.PredictorService/ActivateModel',
             lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ActivateModelRequest.SerializeToString,
             lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ActivateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShadowModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.predictor.v1.PredictorService/ShadowModel',
+            lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ShadowModelRequest.SerializeToString,
+            lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ShadowModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.predictor.v1.PredictorService/RollbackModel',
+            lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.RollbackModelRequest.SerializeToString,
+            lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.RollbackModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccuracy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.predictor.v1.PredictorService/ListAccuracy',
+            lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ListAccuracyRequest.SerializeToString,
+            lmaas_dot_predictor_dot_v1_dot_predictor__service__pb2.ListAccuracyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,18 @@ class PredictorServiceStub:
     """ActivateModel makes a model the one that answers its kind, without dropping a call. Idempotent. Fails with NOT_FOUND
     for an unknown model and FAILED_PRECONDITION when it cannot be loaded.
     """
+    ShadowModel: _grpc.UnaryUnaryMultiCallable[_predictor_service_pb2.ShadowModelRequest, _predictor_service_pb2.ShadowModelResponse]
+    """ShadowModel begins or ends the measuring of a length model beside the active one: a shadow predicts every outcome
+    before anybody learns from it and answers nobody. One that proves better becomes the active one where the
+    configuration lets it. Idempotent. Fails with NOT_FOUND for an unknown model and FAILED_PRECONDITION when it cannot
+    be loaded, is the active one, or when there are too many shadows.
+    """
+    RollbackModel: _grpc.UnaryUnaryMultiCallable[_predictor_service_pb2.RollbackModelRequest, _predictor_service_pb2.RollbackModelResponse]
+    """RollbackModel makes the model active that was so before the last change, with all that it learned. Idempotent by
+    request_id; a second one undoes the first. Fails with FAILED_PRECONDITION when there was no change.
+    """
+    ListAccuracy: _grpc.UnaryUnaryMultiCallable[_predictor_service_pb2.ListAccuracyRequest, _predictor_service_pb2.ListAccuracyResponse]
+    """ListAccuracy tells how well the newest length predictions went, by predictor, model and application."""
 
 @_typing.type_check_only
 class PredictorServiceAsyncStub(PredictorServiceStub):
@@ -79,6 +91,18 @@ class PredictorServiceAsyncStub(PredictorServiceStub):
     """ActivateModel makes a model the one that answers its kind, without dropping a call. Idempotent. Fails with NOT_FOUND
     for an unknown model and FAILED_PRECONDITION when it cannot be loaded.
     """
+    ShadowModel: _aio.UnaryUnaryMultiCallable[_predictor_service_pb2.ShadowModelRequest, _predictor_service_pb2.ShadowModelResponse]  # type: ignore[assignment]
+    """ShadowModel begins or ends the measuring of a length model beside the active one: a shadow predicts every outcome
+    before anybody learns from it and answers nobody. One that proves better becomes the active one where the
+    configuration lets it. Idempotent. Fails with NOT_FOUND for an unknown model and FAILED_PRECONDITION when it cannot
+    be loaded, is the active one, or when there are too many shadows.
+    """
+    RollbackModel: _aio.UnaryUnaryMultiCallable[_predictor_service_pb2.RollbackModelRequest, _predictor_service_pb2.RollbackModelResponse]  # type: ignore[assignment]
+    """RollbackModel makes the model active that was so before the last change, with all that it learned. Idempotent by
+    request_id; a second one undoes the first. Fails with FAILED_PRECONDITION when there was no change.
+    """
+    ListAccuracy: _aio.UnaryUnaryMultiCallable[_predictor_service_pb2.ListAccuracyRequest, _predictor_service_pb2.ListAccuracyResponse]  # type: ignore[assignment]
+    """ListAccuracy tells how well the newest length predictions went, by predictor, model and application."""
 
 class PredictorServiceServicer(metaclass=_abc_1.ABCMeta):
     """PredictorService answers how long answers will be and how much traffic is coming, and learns from what happened.
@@ -132,5 +156,35 @@ class PredictorServiceServicer(metaclass=_abc_1.ABCMeta):
         """ActivateModel makes a model the one that answers its kind, without dropping a call. Idempotent. Fails with NOT_FOUND
         for an unknown model and FAILED_PRECONDITION when it cannot be loaded.
         """
+
+    @_abc_1.abstractmethod
+    def ShadowModel(
+        self,
+        request: _predictor_service_pb2.ShadowModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_predictor_service_pb2.ShadowModelResponse, _abc.Awaitable[_predictor_service_pb2.ShadowModelResponse]]:
+        """ShadowModel begins or ends the measuring of a length model beside the active one: a shadow predicts every outcome
+        before anybody learns from it and answers nobody. One that proves better becomes the active one where the
+        configuration lets it. Idempotent. Fails with NOT_FOUND for an unknown model and FAILED_PRECONDITION when it cannot
+        be loaded, is the active one, or when there are too many shadows.
+        """
+
+    @_abc_1.abstractmethod
+    def RollbackModel(
+        self,
+        request: _predictor_service_pb2.RollbackModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_predictor_service_pb2.RollbackModelResponse, _abc.Awaitable[_predictor_service_pb2.RollbackModelResponse]]:
+        """RollbackModel makes the model active that was so before the last change, with all that it learned. Idempotent by
+        request_id; a second one undoes the first. Fails with FAILED_PRECONDITION when there was no change.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAccuracy(
+        self,
+        request: _predictor_service_pb2.ListAccuracyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_predictor_service_pb2.ListAccuracyResponse, _abc.Awaitable[_predictor_service_pb2.ListAccuracyResponse]]:
+        """ListAccuracy tells how well the newest length predictions went, by predictor, model and application."""
 
 def add_PredictorServiceServicer_to_server(servicer: PredictorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
