@@ -24,7 +24,7 @@ from forebay.simulator.config import (
 from forebay.simulator.jobs import ERROR, Job
 from forebay.simulator.runner import LocalBackend, State, run_jobs
 from forebay.simulator.sweep import work_apart
-from forebay.simulator.trace import TraceConfig
+from forebay.simulator.trace_config import TraceConfig
 
 pytest.importorskip("pyarrow", reason="keeping runs needs pyarrow")
 

@@ -11,7 +11,7 @@ from forebay.simulator.config import Group, PolicyConfig, World
 from forebay.simulator.jobs import Job
 from forebay.simulator.runner import LocalBackend, run_jobs
 from forebay.simulator.sweep import RayBackend
-from forebay.simulator.trace import TraceConfig
+from forebay.simulator.trace_config import TraceConfig
 
 pytest.importorskip("pyarrow", reason="keeping runs needs pyarrow")
 HAS_RAY = importlib.util.find_spec("ray") is not None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +53,33 @@ class Measured:
     steps: list[Steps]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says, option by option."""
+
+    name: str
+    runs: tuple[Path, ...]
+    check: tuple[Path, ...]
+    chosen: str
+    max_seqs: int | None
+    max_batch_tokens: int | None
+    kv_tokens: int
+    no_prefix_cache: bool
+    first_chunk: bool
+    engine: str
+    output: Path | None
+
+    @property
+    def hits_known(self) -> bool:
+        """Whether runs must say how much was found in the prefix cache."""
+        return not self.no_prefix_cache
+
+    @property
+    def flags(self) -> EngineFlags:
+        """How the engine admits."""
+        return EngineFlags(reserve_full_prompt=not self.first_chunk)
+
+
 @click.command()
 @click.option("--profile", "name", required=True, help="Where to start: GPU/MODEL/tpN, a profile file, or none.")
 @click.option("--runs", multiple=True, type=click.Path(path_type=Path, exists=True), help="Measured; fitted to.")
@@ -68,20 +95,7 @@ class Measured:
 @click.option("--engine", default="", help="Engine and version, kept in the profile.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the fitted profile there.")
 @json_option
-def calibrate(
-    name: str,
-    runs: tuple[Path, ...],
-    check: tuple[Path, ...],
-    chosen: str,
-    max_seqs: int | None,
-    max_batch_tokens: int | None,
-    kv_tokens: int,
-    no_prefix_cache: bool,
-    first_chunk: bool,
-    engine: str,
-    output: Path | None,
-    as_json: bool,
-) -> None:
+def calibrate(as_json: bool, **given: Any) -> None:
     """Fit an engine's profile to measured runs.
 
     A run is a CSV, JSON lines or Parquet file with a row a request (arrival, first_token and last_token times, prompt,
@@ -97,44 +111,53 @@ def calibrate(
 
     Errors on --runs say how well the fit went; only those on --check say how good the profile is.
     """
-    # scipy takes long to load, and every command loads this module.
-    from forebay.simulator.calibration.fit import fit
-
-    if not runs:
+    asked = Asked(**given)
+    if not asked.runs:
         raise ConfigError("nothing to fit: name measured files by --runs")
-    said = limits_of(runs[0])
-    seats, budget = max_seqs or said.get("max_seqs", 256), max_batch_tokens or said.get("max_batch_tokens", 2_048)
-    base = _base(name, seats, budget, kv_tokens)
-    measured, kept_apart = _read(runs, not no_prefix_cache), _read(check, not no_prefix_cache)
-    flags = EngineFlags(reserve_full_prompt=not first_chunk)
-    fitted = fit(base, measured.runs, _constants(chosen, name, base, measured.runs), flags, steps=measured.steps)
-    result = {
-        "base": name,
-        "engine": engine,
-        "written": datetime.fromtimestamp(now_us() / 1e6, UTC).isoformat(timespec="seconds"),
-        "runs": [path.name for path in runs],
-        "fitted": fitted.values,
-        "fit": _errors(fitted.profile, measured, flags),
-        "check": _errors(fitted.profile, kept_apart, flags),
-        "warnings": _warnings(fitted, bool(check), said.get("replicas", 1)),
-    }
-    if output is not None:
-        status = "checked" if check else "uncalibrated"
-        named = dataclasses.replace(fitted.profile, name=output.stem, status=status)
-        save(output, named, _plain(result))
+    fitted, result = _calibrated(asked)
+    if asked.output is not None:
+        status = "checked" if asked.check else "uncalibrated"
+        named = dataclasses.replace(fitted.profile, name=asked.output.stem, status=status)
+        save(asked.output, named, _plain(result))
     if as_json:
         print_json(_plain(result))
     else:
-        _print(make_console(), result, output)
+        _print(make_console(), result, asked.output)
 
 
-def _base(name: str, max_seqs: int, max_batch_tokens: int, kv_tokens: int) -> EngineProfile:
-    if name == NONE:
-        if not kv_tokens:
+def _calibrated(asked: Asked) -> "tuple[Fitted, dict[str, Any]]":
+    """The fit, and all that is told of it."""
+    # scipy takes long to load, and every command loads this module.
+    from forebay.simulator.calibration.fit import fit
+
+    said = limits_of(asked.runs[0])
+    base = _base(asked, said)
+    measured, kept_apart = _read(asked.runs, asked.hits_known), _read(asked.check, asked.hits_known)
+    constants, flags = _constants(asked.chosen, asked.name, base, measured.runs), asked.flags
+    fitted = fit(base, measured.runs, constants, flags, steps=measured.steps)
+    return fitted, {
+        "base": asked.name,
+        "engine": asked.engine,
+        "written": datetime.fromtimestamp(now_us() / 1e6, UTC).isoformat(timespec="seconds"),
+        "runs": [path.name for path in asked.runs],
+        "fitted": fitted.values,
+        "fit": _errors(fitted.profile, measured, flags),
+        "check": _errors(fitted.profile, kept_apart, flags),
+        "warnings": _warnings(fitted, bool(asked.check), said.get("replicas", 1)),
+    }
+
+
+def _base(asked: Asked, said: Mapping[str, int]) -> EngineProfile:
+    """What the fit starts from; limits that nobody asked for are those that the runs' own file says."""
+    max_seqs = asked.max_seqs or said.get("max_seqs", 256)
+    max_batch_tokens = asked.max_batch_tokens or said.get("max_batch_tokens", 2_048)
+    limits = {"max_seqs": max_seqs, "max_batch_tokens": max_batch_tokens, "kv_tokens": asked.kv_tokens}
+    if asked.name == NONE:
+        if not asked.kv_tokens:
             raise ConfigError("--profile none needs --kv-tokens: the engine's own figure for its cache")
-        return blank(max_seqs, max_batch_tokens, kv_tokens)
+        return blank(**limits)
     try:
-        return profile_of(name, max_seqs=max_seqs, max_batch_tokens=max_batch_tokens, kv_tokens=kv_tokens)
+        return profile_of(asked.name, **limits)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

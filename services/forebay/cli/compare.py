@@ -32,6 +32,23 @@ OUTPUT = Path(".forebay") / "compare"
 INTERRUPTED = 130
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says, option by option."""
+
+    name: str
+    output: Path | None
+    jobs: int | None
+    ray_address: str | None
+    seeds: str | None
+    loads: str | None
+    limit: int | None
+    plots: tuple[str, ...]
+    markdown: bool
+    open_page: bool
+    as_json: bool
+
+
 @click.command()
 @click.option(
     "--experiment",
@@ -51,20 +68,7 @@ INTERRUPTED = 130
 @click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
 @json_option
 @click.pass_context
-def compare(
-    ctx: click.Context,
-    name: str,
-    output: Path | None,
-    jobs: int | None,
-    ray_address: str | None,
-    seeds: str | None,
-    loads: str | None,
-    limit: int | None,
-    plots: tuple[str, ...],
-    markdown: bool,
-    open_page: bool,
-    as_json: bool,
-) -> None:
+def compare(ctx: click.Context, **given: Any) -> None:
     """Run policies over the same traffic in virtual time and write a report.
 
     Every policy runs at every load with every seed. Finished runs are kept: after Ctrl-C, or with another policy in
@@ -85,15 +89,28 @@ def compare(
       forebay compare --experiment my.toml --plot pareto=pareto.svg --markdown
       forebay compare --experiment my.toml --ray auto                   on a Ray cluster
     """
-    path = find_experiment(name)
-    experiment = _experiment(path, seeds, loads, limit)
-    wanted = _plots(plots)
-    folder = output or OUTPUT / experiment.name
+    asked = Asked(**given)
+    path = find_experiment(asked.name)
+    experiment = _experiment(path, asked)
+    plots = _plots(asked.plots)
+    folder = asked.output or OUTPUT / experiment.name
     make_folder(folder)
-    ended = _sweep(ctx, experiment, folder, _backend(jobs, ray_address))
+    ended = _sweep(ctx, experiment, folder, _backend(asked.jobs, asked.ray_address))
     failed = [one for one in ended if one.error]
     if len(failed) == len(ended):
         raise click.ClickException(f"all {len(ended)} runs failed, the first with: {_last_line(failed[0])}")
+    findings, page = _written(experiment, path, ended, folder, plots)
+    _print(findings, page, asked.markdown, asked.as_json)
+    if asked.open_page:
+        webbrowser.open(page.resolve().as_uri())
+    if failed:
+        raise click.ClickException(f"{len(failed)} of {len(ended)} runs failed; their errors are in {folder / 'runs'}")
+
+
+def _written(
+    experiment: "Experiment", path: Path, ended: "list[Ended]", folder: Path, plots: Sequence[tuple[str, Path]]
+) -> "tuple[Findings, Path]":
+    """What the runs say, and the page of it; page, figures and plots are files now."""
     from forebay.simulator.report.figure import stand_alone
     from forebay.simulator.report.page import Findings, render
     from forebay.simulator.report.plots import PLOTS
@@ -102,13 +119,9 @@ def compare(
     page = folder / "report.html"
     page.write_text(render(findings))
     (folder / "results.json").write_text(json.dumps(_as_json(findings), indent=1) + "\n")
-    for plot, file in wanted:
-        file.write_text(stand_alone(PLOTS[plot](findings.runs, findings.main_load)))
-    _print(findings, page, markdown, as_json)
-    if open_page:
-        webbrowser.open(page.resolve().as_uri())
-    if failed:
-        raise click.ClickException(f"{len(failed)} of {len(ended)} runs failed; their errors are in {folder / 'runs'}")
+    for plot, file in plots:
+        file.write_text(stand_alone(PLOTS[plot](findings.runs, findings.main_load, findings.oracles)))
+    return findings, page
 
 
 def find_experiment(name: str) -> Path:
@@ -123,17 +136,17 @@ def find_experiment(name: str) -> Path:
     )
 
 
-def _experiment(path: Path, seeds: str | None, loads: str | None, limit: int | None) -> "Experiment":
+def _experiment(path: Path, asked: Asked) -> "Experiment":
     from forebay.simulator.experiment import read
 
     made = read(path, data_dir(), SAMPLES)
     try:
-        if seeds is not None:
-            made = dataclasses.replace(made, seeds=_numbers("--seeds", seeds, int))
-        if loads is not None:
-            made = dataclasses.replace(made, loads=_numbers("--loads", loads, float))
-        if limit is not None:
-            least = min(limit, made.trace.limit or limit)
+        if asked.seeds is not None:
+            made = dataclasses.replace(made, seeds=_numbers("--seeds", asked.seeds, int))
+        if asked.loads is not None:
+            made = dataclasses.replace(made, loads=_numbers("--loads", asked.loads, float))
+        if asked.limit is not None:
+            least = min(asked.limit, made.trace.limit or asked.limit)
             made = dataclasses.replace(made, trace=dataclasses.replace(made.trace, limit=least))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error

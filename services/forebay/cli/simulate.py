@@ -19,7 +19,7 @@ from forebay.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from forebay.simulator.jobs import Job
-    from forebay.simulator.trace import TraceConfig
+    from forebay.simulator.trace_config import TraceConfig
 
 FLEET = "A100-80G/Llama-3-8B/tp1 x2"
 SAMPLE = "samples:trace.csv"
@@ -105,7 +105,7 @@ def simulate(
 
 
 def _trace(trace: str | None, format_name: str | None, generate: str | None, options: tuple[str, ...]) -> "TraceConfig":
-    from forebay.simulator.trace import TraceConfig, check_options, locate
+    from forebay.simulator.trace_config import TraceConfig, check_options, locate
 
     if generate and (trace or format_name):
         raise ConfigError("--generate and --trace exclude each other")

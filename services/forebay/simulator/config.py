@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 
 from forebay.core.instance import EngineFlags, EngineProfile, flags_of
 from forebay.core.instance.batcher import BATCHERS
+from forebay.core.values import SloClass
 
+CLASS_NAMES: Mapping[int, str] = {
+    SloClass.INTERACTIVE_FAST: "interactive-fast",
+    SloClass.INTERACTIVE_NORMAL: "interactive-normal",
+    SloClass.DEFERRED: "deferred",
+}
+"""The classes as the gateway's header names them."""
 FAULTS = ("crash", "hang", "slow")
 HORIZON_S_MAX = 1_000_000_000
 INSTANCES_MAX = 100_000

@@ -32,7 +32,7 @@ from forebay.simulator.oracles.search import BEST_FLEET
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.toml_lines import Path as KeyPath
 from forebay.simulator.toml_lines import key_lines, nearest_line, parse_path
-from forebay.simulator.trace import TraceConfig, check_options, locate
+from forebay.simulator.trace_config import TraceConfig, check_options, locate
 
 _ROOT = "experiment"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")

@@ -16,15 +16,15 @@ from forebay.core.errors import ConfigError
 from forebay.simulator import store
 from forebay.simulator.config import OracleConfig, PolicyConfig, World
 from forebay.simulator.experiment import Experiment
+from forebay.simulator.make_workload import make
 from forebay.simulator.oracles.search import best_policy, oracle_hours
 from forebay.simulator.parts import Scenario
 from forebay.simulator.results import RunResult
 from forebay.simulator.run import simulate
 from forebay.simulator.summary import Summary, summarize
-from forebay.simulator.trace import TraceConfig
+from forebay.simulator.trace_config import TraceConfig
 from forebay.simulator.traces.prompts import ANSWERS_SUFFIX, PROMPTS_SUFFIX
 from forebay.simulator.workload import Workload
-from forebay.simulator.workloads import make
 
 JOB = "job.json"
 ERROR = "error.txt"

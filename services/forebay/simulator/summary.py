@@ -8,20 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.units import US_PER_MS, US_PER_S
-from forebay.core.values import SloClass
-from forebay.simulator.config import Promise, SloConfig, World
+from forebay.simulator.config import CLASS_NAMES, Promise, SloConfig, World
 from forebay.simulator.distance import Distance, distance_of
 from forebay.simulator.results import STATUSES, UNKNOWN, RequestColumns, RunResult
 from forebay.simulator.usage import FleetUsage, fleet_usage
 from forebay.simulator.workload.base import Workload
 
 ALL = "all"
-CLASS_NAMES: Mapping[int, str] = {
-    SloClass.INTERACTIVE_FAST: "interactive-fast",
-    SloClass.INTERACTIVE_NORMAL: "interactive-normal",
-    SloClass.DEFERRED: "deferred",
-}
-"""The classes as the gateway's header names them."""
 CURVE_SHARES = (*(index / 100 for index in range(100)), 0.995, 0.999, 1.0)
 """The shares of requests at which a `Spread` keeps its whole distribution."""
 

@@ -17,12 +17,12 @@ from forebay.simulator.jobs import Done, Job, jobs_of
 from forebay.simulator.report import plots, tables
 from forebay.simulator.report.caveats import caveats
 from forebay.simulator.report.distance import distance_table, distances
-from forebay.simulator.report.figure import stand_alone
+from forebay.simulator.report.figure import colours, stand_alone
 from forebay.simulator.report.page import Findings, render
 from forebay.simulator.runner import Ended
 from forebay.simulator.statistics import Runs
 from forebay.simulator.summary import summarize
-from forebay.simulator.trace import TraceConfig
+from forebay.simulator.trace_config import TraceConfig
 from tests.unit.simulator.made import WORLD, drawn
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
@@ -158,12 +158,28 @@ def test_markdown_has_a_cell_a_column(findings: Findings) -> None:
 
 @pytest.mark.parametrize("name", plots.PLOTS)
 def test_every_plot_is_a_picture_of_its_own(findings: Findings, name: str) -> None:
-    svg = plots.PLOTS[name](findings.runs, 1.0)
+    svg = plots.PLOTS[name](findings.runs, 1.0, findings.oracles)
     alone = stand_alone(svg)
     assert ElementTree.fromstring(alone).tag.endswith("svg")
     assert "currentColor" not in alone
     assert "var(" not in alone
     assert "currentColor" in svg
+
+
+@pytest.mark.parametrize("name", plots.PLOTS)
+def test_a_dozen_policies_of_long_names_have_room_in_every_plot(findings: Findings, name: str) -> None:
+    long = [f"join the shortest queue by tokens, number {number}" for number in range(12)]
+    some = [one for seed in (1, 2, 3) for load in (1.0, 2.0) if (one := findings.runs.get(FAST, load, seed))]
+    runs = Runs([dataclasses.replace(one, name=policy) for one in some for policy in long], long)
+    svg = plots.PLOTS[name](runs, 1.0, ())
+    assert all(policy in svg for policy in long)
+
+
+def test_oracles_are_hollow_in_the_pareto_plot(findings: Findings) -> None:
+    assert findings.oracles
+    colour = colours(findings.runs.policies)[ORACLE]
+    hollow, filled = (plots.PLOTS["pareto"](findings.runs, 1.0, names) for names in (findings.oracles, ()))
+    assert hollow.count(f"fill: {colour}") < filled.count(f"fill: {colour}")
 
 
 def test_ticks_keep_their_digits(findings: Findings) -> None:

@@ -48,8 +48,9 @@ class Backend(Protocol):
         """A column of given numbers."""
         ...
 
-    def fields(self, column: Ints, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
-        """Reads one number of each record, for each of the fields; what it gives must not be changed."""
+    def fields(self, column: Ints, count: int, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
+        """Reads one number of each of the first `count` records, for each of the fields; what it gives must not be
+        changed."""
         ...
 
     def window(self, column: Ints) -> Ints:
@@ -75,9 +76,10 @@ class Plain:
         """A list of given numbers."""
         return cast(list[int], numbers.tolist())
 
-    def fields(self, column: Ints, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
+    def fields(self, column: Ints, count: int, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
         """Copies them anew each time."""
-        return lambda: tuple(np.array(column[field::width], dtype=np.int64) for field in fields)
+        end = count * width
+        return lambda: tuple(np.array(column[field:end:width], dtype=np.int64) for field in fields)
 
     def window(self, column: Ints) -> Ints:
         """The list itself."""
@@ -105,9 +107,9 @@ class Compiled:
         """The array itself."""
         return cast(Ints, numbers)
 
-    def fields(self, column: Ints, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
+    def fields(self, column: Ints, count: int, width: int, fields: Sequence[int]) -> Callable[[], tuple[Numbers, ...]]:
         """Shows the column itself, so that they move on with it."""
-        records: Numbers = cast(Any, column).reshape(-1, width)
+        records: Numbers = cast(Any, column)[: count * width].reshape(-1, width)
         shown = tuple(records[:, field] for field in fields)
         for one in shown:
             one.flags.writeable = False

@@ -18,7 +18,9 @@ LOADS = (at.IN_FLIGHT, at.WEIGHT_HERE, at.PROMPTS_HERE)
 class Storage:
     """All columns of one kernel. `step` and `every` are what the functions take first; both change as columns grow.
 
-    The windows show the same numbers and are quicker to read one by one.
+    The windows show the same numbers and are quicker to read one by one. Columns grow by half of what they are, and the
+    room of an instance that is gone is given to the next of its kind: a fleet that comes and goes for days takes the
+    memory of those that are there at once, but for a record each.
     """
 
     def __init__(self, backend: Backend, row_count: int, stretch_iterations_max: int) -> None:
@@ -32,16 +34,18 @@ class Storage:
         self.head[at.FREE_SEQ] = at.NONE
         self.head[at.LONGEST] = stretch_iterations_max
         self._profiles: dict[EngineProfile, int] = {}
+        self._left_rooms: dict[tuple[int, int], list[int]] = {}
+        self._room_end = self._seat_count = 0
         self._bind()
 
     def add_instance(self, profile: EngineProfile, flags: EngineFlags) -> int:
         """Room for one more instance; gives its number."""
         index = self.head[at.COUNT]
         place = self.profile(profile)
-        residues, gaps = len(self.room), 2 * at.GAPS_PER_SEAT * profile.max_seqs
-        self.room = self._backend.extend(self.room, profile.block_size + 2 * (profile.max_seqs + 1) + gaps)
-        self.done = self._backend.extend(self.done, profile.max_seqs)
-        self.inst = self._backend.extend(self.inst, at.INST_WIDTH)
+        residues = self._take_room(profile.block_size, profile.max_seqs)
+        self._seat_count += profile.max_seqs
+        self.done = self._longer(self.done, self._seat_count + 1)
+        self.inst = self._longer(self.inst, (index + 1) * at.INST_WIDTH, at.INST_WIDTH)
         record = {
             at.PROFILE: place,
             at.BLOCK: profile.block_size,
@@ -89,6 +93,9 @@ class Storage:
         i = index * at.INST_WIDTH
         for residue in range(self.inst[i + at.BLOCK]):
             self.room[self.inst[i + at.RESIDUES] + residue] = 0
+        size = int(self.inst[i + at.BLOCK]), int(self.inst[i + at.SEATS])
+        self._left_rooms.setdefault(size, []).append(int(self.inst[i + at.RESIDUES]))
+        self._seat_count -= size[1]
         record = {at.END: at.NEVER_PS, at.LENGTH: 1, at.FREE: self.inst[i + at.BLOCKS], at.GONE: 1, at.HUNG: at.NONE}
         record |= dict.fromkeys((*HELD, *LOADS), 0)
         self._empty(i, record)
@@ -108,6 +115,23 @@ class Storage:
     def loads(self) -> Loads:
         """The loads as of now."""
         return Loads(*self._loads())
+
+    def _take_room(self, block_size: int, seat_count: int) -> int:
+        """Where an instance's residues, heap and gaps may lie; the residues are zeros."""
+        left = self._left_rooms.get((block_size, seat_count))
+        if left:
+            return left.pop()
+        place = self._room_end
+        self._room_end += block_size + 2 * (seat_count + 1) + 2 * at.GAPS_PER_SEAT * seat_count
+        self.room = self._longer(self.room, self._room_end)
+        return place
+
+    def _longer(self, column: Ints, size: int, width: int = 1) -> Ints:
+        """The column with room for `size` numbers, in whole records."""
+        if size <= len(column):
+            return column
+        records = max(size, len(column) * 3 // 2) // width
+        return self._backend.extend(column, records * width - len(column))
 
     def _fill(self, index: int, record: dict[int, int]) -> None:
         self._empty(index * at.INST_WIDTH, record)
@@ -139,4 +163,4 @@ class Storage:
         self.see_seq: Ints = window(self.seq)
         self.see_rows: Ints = window(self.rows)
         self.see_done: Ints = window(self.done)
-        self._loads = self._backend.fields(self.inst, at.INST_WIDTH, LOADS)
+        self._loads = self._backend.fields(self.inst, self.head[at.COUNT], at.INST_WIDTH, LOADS)

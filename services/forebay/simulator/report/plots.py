@@ -16,6 +16,12 @@ from forebay.simulator.summary import ALL, CURVE_SHARES, Spread
 
 LATENCIES = (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("E2E", "e2e_s"))
 WIDTH_IN = 9.0
+LEGEND_LINE_IN = 0.2
+LETTER_IN = 0.085
+"""A wide letter of a legend."""
+HANDLE_IN = 0.7
+"""A legend's line beside its text."""
+LEGEND_COLUMNS_MAX = 4
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -23,7 +29,7 @@ def attainment_plot(runs: Runs) -> str:
     """SLO attainment by class over load with intervals; bars where there is one load."""
     names = runs.classes if len(runs.classes) > 2 else runs.classes[:1]
     with styled() as make:
-        figure = make(figsize=(WIDTH_IN, 3.0), layout="constrained")
+        figure = make(figsize=(WIDTH_IN, _height_in(3.0, runs.policies)), layout="constrained")
         axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
         draw = _over_load if len(runs.loads) > 1 else _as_bars
         for axis, name in zip(axes, names, strict=True):
@@ -61,7 +67,7 @@ def _as_bars(axis: Any, runs: Runs, slo_class: str, measure: Measure, scale: flo
 def latency_plot(runs: Runs, load: float, slo_class: str = ALL) -> str:
     """The distributions of TTFT, TPOT and E2E of finished requests, a curve a policy, averaged over the seeds."""
     with styled() as make:
-        figure = make(figsize=(WIDTH_IN, 3.0), layout="constrained")
+        figure = make(figsize=(WIDTH_IN, _height_in(3.0, runs.policies)), layout="constrained")
         axes = figure.subplots(1, 3, sharey=True)
         for axis, (title, name) in zip(axes, LATENCIES, strict=True):
             for index, (policy, colour) in enumerate(colours(runs.policies).items()):
@@ -94,7 +100,9 @@ def pareto_plot(runs: Runs, oracles: Sequence[str]) -> str:
     """GPU-hours against attainment: a point a policy and load with both intervals; up and left is better."""
     markers = "osD^vPX*"
     with styled() as make:
-        figure = make(figsize=(WIDTH_IN * 0.72, 3.8), layout="constrained")
+        entries = len(runs.policies) + (len(runs.loads) if len(runs.loads) > 1 else 0)
+        figure = make(figsize=(0.44 * WIDTH_IN + _label_in(runs.policies), max(3.8, 0.6 + LEGEND_LINE_IN * entries)))
+        figure.set_layout_engine("constrained")
         axis = figure.subplots()
         for policy, colour in colours(runs.policies).items():
             for index, load in enumerate(runs.loads):
@@ -139,7 +147,7 @@ def fleet_plot(data: Mapping[str, RunData]) -> str:
     """Arrivals, attainment, paid instances and cost over time, a line a policy."""
     names = list(data)
     with styled() as make:
-        figure = make(figsize=(WIDTH_IN, 6.4), layout="constrained")
+        figure = make(figsize=(WIDTH_IN, _height_in(6.4, names)), layout="constrained")
         top, met, middle, bottom = figure.subplots(4, 1, sharex=True, height_ratios=(0.9, 1.3, 1.5, 1.1))
         first = data[names[0]]
         times, rates = first.arrival_rates()
@@ -175,7 +183,8 @@ def state_plot(runs: Runs, load: float) -> str:
     states = ("serving", "idle", "loading", "draining")
     shades = ("#2a9d63", "#9fb8ad", "#d9822b", "#7c6bc9")
     with styled() as make:
-        figure = make(figsize=(WIDTH_IN * 0.72, 0.9 + 0.42 * len(runs.policies)), layout="constrained")
+        size_in = (0.54 * WIDTH_IN + _label_in(runs.policies), 0.9 + 0.42 * len(runs.policies))
+        figure = make(figsize=size_in, layout="constrained")
         axis = figure.subplots()
         places = np.arange(len(runs.policies))[::-1]
         left = np.zeros(len(runs.policies))
@@ -234,17 +243,31 @@ def _lengths(axis: Any, predicted: Floats, actual: Floats, top: float) -> None:
 
 def _legend(figure: Any, axis: Any, policies: Sequence[str]) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(policies)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=_legend_columns(policies))
+
+
+def _label_in(policies: Sequence[str]) -> float:
+    """Inches of the longest name in a legend."""
+    return HANDLE_IN + LETTER_IN * max(map(len, policies))
+
+
+def _legend_columns(policies: Sequence[str]) -> int:
+    return max(1, min(LEGEND_COLUMNS_MAX, len(policies), int(WIDTH_IN / _label_in(policies))))
+
+
+def _height_in(height_in: float, policies: Sequence[str]) -> float:
+    """Of a figure that has room for one line of legend: what more lines need comes on top."""
+    return height_in + LEGEND_LINE_IN * (-(-len(policies) // _legend_columns(policies)) - 1)
 
 
 def _tick_seconds(value: float, _: int) -> str:
     return f"{value:g} s" if value >= 1 else seconds(value)
 
 
-PLOTS: Mapping[str, Callable[[Runs, float], str]] = {
-    "attainment": lambda runs, load: attainment_plot(runs),
-    "latency": latency_plot,
-    "pareto": lambda runs, load: pareto_plot(runs, ()),
-    "states": state_plot,
+PLOTS: Mapping[str, Callable[[Runs, float, Sequence[str]], str]] = {
+    "attainment": lambda runs, load, oracles: attainment_plot(runs),
+    "latency": lambda runs, load, oracles: latency_plot(runs, load),
+    "pareto": lambda runs, load, oracles: pareto_plot(runs, oracles),
+    "states": lambda runs, load, oracles: state_plot(runs, load),
 }
 """The plots that `--plot` can write, by name."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forebay.core.instance import EngineFlags, EngineProfile, EngineView
 from forebay.simulator.kernel.base import Kernel
+from forebay.simulator.kernel.front import FrontKernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class _Row:
     is_away: bool = False
 
 
-class MovableKernel:
+class MovableKernel(FrontKernel):
     """Stands before another kernel; see `kernel.base.Kernel`. Rows that never move are told of as before."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+        super().__init__(kernel)
         self._rows: dict[int, _Row] = {}
         self._residence_count = 0
 
@@ -87,19 +87,6 @@ class MovableKernel:
         return True
 
     # As any kernel
-
-    @property
-    def now_ps(self) -> int:
-        """Where the clock stands."""
-        return self._kernel.now_ps
-
-    def add(self, profile: EngineProfile, flags: EngineFlags, batcher: str = "chunked_prefill") -> int:
-        """A new, empty instance and its number."""
-        return self._kernel.add(profile, flags, batcher)
-
-    def refusal(self, instance: int, prompt_tokens: int, output_tokens: int, output_tokens_max: int) -> str | None:
-        """Why such a request could never run on the instance, or None."""
-        return self._kernel.refusal(instance, prompt_tokens, output_tokens, output_tokens_max)
 
     def arrive(
         self,
@@ -176,22 +163,6 @@ class MovableKernel:
         if known is None:
             return self._kernel.generated_tokens(row)
         return known.generated_tokens + (0 if known.is_away else self._kernel.generated_tokens(row))
-
-    def view(self, instance: int) -> EngineView:
-        """The instance as of now."""
-        return self._kernel.view(instance)
-
-    def retime(self, instance: int, profile: EngineProfile, now_ps: int) -> None:
-        """Uses another profile from the next iteration on."""
-        self._kernel.retime(instance, profile, now_ps)
-
-    def hang(self, instance: int, now_ps: int) -> None:
-        """The instance stops making progress."""
-        self._kernel.hang(instance, now_ps)
-
-    def resume(self, instance: int, now_ps: int) -> None:
-        """The instance goes on after `hang`."""
-        self._kernel.resume(instance, now_ps)
 
     def crash(self, instance: int, now_ps: int) -> Sequence[int]:
         """The instance is gone; gives the rows that were lost with it, not those that are on their way."""

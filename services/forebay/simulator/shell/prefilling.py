@@ -9,6 +9,7 @@ from forebay.core.units import BYTES_PER_GB
 from forebay.core.values import InstanceState
 from forebay.simulator.config import Group, Prefill
 from forebay.simulator.kernel.base import Kernel
+from forebay.simulator.kernel.front import FrontKernel
 from forebay.simulator.kernel.reference import ReferenceKernel
 from forebay.simulator.shell.agenda import NEVER_PS
 from forebay.simulator.shell.context import Context
@@ -53,7 +54,7 @@ class _Tally:
     cancelled_count: int = 0
 
 
-class PrefillKernel:
+class PrefillKernel(FrontKernel):
     """Stands before another kernel; see `kernel.base.Kernel`. No service knows of the instances of [[prefill]].
 
     A request first joins the prefill instance of its model with the fewest prompt tokens to come, as in Splitwise
@@ -63,7 +64,7 @@ class PrefillKernel:
     """
 
     def __init__(self, kernel: Kernel, row_count: int) -> None:
-        self._kernel = kernel
+        super().__init__(kernel)
         self._prefills = ReferenceKernel(row_count)
         self._sources: dict[str, list[_Source]] = {}
         self._ways: dict[int, _Way] = {}
@@ -96,10 +97,6 @@ class PrefillKernel:
         """A new, empty instance and its number."""
         self._tallies.append(_Tally())
         return self._kernel.add(profile, flags, batcher)
-
-    def refusal(self, instance: int, prompt_tokens: int, output_tokens: int, output_tokens_max: int) -> str | None:
-        """Why such a request could never run on the instance, or None."""
-        return self._kernel.refusal(instance, prompt_tokens, output_tokens, output_tokens_max)
 
     def arrive(
         self,
@@ -239,18 +236,6 @@ class PrefillKernel:
             finished_count=view.finished_count + tally.finished_count,
             cancelled_count=view.cancelled_count + tally.cancelled_count,
         )
-
-    def retime(self, instance: int, profile: EngineProfile, now_ps: int) -> None:
-        """Uses another profile from the next iteration on."""
-        self._kernel.retime(instance, profile, now_ps)
-
-    def hang(self, instance: int, now_ps: int) -> None:
-        """The instance stops making progress."""
-        self._kernel.hang(instance, now_ps)
-
-    def resume(self, instance: int, now_ps: int) -> None:
-        """The instance goes on after `hang`."""
-        self._kernel.resume(instance, now_ps)
 
     def crash(self, instance: int, now_ps: int) -> Sequence[int]:
         """The instance is gone; gives the rows that were lost, those on their way to it last."""

@@ -9,9 +9,9 @@ import pytest
 from forebay.core.errors import ConfigError
 from forebay.core.values import SloClass
 from forebay.simulator.config import Group, World
-from forebay.simulator.trace import TraceConfig
+from forebay.simulator.make_workload import make
+from forebay.simulator.trace_config import TraceConfig
 from forebay.simulator.workload import Workload
-from forebay.simulator.workloads import make
 
 WORLD = World(groups=(Group(model="m", profile="H100/Llama-3-8B/tp1"),))
 TWO = World(groups=(*WORLD.groups, Group(model="n", profile="H100/Llama-3-8B/tp1")))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
-from forebay.simulator.summary import CLASS_NAMES
+from forebay.simulator.config import CLASS_NAMES
 from forebay.simulator.traces import FORMATS, guess
 from forebay.simulator.workload.alter import HOWS
 from forebay.simulator.workload.generators import GENERATORS, make_generator

@@ -6,9 +6,8 @@ from pathlib import Path
 from forebay.core.errors import ConfigError
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
-from forebay.simulator.config import World
-from forebay.simulator.summary import CLASS_NAMES
-from forebay.simulator.trace import TraceConfig
+from forebay.simulator.config import CLASS_NAMES, World
+from forebay.simulator.trace_config import TraceConfig
 from forebay.simulator.traces import FORMATS, read
 from forebay.simulator.traces.prompts import Prompt, pair, read_prompts
 from forebay.simulator.workload import Workload, alter
