@@ -1,7 +1,5 @@
 """Splits examples by prompt, so that nothing is tested that was trained on, as it stands or in another frame."""
 
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,24 +12,6 @@ TEST_SHARE = 0.2
 CALIBRATION_SHARE = 0.1
 CALIBRATION_SALT = 0x63616C
 """Keeps the draw of calibration apart from the draw of the test."""
-
-_BLANKS = re.compile(r"\s+")
-_TRANSLATION = re.compile(r"^translate\b[^:]{0,200}: ")
-
-
-def substance(prompt: str) -> str:
-    """What makes a prompt itself: its words without case and blanks, and of a translation only the text to translate.
-
-    Sentences of translation sets recur under each target language ("Translate from en to de: …"), so what stands
-    before the first ": " is left out there.
-    """
-    plain = _BLANKS.sub(" ", prompt).strip().casefold()
-    return _TRANSLATION.sub("", plain) or plain
-
-
-def group_of(text: str) -> int:
-    """The group of a prompt by its substance: the same number in every file and every run."""
-    return int.from_bytes(hashlib.sha256(substance(text).encode(errors="replace")).digest()[:8], "big") >> 1
 
 
 def linked(groups: Sequence[int], ids: Sequence[str]) -> Groups:

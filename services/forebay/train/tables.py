@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import TOKENS_MAX
+from forebay.core.prompts import group_of
 from forebay.core.tokens import estimate_tokens
 from forebay.core.values import InferenceRequest
 from forebay.simulator.traces.lines import read_lines
 from forebay.simulator.traces.parquet import modules
 from forebay.train.data import SOURCES, Examples
-from forebay.train.folds import TEST_SHARE, drawn, group_of, linked
+from forebay.train.folds import TEST_SHARE, drawn, linked
 
 HEAD_BYTES = 8_192
 """What the predictor is sent of a prompt at most; training sees no more."""

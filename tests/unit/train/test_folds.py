@@ -1,35 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from forebay.train.folds import drawn, folds, group_of, linked, substance
+from forebay.train.folds import drawn, folds, linked
 
 GROUPS = np.arange(10_000, dtype=np.int64) * 2**40
-
-
-def test_case_and_blanks_make_no_other_prompt() -> None:
-    assert group_of("Write  a\npoem ") == group_of("write a poem")
-    assert group_of("write a poem") != group_of("write two poems")
-
-
-def test_a_sentence_to_translate_is_one_prompt_in_every_language() -> None:
-    assert group_of("Translate from en to de: Good morning") == group_of("Translate from en to fr: Good morning")
-    assert substance("Note: translate this") == "note: translate this"
-    assert substance("Translate: ") == "translate:"
-
-
-def test_groups_are_the_same_in_every_run() -> None:
-    assert group_of("hello") == 1619368272448737671
-
-
-@given(st.text())
-def test_any_text_has_a_group_that_fits_a_signed_number(text: str) -> None:
-    assert 0 <= group_of(text) < 2**63
-
-
-def test_lone_surrogates_are_grouped_too() -> None:
-    assert group_of("a\ud800b") >= 0
 
 
 def test_rows_with_one_id_are_one_group() -> None:
