@@ -1,7 +1,9 @@
 """What every length predictor promises."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,8 @@ import pytest
 
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
+from forebay.predictor.encoders.extractors import Magnus, Semantic, Tokens
+from forebay.predictor.encoders.sentences import EMBEDDING_SIZE
 from forebay.predictor.policy.length import (
     LENGTH_PREDICTORS,
     Constant,
@@ -18,9 +22,9 @@ from forebay.predictor.policy.length import (
     LengthPredictor,
     OnnxQuantile,
 )
-from forebay.predictor.sessions import choose_providers
+from forebay.predictor.sessions import CPU, Feeds, choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.trained import Opening, open_trained
+from forebay.predictor.trained import Extractor, OnnxModel, Opening, open_trained
 
 TEXTS = (
     "",
@@ -31,6 +35,16 @@ TEXTS = (
     "a\n\nb\n",
     "\0 \ud800",
 )
+HOSTILE = (
+    "",
+    "\0",
+    "\ud800\udfff",
+    "🙂👩‍👩‍👧‍👦" * 100,
+    "مرحبا नमस्ते 你好 Grüße",
+    "x" * 1_000_000,
+    "\n" * 5_000,
+    "a b " * 250_000,
+)
 
 
 class ProportionalModel:
@@ -38,6 +52,34 @@ class ProportionalModel:
 
     def infer(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
         return np.outer([query.prompt_tokens for query in queries], (0.5, 1.0, 2.0, 3.0))
+
+
+class Checksums:
+    """Stands in for the sentence encoder, and for its tokenizer."""
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        rows = [np.random.default_rng(self._sum(text)).normal(size=EMBEDDING_SIZE) for text in texts]
+        return np.array(rows, dtype=np.float32).reshape(-1, EMBEDDING_SIZE)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[101, self._sum(text) % 30_000, 102] for text in texts]
+
+    def _sum(self, text: str) -> int:
+        return zlib.crc32(text.encode(errors="replace"))
+
+
+class ProportionalSession:
+    """Says half, once, twice and three times what the prompt's length is in the features."""
+
+    provider = CPU
+
+    def run(self, feeds: Feeds) -> npt.NDArray[Any]:
+        (rows,) = (rows for rows in feeds.values() if rows.dtype == np.float32)
+        return np.outer(np.expm1(rows[:, EMBEDDING_SIZE if rows.shape[1] > EMBEDDING_SIZE else 0]), (0.5, 1, 2, 3))
+
+
+def family(name: str, extractor: Extractor) -> LengthPredictor:
+    return OnnxQuantile(OnnxModel(extractor, ProportionalSession()), name)  # type: ignore[arg-type]
 
 
 def shipped() -> LengthPredictor:
@@ -53,6 +95,9 @@ MAKERS: dict[str, Callable[[], LengthPredictor]] = {
     "kernel_history": KernelHistory,
     "onnx_quantile": lambda: OnnxQuantile(ProportionalModel()),
     "onnx_quantile as shipped": shipped,
+    "magnus": lambda: family("magnus", Magnus(Checksums())),
+    "semantic": lambda: family("semantic", Semantic(Checksums())),
+    "preserve": lambda: family("preserve", Tokens(Checksums())),
 }
 LEARNERS = [name for name in MAKERS if name not in ("constant", "input_ratio")]
 
@@ -117,6 +162,13 @@ def test_any_text_has_quantiles_that_never_decrease(predictor: LengthPredictor, 
     assert values[0] >= 0
     assert values[3] > 0
     assert found.mean_tokens > 0
+
+
+def test_hostile_text_is_answered_as_any_other(predictor: LengthPredictor) -> None:
+    queries = [query(number, prompt_head=text) for number, text in enumerate(HOSTILE)]
+    for found in (predictor.predict(queries), taught(predictor).predict(queries)):
+        assert all(0 <= one.quantiles.p10 <= one.quantiles.p97 and np.isfinite(one.mean_tokens) for one in found)
+    predictor.observe([LengthOutcome(one, 5) for one in queries])
 
 
 @pytest.mark.parametrize("tokens_max", [1, 16, 300])

@@ -11,6 +11,9 @@ from forebay.core.errors import FailedPrecondition
 from forebay.core.prediction import PredictorModel
 from forebay.core.values import InferenceRequest
 from forebay.predictor import features
+from forebay.predictor.encoders.extractors import Magnus, Semantic, Tokens
+from forebay.predictor.encoders.sentences import Encoder, open_encoder
+from forebay.predictor.encoders.tokens import WordPieces
 from forebay.predictor.sessions import Feeds, OnnxSession
 
 HASHED = "hashed"
@@ -53,8 +56,20 @@ class Hashed:
         return {"features": features.extract(queries)}
 
 
-EXTRACTORS: dict[str, Callable[[Opening], Extractor]] = {HASHED: lambda opening: Hashed()}
-"""By the field `features` of a model's description; one without the field is hashed."""
+EXTRACTORS: dict[str, Callable[[Opening], Extractor]] = {
+    HASHED: lambda opening: Hashed(),
+    "semantic": lambda opening: Semantic(_encoder(opening)),
+    "magnus": lambda opening: Magnus(_encoder(opening)),
+    "tokens": lambda opening: Tokens(WordPieces()),
+}
+"""By the field `features` of a model's description; one without the field is hashed.
+
+Raise FailedPrecondition where the optional packages that they need are missing.
+"""
+
+
+def _encoder(opening: Opening) -> Encoder:
+    return open_encoder(tuple(opening.providers), opening.threads)
 
 
 class OnnxModel:

@@ -13,9 +13,12 @@ LENGTH_PREDICTORS: dict[str, type[LengthPredictor]] = {
     "histogram": Histogram,
     "kernel_history": KernelHistory,
     "onnx_quantile": OnnxQuantile,
+    "magnus": OnnxQuantile,
+    "semantic": OnnxQuantile,
+    "preserve": OnnxQuantile,
 }
 
-TRAINED = frozenset({"onnx_quantile"})
+TRAINED = frozenset({"onnx_quantile", "magnus", "semantic", "preserve"})
 """Those that need a trained model to start from: their parameter `model`."""
 
 __all__ = [
