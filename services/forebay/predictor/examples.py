@@ -1,0 +1,111 @@
+"""What is kept of outcomes for training, numbers and never a prompt's text: the port, and an adapter in memory."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.prompts import group_of
+from forebay.core.values import InferenceRequest
+
+SALT_BYTES = 32
+_CELL = np.dtype([("column", "<u4"), ("value", "<f4")])
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One outcome: the query without its prompt and id, the answer's length, and the prompt's features.
+
+    `group` tells prompts of one substance apart from others, by a salt of the store (`group_of_prompt`). `cells` are
+    the features that are not 0 (`packed`), as the extractor of `features_version` made them.
+    """
+
+    at_us: int
+    query: InferenceRequest
+    generated_tokens: int
+    censored: bool
+    group: int
+    features_version: str
+    cells: bytes
+
+
+class ExampleStore(Protocol):
+    """Keeps examples. Calls block and may come from several threads; all raise Unavailable when the store is down."""
+
+    def salt(self) -> bytes:
+        """What groups are made with; drawn once, kept as long as the store."""
+        ...
+
+    def add(self, examples: Sequence[Example]) -> None:
+        """Keeps the examples, all or none."""
+        ...
+
+    def prune(self, before_us: int, count_max: int) -> int:
+        """Deletes what is older, and the oldest above `count_max`; says how many went."""
+        ...
+
+    def read(self, features_version: str, count_max: int) -> list[Example]:
+        """The newest examples of this version of features, the oldest of them first."""
+        ...
+
+
+class MemoryExampleStore:
+    """Keeps examples while the process lives."""
+
+    def __init__(self, salt: bytes = bytes(SALT_BYTES)) -> None:
+        self._salt = salt
+        self._examples: list[Example] = []
+        self._lock = threading.Lock()
+
+    def salt(self) -> bytes:
+        """See `ExampleStore`."""
+        return self._salt
+
+    def add(self, examples: Sequence[Example]) -> None:
+        """See `ExampleStore`."""
+        with self._lock:
+            self._examples += examples
+
+    def prune(self, before_us: int, count_max: int) -> int:
+        """See `ExampleStore`."""
+        with self._lock:
+            before_count = len(self._examples)
+            young = [one for one in self._by_time() if one.at_us >= before_us]
+            self._examples = young[max(0, len(young) - count_max) :]
+            return before_count - len(self._examples)
+
+    def read(self, features_version: str, count_max: int) -> list[Example]:
+        """See `ExampleStore`."""
+        with self._lock:
+            found = [one for one in self._by_time() if one.features_version == features_version]
+        return found[max(0, len(found) - count_max) :]
+
+    def _by_time(self) -> list[Example]:
+        return sorted(self._examples, key=lambda one: one.at_us)
+
+
+def group_of_prompt(prompt_head: str, salt: bytes) -> int:
+    """The group of a prompt; 0 where its text is not known."""
+    return group_of(prompt_head, salt) or 1 if prompt_head else 0
+
+
+def packed(row: npt.NDArray[np.float32]) -> bytes:
+    """The numbers of a row that are not 0, with their columns."""
+    columns = np.flatnonzero(row)
+    cells = np.empty(len(columns), dtype=_CELL)
+    cells["column"], cells["value"] = columns, row[columns]
+    return cells.tobytes()
+
+
+def unpacked(some: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
+    """The rows of `packed` again, one below the other. Raises ValueError for what cannot be a row of this width."""
+    rows = np.zeros((len(some), width), dtype=np.float32)
+    for row, data in zip(rows, some, strict=True):
+        cells = np.frombuffer(data, dtype=_CELL)
+        if (cells["column"] >= width).any() or not np.isfinite(cells["value"]).all():
+            raise ValueError(f"cells that are not in a row of {width} numbers")
+        row[cells["column"]] = cells["value"]
+    return rows
