@@ -59,6 +59,15 @@ class SeriesName:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A history as it was read: so many points, of which so many cannot be and are taken for gaps."""
+
+    series: Series
+    count: int
+    masked_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How the engine keeps house. `refit_s` is the least time between two refits of one series, but for level shifts.
 
@@ -182,9 +191,9 @@ class _State:
     due_us: int = 0
     failure_count: int = 0
 
-    def read(self, fresh: Series, count: int, now_us: int) -> None:
+    def read(self, told: Told, now_us: int) -> None:
         """The history was read; what nobody tells any more stays in memory for a while, since the fit counts it."""
-        self.read_at_us, self.read_count = now_us, count
+        self.read_at_us, self.read_count, fresh = now_us, told.count, told.series
         grown = _grown(self.series, fresh) if self.learned or self.asked else fresh
         if len(grown) > MEMORY_FACTOR * max(len(fresh), FIT_COUNT_MIN):
             self.learned, grown = None, fresh
@@ -220,20 +229,18 @@ class ForecastingEngine:
     def on_asked(
         self,
         name: SeriesName,
-        points: Sequence[WorkloadPoint],
+        told: Told,
         who: Who,
         first_start_us: int,
         horizon_count: int,
         now_us: int,
     ) -> Asking:
-        """Somebody asks, and this is the history in windows; points that cannot be are taken for gaps."""
-        sound = [point for point in points if _is_sound(point, name.window_us)]
-        self.counts.masked += len(points) - len(sound)
-        fresh = align(sound, name.window_us)
+        """Somebody asks, and this is the history."""
+        self.counts.masked += told.masked_count
         state = self._states.get(name)
         if state is None:
-            state = self._states[name] = _State(fresh, now_us)
-        state.read(fresh, len(points), now_us)
+            state = self._states[name] = _State(told.series, now_us)
+        state.read(told, now_us)
         return self._asking(name, state, who, first_start_us, horizon_count)
 
     def on_asked_blindly(
@@ -307,6 +314,12 @@ class ForecastingEngine:
     def _count_chosen(self) -> None:
         labels = (_label(state.by, state.learned) for state in self._states.values() if state.learned)
         self.counts.chosen = Counter(labels)
+
+
+def told_of(points: Sequence[WorkloadPoint], window_us: int) -> Told:
+    """The history in windows; points that cannot be (negative, not finite, absurd, off the grid) are gaps."""
+    sound = [point for point in points if _is_sound(point, window_us)]
+    return Told(align(sound, window_us), len(points), len(points) - len(sound))
 
 
 def lead_max_of(window_us: int) -> int:

@@ -1,30 +1,18 @@
 """Reads workload history from the metrics service."""
 
-from dataclasses import dataclass
-
 import grpc
-from lmaas.common.v1 import slo_pb2
 from lmaas.metrics.v1 import metrics_service_pb2
 from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 
 from forebay.core.errors import ForebayError, Unavailable
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
+from forebay.predictor.forecasting import SeriesName
 from forebay.wire.convert import duration, timestamp, workload_point_from_proto
 from forebay.wire.errors import from_rpc_error
 
 PAGE_SIZE = 10_000
 RETRY_AFTER_US = 2 * US_PER_S
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesName:
-    """One series of workload; an empty region and class 0 (the contract's UNSPECIFIED) mean all together."""
-
-    model: str
-    region: str
-    slo_class: slo_pb2.SloClass
-    window_us: int
 
 
 class MetricsHistory:
@@ -65,7 +53,7 @@ def _request(
     return metrics_service_pb2.QueryWorkloadHistoryRequest(
         model=series.model,
         region=series.region,
-        slo_class=series.slo_class,
+        slo_class=series.slo_class,  # type: ignore[arg-type]
         window=duration(series.window_us),
         start_time=timestamp(start_us),
         end_time=timestamp(end_us),
