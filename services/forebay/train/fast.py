@@ -1,0 +1,78 @@
+"""The fast family: hashed words and counts into boosted trees; trains on text or on features that were kept."""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay.core.errors import ConfigError
+from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
+from forebay.train.data import Examples
+from forebay.train.export import to_onnx
+from forebay.train.family import OnStep, Trained
+from forebay.train.folds import CALIBRATION_SALT, CALIBRATION_SHARE, drawn
+from forebay.train.model import Settings, calibrated, fit
+from forebay.train.model import step_count as fit_step_count
+
+TEXTLESS_SHARE = 10
+"""One example in so many is shown once more without its text, so that the model knows what length alone tells."""
+EXAMPLES_MIN = 200
+"""Fewer say nothing that counting would not."""
+
+Matrix = npt.NDArray[np.float32]
+
+
+def step_count() -> int:
+    """Steps of one `run`."""
+    return 2 + fit_step_count()
+
+
+def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
+    """See `family.Family`."""
+    if len(examples) < EXAMPLES_MIN:
+        raise ConfigError(
+            f"{len(examples)} examples to train on are too few for a model; it needs {EXAMPLES_MIN} or more"
+        )
+    settings = sized(Settings(seed=seed), len(examples))
+    held_back = drawn(examples.groups, CALIBRATION_SHARE, CALIBRATION_SALT)
+    shown, calibration = with_textless(examples.where(~held_back)), examples.where(held_back)
+    features, features_held_back = features_of(shown), features_of(calibration)
+    on_step("features")
+    fitted = fit(features, shown.tokens, shown.groups, settings, on_step)
+    model = calibrated(fitted, features_held_back, calibration.tokens) if len(calibration) else fitted
+    content = to_onnx(model)
+    on_step("export")
+    return Trained(
+        content,
+        {
+            "name": "onnx_quantile",
+            "features": "hashed",
+            "features_version": FEATURES_VERSION,
+            "feature_count": FEATURE_COUNT,
+            "settings": dataclasses.asdict(settings),
+        },
+    )
+
+
+def sized(settings: Settings, count: int) -> Settings:
+    """The settings with smaller trees where there are few examples: they learn by heart otherwise."""
+    if count >= 5_000:
+        return settings
+    return dataclasses.replace(settings, tree_count=120, leaf_count=15)
+
+
+def with_textless(examples: Examples) -> Examples:
+    """The examples, and some once more without their text; those of which only features are kept stay alone."""
+    if examples.features is not None:
+        return examples
+    every = np.arange(len(examples)) % TEXTLESS_SHARE == 0
+    return examples.joined(examples.where(every).without_text())
+
+
+def features_of(examples: Examples) -> Matrix:
+    """The features as they were kept, otherwise of the text."""
+    if examples.features is not None:
+        return examples.features
+    starts = range(0, len(examples), BATCH_COUNT_MAX)
+    parts = [extract(examples.queries[start : start + BATCH_COUNT_MAX]) for start in starts]
+    return np.concatenate(parts) if parts else np.empty((0, FEATURE_COUNT), dtype=np.float32)
