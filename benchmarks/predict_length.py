@@ -30,6 +30,7 @@ from benchmarks import common
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome
 from forebay.core.values import InferenceRequest
 from forebay.predictor.build import build_engine, build_loader
+from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config
 from forebay.predictor.features import extract
 from forebay.predictor.loop import MetricsHistory
@@ -136,7 +137,8 @@ async def serve() -> None:
     engine = build_engine(config)
     history = MetricsHistory(connect("127.0.0.1:1"), 1.0, 1)
     loader = await build_loader(engine, config)
-    servicer = PredictorServicer(engine, loader, history, now_us, registry, history_us=1, forecast_count_max=1)
+    forecasts = build_forecasts(config, engine, history, now_us, registry)
+    servicer = PredictorServicer(engine, loader, forecasts, registry, now_us)
     server = Server("127.0.0.1:0", ["lmaas.predictor.v1.PredictorService"], registry)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
     await server.start()

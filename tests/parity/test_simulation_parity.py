@@ -5,9 +5,9 @@ journal. What its engine is told and answers is compared with the journal, all a
 what comes out at each of its ports. docs/adr/0006 tells what this shows and what it cannot.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -19,13 +19,17 @@ from forebay.autoscaler.watchers import Forecaster
 from forebay.core.config import from_mapping
 from forebay.core.metrics import RequestRecord
 from forebay.predictor.build import build_engine
+from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config as PredictorConfig
-from forebay.predictor.intervals import forecast_at_once
+from forebay.predictor.forecasting import Learned, learn
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.forecaster import FORECASTERS
+from forebay.predictor.refit.tasks import Task
 from forebay.predictor.servicer import PredictorServicer
 from forebay.scheduler.config import Config as SchedulerConfig
+from forebay.simulator.oracles.predictor import forecasts_of
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.workload import make_workload
 from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_relay, live_scheduler
 from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
 from tests.parity.scenarios import CASES, PLAIN, Case, journal
@@ -56,24 +60,37 @@ async def test_the_live_part_does_what_the_simulated_one_did(part: ModuleType, c
     assert difference(wanted, found) == ""
 
 
+class InProcess:
+    """Fits where it is, before anybody else has a say."""
+
+    async def fit(self, task: Task) -> Learned:
+        return learn(task.policy, task.series, task.lead_max)
+
+    async def close(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize("name", FORECASTERS)
 async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name: str) -> None:
     clock, history_s, points_max, models = Clock(), 24, 9, ("chat", "code")
     needs = Needs(forecast_window_us=2 * S, forecast_count=3)
-    engine = build_engine(PredictorConfig(forecaster=name, parameters={"seasonal": {"season_s": 12}}))
-    simulated = Forecasts(needs, models, partial(forecast_at_once, engine.forecaster.policy), history_s, points_max)
+    config = PredictorConfig(
+        forecaster=name,
+        parameters={"seasonal": {"season_s": 12}},
+        history_s=history_s,
+        history_points_max=points_max,
+        forecast_deadline_s=60.0,
+    )
+    engine = build_engine(config)
+    forecast, settle_at = forecasts_of(config, engine, make_workload([0], [1], [1]), models, 0)
+    simulated = Forecasts(needs, models, forecast, history_s, points_max, settle_at)
     metrics = live_metrics.Live(PLAIN, clock)
     to_metrics: Any = Wire(Post(), metrics.servicer)
     nobody: Any = None
-    servicer = PredictorServicer(
-        engine,
-        nobody,
-        MetricsHistory(to_metrics, 1.0, points_max),
-        clock,
-        CollectorRegistry(),
-        history_us=history_s * S,
-        forecast_count_max=1,
-    )
+    registry = CollectorRegistry()
+    history = MetricsHistory(to_metrics, 1.0, points_max)
+    forecasts = build_forecasts(config, engine, history, clock, registry, InProcess())
+    servicer = PredictorServicer(engine, nobody, forecasts, registry, clock)
     to_predictor: Any = Wire(Post(), servicer)
     live = Forecaster(to_predictor, models, needs)
     asked_count = 0
@@ -86,6 +103,7 @@ async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name
             clock.now_us = entry.now_us
             asked_count += 1
             assert await live() == simulated.at(entry.now_us)
+            await asyncio.sleep(0)
     assert asked_count > 10
     assert any(window.requests[1] for windows in simulated.at(clock.now_us).values() for window in windows)
 

@@ -120,7 +120,8 @@ class NetworkConfig:
     """[network]: `local_ms` is the round trip inside a region; pairs that no route names take `remote_ms`.
 
     `prediction_ms` is how long a length prediction takes before the scheduler hears of the arrival, `decision_ms` how
-    long its one processor is busy with each answer before that takes effect.
+    long its one processor is busy with each answer before that takes effect, `refit_s` how long a forecaster is fitted
+    before it answers.
     """
 
     local_ms: float = 0.0
@@ -128,9 +129,10 @@ class NetworkConfig:
     routes: tuple[Route, ...] = ()
     prediction_ms: float = 0.0
     decision_ms: float = 0.0
+    refit_s: float = 5.0
 
     def __post_init__(self) -> None:
-        _need_from_0(self, "local_ms", "remote_ms", "prediction_ms", "decision_ms")
+        _need_from_0(self, "local_ms", "remote_ms", "prediction_ms", "decision_ms", "refit_s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from forebay.core.config import from_mapping
+from forebay.core.units import US_PER_S
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.gateway.engine import Engine as GatewayEngine
 from forebay.predictor.engine import PredictorEngine
@@ -90,6 +91,7 @@ def _fleet(context: Context, scenario: Scenario, predictor: PredictorEngine, sch
     plan = make_plan(scenario.world, scenario.policy.autoscaler, context.machines)
     policy = autoscaler_of(plan.config)
     config = predictor_config(scenario)
-    forecast = forecasts_of(config, predictor, scenario.workload, tuple(plan.scaled))
-    forecasts = Forecasts(policy.needs, tuple(plan.scaled), forecast, config.history_s, config.history_points_max)
+    models, delay_us = tuple(plan.scaled), round(scenario.world.network.refit_s * US_PER_S)
+    forecast, settle = forecasts_of(config, predictor, scenario.workload, models, delay_us)
+    forecasts = Forecasts(policy.needs, models, forecast, config.history_s, config.history_points_max, settle)
     return LiveFleet(context, plan, policy, forecasts, scheduler.watch_interval_s)

@@ -21,8 +21,8 @@ class ClairvoyantForecast:
     workload: Workload
     model: str = ""
 
-    def forecast(self, history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
-        """The truth of each window; reads nothing of the history."""
+    def forecast(self, history: WorkloadHistory, now_us: int = 0) -> tuple[WorkloadForecast, ...]:
+        """The truth of each window; reads nothing of the history, and knows it at any time."""
         starts = history.first_start_us + history.window_us * np.arange(history.horizon_count + 1, dtype=np.int64)
         arrival_us, prompt_tokens, answer_tokens = self._columns()
         first, *_ = edges = np.searchsorted(arrival_us, starts)

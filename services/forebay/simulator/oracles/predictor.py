@@ -2,20 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from forebay.core.config import from_mapping
-from forebay.core.prediction import ModelKind, PredictorModel, WorkloadForecast
-from forebay.predictor.build import FALLBACK, build_engine
+from forebay.core.prediction import ModelKind, PredictorModel
+from forebay.predictor.build import FALLBACK, build_engine, build_forecasting, who_of
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
-from forebay.predictor.intervals import forecast_at_once
-from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.predictor.policy.length import LengthPredictor
 from forebay.simulator.oracles import FORECAST_ORACLES, LENGTH_ORACLES
+from forebay.simulator.shell.forecasting import Forecast, LiveForecasts
 from forebay.simulator.workload.base import Workload
-
-Forecast = Callable[[WorkloadHistory], tuple[WorkloadForecast, ...]]
 
 
 def build_predictor(config: Config, workload: Workload) -> PredictorEngine:
@@ -36,16 +32,17 @@ def build_predictor(config: Config, workload: Workload) -> PredictorEngine:
         name, parameters = config.length, config.parameters.get(config.length, {})
         oracle: type[LengthPredictor] = LENGTH_ORACLES[name]
         policy = from_mapping(oracle, {"workload": workload, **parameters}, f"predictor.parameters.{name}")
-        engine.on_loaded(Loaded(PredictorModel(name, ModelKind.LENGTH), policy))
+        engine.on_loaded(Loaded(PredictorModel(name, ModelKind.LENGTH), policy, is_plain=True))
         engine.on_activate(ModelKind.LENGTH, name)
     return engine
 
 
 def forecasts_of(
-    config: Config, engine: PredictorEngine, workload: Workload, models: tuple[str, ...]
-) -> Forecast | Mapping[str, Forecast]:
-    """Who forecasts: the engine's forecaster for all models, or an oracle for each."""
+    config: Config, engine: PredictorEngine, workload: Workload, models: tuple[str, ...], delay_us: int
+) -> tuple[Mapping[str, Forecast], Callable[[int], int]]:
+    """Who forecasts each model, the live forecasting engine or an oracle, and who tells of refits that have ended."""
     oracle = FORECAST_ORACLES.get(config.forecaster)
-    if oracle is None:
-        return partial(forecast_at_once, engine.forecaster.policy)
-    return {model: oracle(workload, model).forecast for model in models}
+    if oracle is not None:
+        return {model: oracle(workload, model).forecast for model in models}, lambda _: 0
+    live = LiveForecasts(build_forecasting(config), who_of(config, engine), delay_us)
+    return {model: live.of(model) for model in models}, live.settle

@@ -9,11 +9,10 @@ from forebay.core.prediction import Quantiles, WorkloadForecast
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
 from forebay.predictor.policy.forecaster import WorkloadHistory
+from forebay.simulator.shell.forecasting import Forecast
 
 WINDOW_US = 60 * US_PER_S
 """The window of a policy that names none."""
-
-Forecast = Callable[[WorkloadHistory], tuple[WorkloadForecast, ...]]
 
 
 @dataclass(slots=True)
@@ -23,7 +22,7 @@ class _Series:
     forecast: Forecast
     points: list[WorkloadPoint] = field(default_factory=list)
     version: int = 0
-    asked: tuple[int, int] = (-1, -1)
+    asked: tuple[int, int, int] = (-1, -1, -1)
     answer: tuple[ForecastWindow, ...] = ()
 
 
@@ -31,8 +30,9 @@ class Forecasts:
     """What the policy wants to know of the windows to come, by model; nothing where it wants to know nothing.
 
     A request is part of the history once it has ended, in the window in which it arrived, as in the metrics service.
-    A forecast is made anew whenever its history has changed, and reads `history_s` of it, `points_max` windows at most.
-    `forecast` answers for every model, or is one for each: nothing in a history says whose it is.
+    A forecast is made anew whenever its history has changed, or more refits have ended by a time than before (which
+    `settle` tells), and reads `history_s` of it, `points_max` windows at most. `forecast` answers for every model, or
+    is one for each: nothing in a history says whose it is.
     """
 
     def __init__(
@@ -42,7 +42,9 @@ class Forecasts:
         forecast: Forecast | Mapping[str, Forecast],
         history_s: int,
         points_max: int,
+        settle: Callable[[int], int] = lambda _: 0,
     ) -> None:
+        self._settle = settle
         self._count = needs.forecast_count
         self._window_us = needs.forecast_window_us or WINDOW_US
         self._span_us = min(history_s * US_PER_S, points_max * self._window_us)
@@ -67,17 +69,19 @@ class Forecasts:
 
     def at(self, now_us: int) -> Mapping[str, tuple[ForecastWindow, ...]]:
         """The forecasts of the windows that have not begun, from those that are complete."""
-        end = now_us // self._window_us
-        return {model: self._answer(series, end) for model, series in self._series.items()}
+        settled_count = self._settle(now_us)
+        return {model: self._answer(series, now_us, settled_count) for model, series in self._series.items()}
 
-    def _answer(self, series: _Series, end: int) -> tuple[ForecastWindow, ...]:
-        if series.asked != (end, series.version):
+    def _answer(self, series: _Series, now_us: int, settled_count: int) -> tuple[ForecastWindow, ...]:
+        end = now_us // self._window_us
+        asked = (end, series.version, settled_count)
+        if series.asked != asked:
             self._reach(series, end)
             start = max(0, end - self._span_us // self._window_us)
             first_us = (end + 1) * self._window_us
             history = WorkloadHistory(series.points[start:end], self._window_us, first_us, self._count)
-            series.answer = tuple(map(_window, series.forecast(history)))
-            series.asked = (end, series.version)
+            series.answer = tuple(map(_window, series.forecast(history, now_us)))
+            series.asked = asked
         return series.answer
 
     def _reach(self, series: _Series, count: int) -> None:

@@ -14,10 +14,11 @@ from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.simulator.config import EngineConfig, Group, StartConfig, World
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.profiles import profile_of
-from forebay.simulator.shell.autoscaling_forecasts import Forecast, Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import Forecasts
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet import LiveFleet
 from forebay.simulator.shell.fleet_plan import make_plan
+from forebay.simulator.shell.forecasting import Forecast
 from forebay.simulator.workload import make_workload
 
 S = 1_000_000
@@ -157,5 +158,5 @@ def slow_start(**fields: float) -> StartConfig:
     return replace(INSTANT, **{**plain, **fields})
 
 
-def _nothing(history: WorkloadHistory) -> tuple[WorkloadForecast, ...]:
+def _nothing(history: WorkloadHistory, now_us: int) -> tuple[WorkloadForecast, ...]:
     return ()

@@ -1,10 +1,10 @@
 """Forecasts in virtual time: the live forecaster on the history that metrics would tell."""
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, ModelView, Needs
 from forebay.core.metrics import RequestRecord, RequestStatus
+from forebay.core.prediction import WorkloadForecast
 from forebay.core.values import WorkloadPoint
 from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import LastValue, WorkloadHistory
@@ -33,6 +33,10 @@ class Curious:
         return Choice(1, 1, "enough")
 
 
+def at_last(history: WorkloadHistory, now_us: int) -> tuple[WorkloadForecast, ...]:
+    return forecast_at_once(LastValue(), history)
+
+
 def ended(arrival_us: int, prompt_tokens: int = 10, response_tokens: int = 5) -> RequestRecord:
     plain = RequestRecord("r", "m", arrival_us, RequestStatus.OK)
     return replace(plain, prompt_tokens=prompt_tokens, response_tokens=response_tokens)
@@ -41,7 +45,7 @@ def ended(arrival_us: int, prompt_tokens: int = 10, response_tokens: int = 5) ->
 def test_the_history_holds_complete_windows_with_zeros_and_what_has_ended() -> None:
     asked: list[WorkloadHistory] = []
 
-    def forecast(history: WorkloadHistory) -> tuple[()]:
+    def forecast(history: WorkloadHistory, now_us: int) -> tuple[()]:
         asked.append(history)
         return ()
 
@@ -56,7 +60,7 @@ def test_the_history_holds_complete_windows_with_zeros_and_what_has_ended() -> N
 def test_a_forecast_is_made_again_only_when_its_history_changes() -> None:
     count = 0
 
-    def forecast(history: WorkloadHistory) -> tuple[()]:
+    def forecast(history: WorkloadHistory, now_us: int) -> tuple[()]:
         nonlocal count
         count += 1
         return ()
@@ -74,7 +78,7 @@ def test_a_forecast_is_made_again_only_when_its_history_changes() -> None:
 def test_the_history_is_as_long_as_configured() -> None:
     asked: list[int] = []
 
-    def forecast(history: WorkloadHistory) -> tuple[()]:
+    def forecast(history: WorkloadHistory, now_us: int) -> tuple[()]:
         asked.append(len(history.points))
         return ()
 
@@ -85,7 +89,7 @@ def test_the_history_is_as_long_as_configured() -> None:
 
 def test_the_policy_sees_what_the_live_forecaster_says() -> None:
     policy = Curious()
-    stage = Stage(world(), {}, policy=policy, forecast=partial(forecast_at_once, LastValue()))
+    stage = Stage(world(), {}, policy=policy, forecast=at_last)
     stage.until(3)
     for _ in range(4):
         stage.fleet.reported(replace(RECORD, arrival_us=2_000_000))
@@ -94,14 +98,14 @@ def test_the_policy_sees_what_the_live_forecaster_says() -> None:
     assert now_us == 12_000_000
     assert [window.start_us for window in windows] == [2 * W, 3 * W]
     history = WorkloadHistory([WorkloadPoint(0, 4, 404, 80)], W, 2 * W, 2)
-    first = forecast_at_once(LastValue(), history)[0]
+    first = at_last(history, now_us)[0]
     assert windows[0].requests == (first.requests.p10, 4.0, first.requests.p90, first.requests.p97)
     assert windows[0].prompt_tokens[1] == 404.0
     assert windows[0].response_tokens[1] == 80.0
 
 
 def test_a_policy_that_needs_no_forecast_costs_none() -> None:
-    def forecast(history: WorkloadHistory) -> tuple[()]:
+    def forecast(history: WorkloadHistory, now_us: int) -> tuple[()]:
         raise AssertionError("nobody asked")
 
     stage = Stage(world(), {"policy": "kpa"}, forecast=forecast)

@@ -1,0 +1,68 @@
+"""The live forecasting engine in virtual time: what is to be fitted is fitted at once and heard of after a delay."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from forebay.core.prediction import WorkloadForecast
+from forebay.predictor.forecasting import (
+    ForecastingEngine,
+    Learned,
+    Refit,
+    SeriesName,
+    Who,
+    lead_max_of,
+    learn,
+    told_of,
+)
+from forebay.predictor.policy.forecaster import ForecastFailed, WorkloadHistory
+
+Forecast = Callable[[WorkloadHistory, int], tuple[WorkloadForecast, ...]]
+"""The forecast from a history, at a time."""
+
+
+@dataclass(slots=True)
+class LiveForecasts:
+    """Every model's forecasts by one engine; `delay_us` is how long a refit takes. Equal calls, equal answers."""
+
+    engine: ForecastingEngine
+    who: Callable[[], Who]
+    delay_us: int
+    settled_count: int = 0
+    _coming: deque[tuple[int, Refit, Learned | None]] = field(default_factory=deque)
+
+    def of(self, model: str) -> Forecast:
+        """The forecasts of one model, all regions and classes together."""
+        return partial(self._forecast, model)
+
+    def settle(self, now_us: int) -> int:
+        """Tells the engine of the refits that have ended by now; how many have since the start."""
+        while self._coming and self._coming[0][0] <= now_us:
+            at_us, refit, learned = self._coming.popleft()
+            self.settled_count += 1
+            if learned is None:
+                self.engine.on_refit_failed(refit, at_us)
+            else:
+                self.engine.on_refitted(refit, learned, at_us)
+        return self.settled_count
+
+    def _forecast(self, model: str, history: WorkloadHistory, now_us: int) -> tuple[WorkloadForecast, ...]:
+        self.settle(now_us)
+        name = SeriesName(model, "", 0, history.window_us)
+        told = told_of(history.points, history.window_us)
+        asking = self.engine.on_asked(name, told, self.who(), history.first_start_us, history.horizon_count, now_us)
+        try:
+            answer = asking.answer()
+        except ForecastFailed as error:
+            answer = asking.at_last(str(error))
+        for refit in self.engine.on_answered(asking, answer, now_us):
+            self._coming.append((now_us + self.delay_us, refit, _learned(refit)))
+        return answer.forecasts
+
+
+def _learned(refit: Refit) -> Learned | None:
+    try:
+        return learn(refit.policy, refit.series, lead_max_of(refit.name.window_us))
+    except ForecastFailed:
+        return None
