@@ -44,7 +44,7 @@ REPORT_EVERY = 100
 @click.option("--in-flight", type=click.IntRange(1, 1_000), default=8, show_default=True, help="Questions at once.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=300.0, show_default=True, help="Seconds.")
 @click.option("--key-env", metavar="NAME", help="Environment variable that holds the API key.")
-@click.option("--with-text", is_flag=True, help="Write the prompts into the table, to train from that file alone.")
+@click.option("--text/--no-text", default=None, help="Keep the prompts' text. Default: that of --prompts.")
 @click.option("--limit", type=click.IntRange(1), help="End after so many answers.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds ask the same questions.")
 def measure_lengths(
@@ -64,7 +64,7 @@ def measure_lengths(
     in_flight: int,
     timeout_s: float,
     key_env: str | None,
-    with_text: bool,
+    text: bool | None,
     limit: int | None,
     seed: int,
 ) -> None:
@@ -80,19 +80,20 @@ def measure_lengths(
     Examples:
       forebay train measure-lengths --url http://127.0.0.1:8080/v1 --model llama --output lengths.csv
       forebay train measure-lengths --url http://127.0.0.1:8080/v1 --model llama --output mine.csv \\
-        --prompts mine.jsonl --with-text --temperatures 0.7 --samples 3
+        --prompts mine.jsonl --temperatures 0.7 --samples 3
+      forebay train length --data mine.csv --output models
     """
     found = own(prompts, licence, prompt_tokens_max) if prompts else public(_tables(data), prompt_tokens_max)
     settings = [Setting(label or model, one, max_tokens, system) for one in _temperatures(temperatures)]
     asks = list(plan(choose(found, prompt_count, seed), settings, sample_count, seed))
-    with Table(output) as table:
+    with Table(output, has_text=bool(prompts) if text is None else text) as table:
         check_cap(table, settings)
         left = [ask for ask in asks if ask not in table]
         console = make_console()
         console.print(f"{len(asks)} answers in all, {len(asks) - len(left)} of them are in {output}")
         endpoint = Endpoint(url, model, timeout_s, _key(key_env))
         try:
-            tally = asyncio.run(_run(console, left[:limit], endpoint, table, in_flight, with_text))
+            tally = asyncio.run(_run(console, left[:limit], endpoint, table, in_flight))
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; the same command goes on where it was") from None
         summarise(console, table, tally)
@@ -100,7 +101,7 @@ def measure_lengths(
 
 def check_cap(table: Table, settings: Sequence[Setting]) -> None:
     """Raises ConfigError where a model of the table was cut at another length: its lengths would not compare."""
-    caps = {row["model"]: int(row["max_tokens"]) for row in table.rows}
+    caps = {row["model"]: int(row["tokens_max"]) for row in table.rows}
     for setting in settings:
         if caps.get(setting.model, setting.tokens_max) != setting.tokens_max:
             raise ConfigError(
@@ -128,9 +129,7 @@ def summarise(console: Console, table: Table, tally: Tally) -> None:
 _RIGHT = "temperature|answers|p10|p50|p90|cut"
 
 
-async def _run(
-    console: Console, asks: Sequence[Ask], endpoint: Endpoint, table: Table, in_flight: int, with_text: bool
-) -> Tally:
+async def _run(console: Console, asks: Sequence[Ask], endpoint: Endpoint, table: Table, in_flight: int) -> Tally:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     started_s = asyncio.get_running_loop().time()
     async with endpoint:
@@ -145,7 +144,7 @@ async def _run(
                 if not console.is_terminal and done % REPORT_EVERY == 0:
                     console.print(f"{done} of {len(asks)}, {rate}")
 
-            return await measure(asks, endpoint, table, in_flight, on_step, with_text)
+            return await measure(asks, endpoint, table, in_flight, on_step)
 
 
 def rates(tally: Tally, elapsed_s: float) -> str:

@@ -1,11 +1,12 @@
 """The table of measured answer lengths: what is asked, what came of it, and a file that outlives any interruption."""
 
+import contextlib
 import csv
 import fcntl
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO
@@ -92,7 +93,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. `prompt` is empty unless the text was asked to be kept."""
+    """One line of the table; `train.tables` reads those whose table keeps the prompts' text."""
 
     prompt_id: str
     source: str
@@ -103,18 +104,18 @@ class Row:
     temperature: str
     sample: int
     seed: int
-    max_tokens: int
+    tokens_max: int
     prompt_tokens: int
     response_tokens: int
     censored: str
     finish: str
-    prompt: str = ""
+    prompt: str
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
 
 
-def row_of(ask: Ask, answer: Answer, has_text: bool = False) -> Row:
+def row_of(ask: Ask, answer: Answer) -> Row:
     """The line that an answer makes."""
     question, setting = ask.question, ask.setting
     return Row(
@@ -127,12 +128,12 @@ def row_of(ask: Ask, answer: Answer, has_text: bool = False) -> Row:
         temperature=f"{setting.temperature:g}",
         sample=ask.sample,
         seed=ask.seed,
-        max_tokens=setting.tokens_max,
+        tokens_max=setting.tokens_max,
         prompt_tokens=answer.prompt_tokens,
         response_tokens=answer.response_tokens,
         censored="true" if answer.censored else "false",
         finish=answer.finish,
-        prompt=question.text if has_text else "",
+        prompt=question.text,
     )
 
 
@@ -166,21 +167,26 @@ def _seed(*parts: object) -> int:
 
 
 class Table:
-    """An append-only CSV file. Each line is written in one piece, so whoever ends the process loses no line but the
-    last, and that one is mended away by the next to open the file. One process at a time may hold it.
+    """An append-only CSV file, with or without the prompts' text.
 
-    Raises ConfigError for a file that is something else, or that another process holds.
+    Each line is written in one piece, so whoever ends the process loses no line but the last, and that one is mended
+    away by the next to open the file. One process at a time may hold it. Raises ConfigError for a file that is
+    something else, or that another process holds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, has_text: bool = False) -> None:
         self._path = path
+        self._columns = COLUMNS if has_text else COLUMNS[:-1]
         self._file = _open(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
             raise ConfigError(f"another process writes {path}; name another file, or wait for its end") from error
-        self.rows = self._read()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._file.close)
+            self.rows = self._read()
+            stack.pop_all()
         self._keys = {key_of(row) for row in self.rows}
 
     def __enter__(self) -> "Table":
@@ -194,20 +200,23 @@ class Table:
 
     def append(self, row: Row) -> None:
         """Writes one line, which is in the file when the call returns."""
-        self._write(astuple(row))
-        self.rows.append({name: str(value) for name, value in asdict(row).items()})
+        values = [str(getattr(row, name)) for name in self._columns]
+        self._write(values)
+        self.rows.append(dict(zip(self._columns, values, strict=True)))
         self._keys.add(key_of(self.rows[-1]))
 
     def _read(self) -> list[dict[str, str]]:
-        self._file.seek(0)
+        """The whole lines. A file is changed only once it is known to be a table."""
         content = self._file.read()
+        header = ",".join(self._columns).encode()
         whole = content[: content.rfind(b"\n") + 1]
+        is_begun = not whole and header.startswith(content)
+        rows = [] if is_begun else list(_parse(whole or content, self._path, self._columns))
         self._file.truncate(len(whole))
         self._file.seek(len(whole))
-        if not whole:
-            self._write(COLUMNS)
-            return []
-        return list(_parse(whole, self._path))
+        if is_begun:
+            self._write(self._columns)
+        return rows
 
     def _write(self, values: Iterable[object]) -> None:
         line = io.StringIO()
@@ -230,11 +239,14 @@ def _open(path: Path) -> IO[bytes]:
         raise ConfigError(f"--output: cannot write {path}: {error.strerror}") from error
 
 
-def _parse(content: bytes, path: Path) -> Iterator[dict[str, str]]:
+def _parse(content: bytes, path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     lines = csv.DictReader(io.StringIO(content.decode(errors="replace"), newline=""))
-    if tuple(lines.fieldnames or ()) != COLUMNS:
-        raise ConfigError(f"{path} is not a table of measured lengths; name a new file by --output")
+    found = tuple(lines.fieldnames or ())
+    if found != tuple(columns):
+        both = {COLUMNS, COLUMNS[:-1]}
+        why = "keeps other columns: mind --no-text" if found in both else "is not a table of measured lengths"
+        raise ConfigError(f"{path} {why}; name a new file by --output")
     for row in lines:
         if None in row or None in row.values():
-            raise ConfigError(f"{path}:{lines.line_num}: a line must have {len(COLUMNS)} columns; repair or remove it")
+            raise ConfigError(f"{path}:{lines.line_num}: a line must have {len(columns)} cells; repair or remove it")
         yield row

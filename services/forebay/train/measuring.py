@@ -45,7 +45,6 @@ async def measure(
     table: Table,
     in_flight: int,
     on_step: Callable[[Tally], None],
-    has_text: bool = False,
 ) -> Tally:
     """Asks what the table does not have yet. Raises the endpoint's errors when it is gone for good.
 
@@ -59,7 +58,7 @@ async def measure(
 
     async def worker(share: Iterator[list[Ask]]) -> None:
         for ask in chain.from_iterable(share):
-            await _take(ask, endpoint, table, tally, has_text)
+            await _take(ask, endpoint, table, tally)
             on_step(tally)
 
     try:
@@ -71,7 +70,7 @@ async def measure(
     return tally
 
 
-async def _take(ask: Ask, endpoint: Endpoint, table: Table, tally: Tally, has_text: bool) -> None:
+async def _take(ask: Ask, endpoint: Endpoint, table: Table, tally: Tally) -> None:
     try:
         answer = await endpoint.answer(ask)
     except ConfigError:
@@ -79,7 +78,7 @@ async def _take(ask: Ask, endpoint: Endpoint, table: Table, tally: Tally, has_te
     except InvalidArgument as error:
         tally.refuse(error)
     else:
-        table.append(row_of(ask, answer, has_text))
+        table.append(row_of(ask, answer))
         tally.take(answer)
 
 
