@@ -27,6 +27,7 @@ from forebay.predictor.intervals import (
 )
 from forebay.predictor.policy.forecaster import Fitted, Forecaster, ForecastFailed, LastValue, LeastError, Seasonal
 from forebay.predictor.series import Floats, Ints, Series, align
+from forebay.predictor.walkforward import Chosen
 
 AT_ONCE = (LastValue, LeastError, Seasonal)
 """Forecasters that fit within a few milliseconds: they are fitted anew for every answer, so they never need a refit."""
@@ -141,7 +142,7 @@ class Asking:
         if self.learned is None:
             return self._by_fallback("")
         try:
-            curves = _curves(self.learned, self.series, self._leads)
+            curves = curves_of(self.learned, self.series, self._leads)
             _refuse_nonsense(curves, self.series)
             is_shifted = _is_shifted(self.learned, self.series, self.fitted_count)
         except Exception as error:
@@ -169,7 +170,7 @@ class Asking:
         leads, policy = self._leads, self.who.fallback if self._waits else self.who.policy
         learned = learn(policy, self.series, int(leads[-1]))
         label = self.who.fallback_label if self._waits else self.who.label
-        return Answer(self._forecasts(_curves(learned, self.series, leads)), label, failure=failure)
+        return Answer(self._forecasts(curves_of(learned, self.series, leads)), label, failure=failure)
 
     def _forecasts(self, curves: Floats) -> tuple[WorkloadForecast, ...]:
         starts = self.first_start_us + np.arange(self.horizon_count) * self.name.window_us
@@ -328,12 +329,14 @@ def lead_max_of(window_us: int) -> int:
 
 
 def learn(policy: Forecaster, series: Series, lead_max: int) -> Learned:
-    """Fits a forecaster, with the spread that its errors on the later half of the series show.
+    """Fits a forecaster, with the spread that it has measured itself, or else that of its errors on the later half.
 
     Raises ForecastFailed where it cannot, whatever went wrong.
     """
     try:
         fitted = policy.fit(series)
+        if isinstance(fitted, Chosen):
+            return Learned(fitted, fitted.spread, fitted.label)
         grid = lead_grid(lead_max)
         origins = np.unique(np.linspace(max(1, len(series) // 2), len(series) - 1, ORIGIN_COUNT).astype(np.int64))
         return Learned(fitted, spread_of(grid, errors_of(fitted, series, origins.tolist(), grid), series))
@@ -347,7 +350,8 @@ def _label(by: str, learned: Learned | None) -> str:
     return f"{by}:{learned.label}" if learned and learned.label else by
 
 
-def _curves(learned: Learned, series: Series, leads: Ints) -> Floats:
+def curves_of(learned: Learned, series: Series, leads: Ints) -> Floats:
+    """Quantiles [lead, quantity, level] of the windows so many leads after the series."""
     points = learned.fitted.points(series, int(leads[-1]))[leads - 1]
     return learned.spread.around(points, leads)
 
