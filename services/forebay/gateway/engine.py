@@ -101,6 +101,23 @@ class Engine:
         """The requests whose leases `on_wake` would renew now; whoever counts tokens rarely counts theirs before."""
         return [flight.request.request_id for flight in self._due(now_us)] if self._is_linked else []
 
+    def quiet_until_us(self, now_us: int) -> int:
+        """Before then `on_wake` does nothing but name the next tick, whatever arrives, is placed or ends meanwhile.
+
+        That holds while the scheduler's stream is open and no lease is shorter than all before; else it gives now.
+        """
+        if not self._is_linked or self._waiting or self._ttl_us_min == _NEVER_US:
+            return now_us
+        interval_us = min(int(self._config.progress_interval_s * US_PER_S), self._ttl_us_min // 3)
+        oldest = next(iter(self._told.values()), None)
+        quiet_us = interval_us + (now_us if oldest is None else oldest.told_us)
+        if quiet_us <= now_us + _TICK_US:
+            return quiet_us
+        asked_us = self.oldest_ask_us()
+        return min(
+            quiet_us, int(self._config.placement_timeout_s * US_PER_S) + (now_us if asked_us is None else asked_us)
+        )
+
     def on_arrive(self, request: InferenceRequest, now_us: int) -> list[Action]:
         """A client sent a request."""
         flight = _Flight(request, now_us)

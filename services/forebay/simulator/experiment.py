@@ -75,12 +75,14 @@ class Experiment:
     """Everything in the file. Each policy runs at each load with each seed; `loads` multiply the trace's rate.
 
     A seed draws what the trace leaves open and every random choice of the run; policies meet the same requests under
-    equal seeds.
+    equal seeds. `direct` compares routers alone, several times as fast: every request is placed at once on a fixed
+    fleet that nobody watches, and nobody reports progress (`simulator.direct`, which says what it cannot do).
     """
 
     name: str = ""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     loads: tuple[float, ...] = (1.0,)
+    direct: bool = False
     horizon_s: float = 0.0
     trace: TraceConfig = field(default_factory=TraceConfig)
     groups: tuple[Group, ...] = ()
@@ -120,6 +122,7 @@ class Experiment:
         self.world  # noqa: B018 - raises where the world cannot be
         for index in range(len(self.policies)):
             self.world_of(index)
+        _need(not (self.direct and self.oracle.search), "direct runs have no fleet to search; leave out one of the two")
         reason = refusal(self.world) if self.oracle.search else ""
         _need(not reason, f"[oracle] search: {reason}")
 

@@ -15,6 +15,7 @@ import forebay
 from forebay.core.errors import ConfigError
 from forebay.simulator import store
 from forebay.simulator.config import OracleConfig, PolicyConfig, World
+from forebay.simulator.direct import simulate_direct
 from forebay.simulator.experiment import Experiment
 from forebay.simulator.make_workload import make
 from forebay.simulator.oracles.search import best_policy, oracle_hours
@@ -36,7 +37,7 @@ _ASIDE_FILES = ("runner.py", "sweep.py", "statistics.py", "progress.py", "toml_l
 class Job:
     """One policy at one load with one seed; `key` names its folder.
 
-    With a `search` the policy is only a name: it is the best fleet that is found.
+    With a `search` the policy is only a name: it is the best fleet that is found. `direct` takes the fast lane.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Job:
     seed: int
     load: float
     search: OracleConfig | None = None
+    direct: bool = False
 
     @property
     def run_count_max(self) -> int:
@@ -90,6 +92,7 @@ def jobs_of(experiment: Experiment) -> list[Job]:
             arm.policy,
             seed,
             load,
+            direct=experiment.direct,
         )
         for seed in experiment.seeds
         for load in experiment.loads
@@ -119,7 +122,8 @@ def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> Outcom
 
     policy, before = _searched(job, job.search, workload, heard) if job.search else (job.policy, 0)
     scenario = Scenario(workload, job.world, policy, job.seed, job.load)
-    result = simulate(scenario, watch=lambda done: heard(before + done))
+    run = simulate_direct if job.direct else simulate
+    result = run(scenario, watch=lambda done: heard(before + done))
     summary = summarize(result, job.world.slo, job.world, workload)
     return Outcome(result, summary, workload.notes, before + len(workload))
 

@@ -238,6 +238,24 @@ def test_those_whose_renewal_is_due_are_known_before() -> None:
     assert engine.due(2 * S) == ["r2"]
 
 
+def test_a_wake_before_the_engine_says_so_names_the_next_tick_and_no_more() -> None:
+    engine = linked(Config(progress_interval_s=5.0, placement_timeout_s=7.0))
+    assert engine.quiet_until_us(S) == S, "no lease was seen yet, and the first may be short"
+    for number in range(3):
+        engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), 0)
+        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), number * S)
+    assert engine.quiet_until_us(S) == 5 * S
+    assert engine.on_wake(5 * S - 1) == [WakeAt(5 * S + 249_999)]
+    assert only(engine.on_wake(5 * S), Renew) == [Renew("l0", 0)]
+    engine.on_arrive(replace(REQUEST, request_id="r3"), 5 * S)
+    engine.on_wake(7 * S)
+    assert engine.quiet_until_us(7 * S) == 10 * S
+    engine.on_wake(11 * S)
+    assert engine.quiet_until_us(11 * S) == 12 * S, "patience with the scheduler ends before the next renewal"
+    engine.on_link_down(11 * S)
+    assert engine.quiet_until_us(11 * S) == 11 * S
+
+
 def test_a_clock_that_was_set_back_delays_no_renewal_of_later_leases() -> None:
     engine = linked(Config())
     for number, placed_us in enumerate((100 * S, 0)):

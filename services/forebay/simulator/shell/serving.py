@@ -91,7 +91,7 @@ class GatewayShell:
             End: lambda action: scheduler.finish(action.lease_id, action.outcome, action.generated_tokens),
             Renew: lambda action: scheduler.progress(action.lease_id, action.generated_tokens),
             Report: self._report,
-            WakeAt: lambda action: self._alarm.set(action.at_us),
+            WakeAt: lambda action: self._alarm.set(self._eventful_us(action.at_us)),
             Fail: self._failures.append,
             Withdraw: lambda action: scheduler.withdraw(action.request_id),
             Resume: lambda action: scheduler.resume(action.leases),
@@ -238,6 +238,15 @@ class GatewayShell:
                 self._give_up(run)
         self._apply(self.engine.on_wake(self._context.now_us))
 
+    def _eventful_us(self, at_us: int) -> int:
+        """The first tick, from that one on, at which anything can follow from being awake: most do nothing."""
+        now_us = self._context.now_us
+        tick_us = at_us - now_us
+        quiet_us = min(
+            self.engine.quiet_until_us(now_us), self._silence.quiet_until_ps(self._context.now_ps) // PS_PER_US
+        )
+        return now_us + tick_us * max(1, -(-(quiet_us - now_us) // tick_us))
+
     def _listen(self, now_ps: int) -> list[Run]:
         """Counts how far the answers are whose leases are renewed now; gives those that are silent for too long."""
         silent = []
@@ -341,6 +350,10 @@ class _Silence:
     def sent(self, run: Run) -> None:
         """An attempt began."""
         self._sent.append(run)
+
+    def quiet_until_ps(self, now_ps: int) -> int:
+        """Before then nobody, of those sent now or later neither, has waited too long for a first token."""
+        return self._first_ps + (self._sent[0].sent_ps if self._sent else now_ps)
 
     def without_first(self, now_ps: int) -> list[Run]:
         """Attempts that waited too long for their first token; some may have ended long ago."""

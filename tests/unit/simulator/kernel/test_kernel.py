@@ -144,6 +144,24 @@ def test_a_crash_tells_who_was_lost_and_ends_the_instance(make: Make) -> None:
     assert list(kernel.advance(END_PS)) == [0]
 
 
+def test_a_fleet_that_comes_and_goes_takes_the_room_of_those_that_are_there(make: Make) -> None:
+    alone, kernel = make(2), make(60)
+    alone.add(profile(max_seqs=16), EngineFlags())
+    for number in range(30):
+        instance = kernel.add(profile(max_seqs=16), EngineFlags())
+        now_ps = kernel.now_ps
+        for each, row, at_ps, place in ((alone, 0, 0, 0), (kernel, number, now_ps, instance)):
+            if number == 0 or each is kernel:
+                assert each.arrive(place, row, 40, 9, 0, 0, at_ps)
+                assert list(each.advance(END_PS)) == [row]
+        assert kernel.finish_ps(number) - now_ps == alone.finish_ps(0), "nothing is left of the one before"
+        assert kernel.arrive(instance, 30 + number, 20, 500, 0, 0, kernel.now_ps)
+        kernel.advance(kernel.now_ps + alone.finish_ps(0))
+        assert list(kernel.crash(instance, kernel.now_ps)) == [30 + number]
+    if isinstance(kernel, FastKernel):
+        assert len(kernel._cells.room) < 3 * (16 + 2 * 17 + 4 * 16)
+
+
 def test_a_hung_instance_stands_still_and_makes_up_for_nothing(make: Make) -> None:
     kernel, engine = make(1), profile()
     kernel.add(engine, EngineFlags())
