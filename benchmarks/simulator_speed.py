@@ -41,6 +41,8 @@ from forebay.simulator.run import Scenario, simulate
 from forebay.simulator.traces import read
 from forebay.simulator.workload import Workload, make_workload
 
+# One that learns nothing, its bounds neither.
+PREDICTOR = {"length": "input_ratio", "calibration_window_count": 0, "drift_window_count": 0}
 Ints = npt.NDArray[np.int64]
 Timed = tuple[float, float]
 
@@ -166,9 +168,7 @@ def scenario(load: Load, instances: int, router: str) -> Scenario:
     """The same as a scenario of all services: nothing takes time but the engines."""
     group = Group("model", PROFILE, instances_initial=instances, instances_min=instances, instances_max=instances)
     scheduler = {"router": router, "puller": "unlimited"}
-    return Scenario(
-        load.workload(), World(groups=(group,)), PolicyConfig("bench", scheduler, predictor={"length": "input_ratio"})
-    )
+    return Scenario(load.workload(), World(groups=(group,)), PolicyConfig("bench", scheduler, predictor=PREDICTOR))
 
 
 def timed(way: Callable[[], object]) -> float:

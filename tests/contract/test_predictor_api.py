@@ -24,9 +24,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from forebay.core.errors import AlreadyExists, FailedPrecondition, ForebayError, InvalidArgument, NotFound, Unavailable
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.build import build_engine, build_loader
+from forebay.predictor.build import FALLBACK, build_engine, build_loader
+from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config
 from forebay.predictor.loop import MetricsHistory
+from forebay.predictor.policy.forecaster import FORECASTERS
+from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED
 from forebay.predictor.servicer import PredictorServicer
 from forebay.predictor.store_files import PACKAGED
 from forebay.wire.channel import connect
@@ -87,20 +90,16 @@ async def start() -> AsyncIterator[Start]:
         await metrics_server.start()
         engine = build_engine(config)
         inner = connect(f"127.0.0.1:{metrics_server.port}")
-        servicer = PredictorServicer(
-            engine,
-            await build_loader(engine, config),
-            MetricsHistory(inner, 1.0, config.history_points_max),
-            lambda: NOW_US,
-            registry,
-            history_us=config.history_s * US_PER_S,
-            forecast_count_max=2,
-        )
+        history = MetricsHistory(inner, 1.0, config.history_points_max)
+        forecasts = build_forecasts(config, engine, history, lambda: NOW_US, registry)
+        loader = await build_loader(engine, config)
+        servicer = PredictorServicer(engine, loader, forecasts, registry, lambda: NOW_US)
         server = Server("127.0.0.1:0", [NAME], registry)
         add_PredictorServiceServicer_to_server(servicer, server.grpc)
         await server.start()
         outer = connect(f"127.0.0.1:{server.port}")
-        stops.extend([outer.close, inner.close, lambda: server.stop(0.1), lambda: metrics_server.stop(0.1)])
+        stops.extend([outer.close, forecasts.close, inner.close])
+        stops.extend([lambda: server.stop(0.1), lambda: metrics_server.stop(0.1)])
         return Stage(PredictorServiceStub(outer), metrics, metrics_server, registry)  # type: ignore[arg-type]
 
     yield begin
@@ -219,30 +218,27 @@ async def test_the_trained_model_learns_what_a_new_llm_does(stage: Stage) -> Non
 
 async def test_models_are_listed_with_what_is_known_of_them(stage: Stage) -> None:
     answer = await models(stage)
-    names = [(model.kind, model.name, model.version, model.active) for model in answer.models]
-    assert names == [
-        (1, "histogram", "", False),
-        (1, "input_ratio", "", False),
-        (1, "onnx_quantile", "1", True),
-        (2, "last_value", "", False),
-        (2, "least_error", "", True),
-        (2, "seasonal", "", False),
-    ]
-    trained = answer.models[2]
+    names = [(model.kind, model.name) for model in answer.models]
+    untrained = [(1, name) for name in LENGTH_PREDICTORS.keys() - TRAINED] + [(2, name) for name in FORECASTERS]
+    assert names == sorted([*untrained, (1, "onnx_quantile")])
+    assert {model.name for model in answer.models if model.active} == {"onnx_quantile", "least_error"}
+    assert not any(model.shadow or (model.previous and model.name != FALLBACK) for model in answer.models)
+    trained = next(model for model in answer.models if model.version)
     assert trained.execution_provider == "CPUExecutionProvider"
     assert len(trained.digest_sha256) == 64
     assert {"trained_on", "licence", "mae_tokens", "coverage_p90"} <= set(trained.metadata)
 
 
 async def test_models_come_in_pages(stage: Stage) -> None:
+    whole = [model.name for model in (await models(stage)).models]
     names, token = [], ""
-    for _ in range(3):
+    while token or not names:
         page = await models(stage, page_size=2, page_token=token)
-        names.append([model.name for model in page.models])
+        assert len(page.models) == min(2, len(whole) - len(names))
+        names += [model.name for model in page.models]
         token = page.next_page_token
-    assert names == [["histogram", "input_ratio"], ["onnx_quantile", "last_value"], ["least_error", "seasonal"]]
-    assert token == ""
-    assert [model.name for model in (await models(stage, kind=2)).models] == ["last_value", "least_error", "seasonal"]
+    assert names == whole
+    assert [model.name for model in (await models(stage, kind=2)).models] == sorted(FORECASTERS)
     await refused(models(stage, page_token="no"), InvalidArgument)
 
 
@@ -328,13 +324,180 @@ async def test_a_model_that_cannot_be_loaded_fails_and_the_old_one_goes_on(
     assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
 
 
-async def test_a_damaged_model_at_the_start_leaves_the_histogram_answering(
+async def test_a_damaged_model_at_the_start_leaves_the_fallback_answering(
     start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     put_model(tmp_path, "one", onnx_sha256="0" * 64)
     stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
-    assert (await predict(stage, query())).predicted_by == "histogram"
+    assert (await predict(stage, query())).predicted_by == FALLBACK
     assert "no trained model" in caplog.text
+
+
+async def shadow(stage: Stage, name: str, request_id: str, **changes: Any) -> length_pb2.PredictorModel:
+    request = messages.ShadowModelRequest(name=name, request_id=request_id, **changes)
+    return (await stage.stub.ShadowModel(request, timeout=TIMEOUT_S)).model
+
+
+async def rollback(stage: Stage, request_id: str, kind: int = 1) -> length_pb2.PredictorModel:
+    request = messages.RollbackModelRequest(kind=kind, request_id=request_id)  # type: ignore[arg-type]
+    return (await stage.stub.RollbackModel(request, timeout=TIMEOUT_S)).model
+
+
+async def accuracy(stage: Stage, **changes: Any) -> messages.ListAccuracyResponse:
+    return await stage.stub.ListAccuracy(messages.ListAccuracyRequest(**changes), timeout=TIMEOUT_S)
+
+
+async def test_a_shadow_is_measured_until_it_ends(stage: Stage) -> None:
+    begun = await shadow(stage, "histogram", "s1")
+    assert (begun.shadow, begun.active, begun.trial.outcome_count) == (True, False, 0)
+    await observe(stage, 50, "o1")
+    answer = await models(stage, kind=1)
+    (found,) = [model for model in answer.models if model.shadow]
+    assert (found.name, found.trial.outcome_count) == ("histogram", 50)
+    assert found.trial.active_loss_tokens > 0
+    assert found.trial.shadow_loss_tokens > 0
+    assert {row.predictor for row in (await accuracy(stage)).rows} >= {"histogram", "onnx_quantile@1"}
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    assert not (await shadow(stage, "histogram", "s2", ends=True)).shadow
+    assert not any(model.HasField("trial") for model in (await models(stage)).models)
+
+
+async def test_a_shadow_that_proves_better_becomes_the_active_model(start: Start) -> None:
+    stage = await start(Config(provider="cpu", length="input_ratio", promote_count_min=100))
+    await shadow(stage, "histogram", "s1")
+    for number in range(4):
+        await observe(stage, 777, f"o{number}")
+    assert (await predict(stage, query())).predicted_by == "histogram"
+    assert (await rollback(stage, "b1")).name == "input_ratio"
+
+
+async def test_a_stored_model_can_be_a_shadow_and_then_the_active_one(start: Start, tmp_path: Path) -> None:
+    put_model(tmp_path, "one", version="1")
+    stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
+    put_model(tmp_path, "two", version="2")
+    assert (await shadow(stage, "onnx_quantile", "s1")).version == "2"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    assert (await activate(stage, "onnx_quantile", "a1", "2")).model.active
+    assert [(model.version, model.active, model.previous, model.shadow) for model in (await models(stage)).models][
+        -len(FORECASTERS) - 2 : -len(FORECASTERS)
+    ] == [("1", False, True, False), ("2", True, False, False)]
+    assert (await rollback(stage, "b1")).version == "1"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+
+
+async def test_a_roll_back_that_is_repeated_is_one(stage: Stage) -> None:
+    await activate(stage, "histogram", "a1")
+    for _ in range(2):
+        assert (await rollback(stage, "b1")).name == "onnx_quantile"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    assert (await rollback(stage, "b2")).name == "histogram"
+    await activate(stage, "last_value", "a2", kind=2)
+    assert (await rollback(stage, "b3", kind=2)).name == "least_error"
+
+
+async def test_what_cannot_be_a_shadow_or_rolled_back_is_refused(start: Start) -> None:
+    stage = await start(Config(provider="cpu", length="histogram", shadow_count_max=1))
+    assert "active" in (await refused(rollback(stage, "b1"), FailedPrecondition)).message
+    assert "active" in (await refused(shadow(stage, "histogram", "s1"), FailedPrecondition)).message
+    assert "known" in (await refused(shadow(stage, "nope", "s2"), NotFound)).message
+    await refused(shadow(stage, "last_value", "s3"), NotFound)
+    await refused(rollback(stage, "b2", kind=0), InvalidArgument)
+    await shadow(stage, "constant", "s4")
+    assert "constant" in (await refused(shadow(stage, "input_ratio", "s5"), FailedPrecondition)).message
+
+
+async def test_accuracy_comes_in_pages_by_predictor_model_and_application(stage: Stage) -> None:
+    for number, application in enumerate(("chat", "", "code")):
+        one = query(number, application=application)
+        predicted = (await predict(stage, one)).predictions[0].quantiles
+        outcome = length_pb2.LengthOutcome(query=one, generated_tokens=40, predicted=predicted)
+        request = messages.ObserveOutcomesRequest(outcomes=[outcome], request_id=f"o{number}")
+        await stage.stub.ObserveOutcomes(request, timeout=TIMEOUT_S)
+    rows = list((await accuracy(stage)).rows)
+    assert [(row.predictor, row.model, row.application) for row in rows] == [
+        ("onnx_quantile@1", "m", application) for application in ("", "chat", "code")
+    ]
+    for row in rows:
+        assert (row.outcome_count, row.is_drifting) == (1, False)
+        assert row.coverage_p90 in (0, 1)
+        assert row.reserve_ratio > 0
+        assert row.start_time.ToMicroseconds() == NOW_US
+        assert not row.HasField("drift_start_time")
+    first = await accuracy(stage, page_size=2)
+    assert [row.application for row in first.rows] == ["", "chat"]
+    last = await accuracy(stage, page_size=2, page_token=first.next_page_token)
+    assert ([row.application for row in last.rows], last.next_page_token) == (["code"], "")
+    assert not (await accuracy(stage, model="other")).rows
+    assert not (await accuracy(stage, predictor="histogram")).rows
+    await refused(accuracy(stage, page_token="no"), InvalidArgument)
+    text = generate_latest(stage.registry).decode()
+    labels = '{application="chat",model="m",predictor="onnx_quantile@1"}'
+    assert f"forebay_predictor_row_outcomes{labels} 1.0" in text
+    assert f"forebay_predictor_row_drifting{labels} 0.0" in text
+
+
+async def test_bounds_that_fail_are_answered_by_the_fallback_until_they_hold(start: Start) -> None:
+    stage = await start(Config(provider="cpu", length="input_ratio", calibration_window_count=0))
+    for number in range(2):
+        await observe(stage, 900, f"o{number}")
+    answer = await predict(stage, query(), query(1, application="other"))
+    assert answer.predicted_by == "input_ratio"
+    assert [one.predicted_by for one in answer.predictions] == [FALLBACK, ""]
+    assert answer.predictions[0].quantiles.p90_tokens == 900
+    (row,) = (await accuracy(stage, predictor="input_ratio")).rows
+    assert row.is_drifting
+    assert row.drift_start_time.ToMicroseconds() == NOW_US
+
+
+async def test_bounds_are_shifted_by_what_came(start: Start) -> None:
+    stage = await start(Config(provider="cpu", length="input_ratio", drift_window_count=0))
+    assert (await predict(stage, query())).predictions[0].quantiles.p90_tokens == 60
+    await observe(stage, 900, "o1")
+    found = (await predict(stage, query())).predictions[0]
+    assert (found.quantiles.p50_tokens, found.quantiles.p90_tokens) == (60, 900)
+
+
+MEGABYTE = "x" * 1_000_000
+HOSTILE = ["", "\0" * 100, "\0\ufeff\u202e", "🏳️‍🌈" * 200, "مرحبا 你好 привет hello עולם ไทย" * 50, "\n\t " * 500]
+
+
+@pytest.mark.parametrize("length", [*sorted(LENGTH_PREDICTORS.keys() - TRAINED), "onnx_quantile"])
+async def test_hostile_prompts_are_answered_and_learned_by_every_predictor(start: Start, length: str) -> None:
+    stage = await start(Config(provider="cpu", length=length))
+    bad = [
+        query(number, prompt_head=text, model=f"unheard/of-{number}", application=text[:20], tenant="\0é")
+        for number, text in enumerate(HOSTILE)
+    ]
+    await shadow(stage, "constant" if length != "constant" else "histogram", "s1")
+    for generated in (0, 1_048_576, 3):
+        answer = await predict(stage, *bad)
+        assert [one.query_id for one in answer.predictions] == [one.query_id for one in bad]
+        for one in answer.predictions:
+            found = one.quantiles
+            assert found.p10_tokens <= found.p50_tokens <= found.p90_tokens <= found.p97_tokens <= 1_048_576
+            assert 0 <= one.mean_tokens < float("inf")
+        outcomes = [
+            length_pb2.LengthOutcome(query=of, predicted=one.quantiles, generated_tokens=generated, censored=True)
+            for of, one in zip(bad, answer.predictions, strict=True)
+        ]
+        outcomes += [length_pb2.LengthOutcome(query=of, generated_tokens=generated) for of in bad]
+        request = messages.ObserveOutcomesRequest(outcomes=outcomes, request_id=f"o{generated}")
+        await stage.stub.ObserveOutcomes(request, timeout=TIMEOUT_S)
+    assert (await predict(stage, query())).predictions
+
+
+async def test_what_breaks_the_rules_is_refused_and_the_service_lives(stage: Stage) -> None:
+    await refused(predict(stage, query(prompt_head=MEGABYTE)), InvalidArgument)
+    await refused(predict(stage, query(system_digest="0" * 17)), InvalidArgument)
+    await refused(predict(stage, query(turn_number=1_048_577)), InvalidArgument)
+    await refused(observe(stage, 1_048_577, "o1"), InvalidArgument)
+    await refused(observe(stage, 5, "o2", count=1_025), InvalidArgument)
+    await refused(observe(stage, 5, "o3", count=0), InvalidArgument)
+    unsorted = length_pb2.LengthOutcome(query=query(), generated_tokens=5, predicted_by="x" * 201)
+    request = messages.ObserveOutcomesRequest(outcomes=[unsorted], request_id="o4")
+    await refused(stage.stub.ObserveOutcomes(request, timeout=TIMEOUT_S), InvalidArgument)
+    await observe(stage, 0, "o5", count=1_024)
+    assert (await predict(stage, query())).predictions
 
 
 async def forecast(stage: Stage, **changes: Any) -> messages.ForecastWorkloadResponse:

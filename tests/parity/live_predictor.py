@@ -39,7 +39,7 @@ def wanted(journal: Sequence[Entry], case: Case) -> Replay:
         if isinstance(answer, Answering):
             replay.told.append((entry.event, plain(_queries(entry)), plain(answer)))
             for prediction in answer.predictions:
-                replay.note("replies", replace(prediction, predicted_by=answer.by.label))
+                replay.note("replies", prediction)
         else:
             learned = ("learned", tuple(_outcome(one) for one in answer.outcomes))
             replay.told.append((entry.event, plain(_queries(entry)), learned))
@@ -49,8 +49,8 @@ def wanted(journal: Sequence[Entry], case: Case) -> Replay:
 def _queries(entry: Entry) -> tuple[Any, ...]:
     if entry.event == "on_queries":
         return (tuple(_query(one) for one in entry.arguments[0]),)
-    request_id, outcomes = entry.arguments
-    return (request_id, tuple(_outcome(one) for one in outcomes))
+    request_id, outcomes, now_us = entry.arguments
+    return (request_id, tuple(_outcome(one) for one in outcomes), now_us)
 
 
 def _query(request: InferenceRequest) -> InferenceRequest:
@@ -88,9 +88,7 @@ class Live:
         loader = await build_loader(engine, config)
         nobody: Any = None
         watched = self.journal.watch(PART, engine, lambda: 0)
-        servicer = PredictorServicer(
-            watched, loader, nobody, self.clock, CollectorRegistry(), history_us=1, forecast_count_max=1
-        )
+        servicer = PredictorServicer(watched, loader, nobody, CollectorRegistry(), self.clock)
         wire = self.wire(servicer)
         # Each question by itself: a batch would gather for a while of the real clock.
         table = {**self.case.policy.scheduler, "predictor_batch_ms": 0.0}
@@ -117,8 +115,10 @@ class Live:
             self.replay.note("replies", reply)
         await asyncio.sleep(0)
 
-    async def _on_outcomes(self, request_id: str, outcomes: Sequence[LengthOutcome]) -> None:
+    async def _on_outcomes(self, request_id: str, outcomes: Sequence[LengthOutcome], now_us: int) -> None:
         for one in outcomes:
             assert one.predicted is not None
-            self._outcomes.observe(Observe(one.query, one.predicted, one.generated_tokens, one.censored))
+            self._outcomes.observe(
+                Observe(one.query, one.predicted, one.generated_tokens, one.censored, one.predicted_by)
+            )
         await self._outcomes.flush()

@@ -26,12 +26,16 @@ class ModelKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LengthOutcome:
-    """What really happened to one request; a censored answer was cut, so it is at least this long by nature."""
+    """What really happened to one request; a censored answer was cut, so it is at least this long by nature.
+
+    `predicted_by` is who promised `predicted`; empty means whoever is active.
+    """
 
     query: InferenceRequest
     generated_tokens: int
     censored: bool = False
     predicted: LengthQuantiles | None = None
+    predicted_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,40 @@ class WorkloadForecast:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowTrial:
+    """How a shadow fares beside the active model: mean pinball losses, and the paired gain over its standard error."""
+
+    outcome_count: int
+    active_loss_tokens: float
+    shadow_loss_tokens: float
+    z_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorAccuracy:
+    """How well the newest predictions of one predictor went for one served model and application.
+
+    `coverage_p90` and `reserve_ratio` are None where no answer told. `drift_since_us` is 0 without drift.
+    """
+
+    predictor: str
+    model: str
+    application: str
+    outcome_count: int
+    mae_tokens: float
+    coverage_p90: float | None
+    reserve_ratio: float | None
+    is_drifting: bool
+    since_us: int
+    drift_since_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PredictorModel:
-    """One model that a predictor can answer with; texts are empty where it has no file or no session."""
+    """One model that a predictor can answer with; texts are empty where it has no file or no session.
+
+    A `shadow` is measured beside the active one by its `trial`; `previous` is what a roll-back returns to.
+    """
 
     name: str
     kind: ModelKind
@@ -69,6 +105,9 @@ class PredictorModel:
     digest_sha256: str = ""
     execution_provider: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    shadow: bool = False
+    previous: bool = False
+    trial: ShadowTrial | None = None
 
 
 def system_digest(text: str) -> str:

@@ -4,8 +4,8 @@ import click
 from lmaas.predictor.v1.predictor_service_pb2_grpc import add_PredictorServiceServicer_to_server
 from prometheus_client import CollectorRegistry
 
-from forebay.core.units import US_PER_S
 from forebay.predictor.build import build_engine, build_loader
+from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.servicer import PredictorServicer
@@ -24,19 +24,17 @@ async def serve(config: Config, env: root.Environment) -> None:
     loader = await build_loader(engine, config)
     channel = connect(env.metrics)
     history = MetricsHistory(channel, config.metrics_timeout_s, config.history_points_max)
-    servicer = PredictorServicer(
-        engine,
-        loader,
-        history,
-        now_us,
-        registry,
-        history_us=config.history_s * US_PER_S,
-        forecast_count_max=config.forecast_count_max,
-    )
+    forecasts = build_forecasts(config, engine, history, now_us, registry)
+    servicer = PredictorServicer(engine, loader, forecasts, registry, now_us)
     server = Server(env.listen, [SERVICE], registry)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
     serve_prometheus(env.prometheus, registry)
-    await run_until_stopped(server, [], config.grace_s, channel.close)
+
+    async def close() -> None:
+        await forecasts.close()
+        await channel.close()
+
+    await run_until_stopped(server, [], config.grace_s, close)
 
 
 @click.command()

@@ -2,14 +2,16 @@
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from forebay.core.errors import ConfigError, FailedPrecondition, NotFound
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import choose, with_plugins
+from forebay.predictor.care import Care
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
+from forebay.predictor.forecasting import ForecastingEngine, Settings, Who
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
@@ -19,7 +21,9 @@ from forebay.predictor.trained import Opening, open_trained
 
 log = logging.getLogger(__name__)
 
-FALLBACK = "histogram"
+FALLBACK = "kernel_history"
+FORECAST_FALLBACK = "least_error"
+"""Forecasts series that nothing is fitted to: it needs a few milliseconds and no refit."""
 
 
 def build_engine(config: Config) -> PredictorEngine:
@@ -33,7 +37,23 @@ def build_engine(config: Config) -> PredictorEngine:
         [_forecaster(name, forecasters, config) for name in sorted(forecasters)],
         active={ModelKind.LENGTH: start, ModelKind.WORKLOAD: config.forecaster},
         fallback=FALLBACK,
+        care=_care(config),
     )
+
+
+def build_forecasting(config: Config) -> ForecastingEngine:
+    """The engine that keeps what was learned of each series of traffic."""
+    return ForecastingEngine(Settings(config.refit_s, config.series_max, config.history_stale_s))
+
+
+def who_of(config: Config, engine: PredictorEngine) -> Callable[[], Who]:
+    """Says who forecasts now, and who where nothing is fitted."""
+    fallback = choose("forecaster", FORECAST_FALLBACK, FORECASTERS, config.parameters.get(FORECAST_FALLBACK, {}))
+
+    def now() -> Who:
+        return Who(engine.forecaster.label, engine.forecaster.policy, FORECAST_FALLBACK, fallback)
+
+    return now
 
 
 async def build_loader(engine: PredictorEngine, config: Config) -> Loader:
@@ -65,6 +85,18 @@ def opener(config: Config) -> Opener:
         return Loaded(dataclasses.replace(model, execution_provider=trained.provider), policy)
 
     return open_model
+
+
+def _care(config: Config) -> Care:
+    return Care(
+        alpha=config.calibration_alpha,
+        window_count=config.calibration_window_count,
+        count_min=config.calibration_count_min,
+        drift_window_count=config.drift_window_count,
+        promote_count_min=config.promote_count_min,
+        promotes=config.promote == "auto",
+        shadow_count_max=config.shadow_count_max,
+    )
 
 
 def _length(name: str, policies: Mapping[str, type[LengthPredictor]], config: Config) -> Loaded[LengthPredictor]:

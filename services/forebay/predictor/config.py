@@ -4,6 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PROVIDERS = ("auto", "cuda", "cpu")
+PROMOTE = ("auto", "manual")
+WINDOW_COUNT_MAX = 10_000
+POSITIVE = (
+    "session_threads",
+    "history_s",
+    "history_points_max",
+    "metrics_timeout_s",
+    "forecast_count_max",
+    "forecast_deadline_s",
+    "refit_s",
+    "refit_timeout_s",
+    "refit_processes",
+    "series_max",
+    "promote_count_min",
+    "shadow_count_max",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +29,16 @@ class Config:
     `length` and `forecaster` answer at start. `provider` is where ONNX models run: auto takes CUDA where a device is,
     else the CPU. `models_folder` empty means the models that come with Forebay. `parameters` holds one table a policy,
     such as [predictor.parameters.histogram], with the policy's own fields.
+
+    A forecast is answered within `forecast_deadline_s`, reading up to `history_s` of history included, of which
+    `history_stale_s` old still serves while metrics is away; `forecast_count_max` are worked on at once. Each of
+    `series_max` series is fitted anew every `refit_s` in one of `refit_processes` processes, which ends a fit that
+    takes more than `refit_timeout_s`.
+
+    At most the share `calibration_alpha` of answers should exceed their 90 % bound: bounds are shifted by the last
+    `calibration_window_count` outcomes (0: never) of an application or model that has `calibration_count_min`. Where
+    the last `drift_window_count` (0: never) fail too often, the fallback answers until they hold again. A shadow that
+    proves better on `promote_count_min` outcomes becomes the active model where `promote` is "auto".
     """
 
     length: str = "onnx_quantile"
@@ -24,14 +50,42 @@ class Config:
     history_points_max: int = 20_000
     metrics_timeout_s: float = 5.0
     forecast_count_max: int = 2
+    forecast_deadline_s: float = 1.5
+    refit_s: float = 3_600.0
+    refit_timeout_s: float = 120.0
+    refit_processes: int = 1
+    series_max: int = 256
+    history_stale_s: float = 300.0
+    calibration_alpha: float = 0.1
+    calibration_window_count: int = 500
+    calibration_count_min: int = 30
+    drift_window_count: int = 100
+    promote: str = "auto"
+    promote_count_min: int = 500
+    shadow_count_max: int = 2
     grace_s: float = 5.0
     parameters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:
             raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, not {self.provider!r}")
-        for name in ("session_threads", "history_s", "history_points_max", "metrics_timeout_s", "forecast_count_max"):
+        if self.promote not in PROMOTE:
+            raise ValueError(f"promote must be one of {', '.join(PROMOTE)}, not {self.promote!r}")
+        for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")
-        if self.grace_s < 0:
-            raise ValueError("grace_s must not be negative")
+        for name in ("grace_s", "history_stale_s", "calibration_window_count", "drift_window_count"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        alpha, count_min = self.calibration_alpha, self.calibration_count_min
+        if not 0.01 <= alpha <= 0.5:
+            raise ValueError("calibration_alpha must be 0.01 to 0.5")
+        if count_min < (1 - alpha) / alpha:
+            raise ValueError(f"calibration_count_min must be at least {(1 - alpha) / alpha:.0f}: fewer tell no bound")
+        if 0 < self.calibration_window_count < count_min:
+            raise ValueError("calibration_window_count must be 0 or at least calibration_count_min")
+        if max(self.calibration_window_count, self.drift_window_count) > WINDOW_COUNT_MAX:
+            raise ValueError(f"calibration_window_count and drift_window_count must be at most {WINDOW_COUNT_MAX}")

@@ -1,86 +1,48 @@
 """The predictor's state: which models there are, which of them answer, what was learned and how well it went."""
 
 import dataclasses
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from functools import partial
 
-from forebay.core.errors import NotFound
+from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
-from forebay.core.values import InferenceRequest, LengthPrediction
+from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.predictor.accuracy import Accuracy
+from forebay.predictor.bounds import Bounds, Loaded, label
+from forebay.predictor.care import Care
 from forebay.predictor.policy.forecaster import Forecaster
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
+from forebay.predictor.shadowing import Duel, is_better, pinball_loss
 
-P = TypeVar("P")
+__all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "label"]
 
 SLICE_COUNT = 16
 """Queries or outcomes handled in one step: few enough that a step ends within about 2 ms."""
 REQUEST_IDS_MAX = 10_000
-ACCURACY_COUNT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[P]):
-    """A model that can answer now: its description and its policy."""
-
-    model: PredictorModel
-    policy: P
-
-    @property
-    def label(self) -> str:
-        """Name and version, such as "onnx_quantile@3"."""
-        return label(self.model)
-
-
-def label(model: PredictorModel) -> str:
-    """Name and version of a model as predictions carry them."""
-    return f"{model.name}@{model.version}" if model.version else model.name
-
-
-class Accuracy:
-    """How well the last `ACCURACY_COUNT` predictions went, whoever made them; cut answers are left out."""
-
-    def __init__(self) -> None:
-        self._errors: deque[tuple[int, bool]] = deque(maxlen=ACCURACY_COUNT)
-
-    def add(self, outcome: LengthOutcome) -> None:
-        """Takes one outcome."""
-        if outcome.predicted is not None and not outcome.censored:
-            error = abs(outcome.generated_tokens - outcome.predicted.p50)
-            self._errors.append((error, outcome.generated_tokens <= outcome.predicted.p90))
-
-    @property
-    def count(self) -> int:
-        """Predictions that the figures rest on."""
-        return len(self._errors)
-
-    @property
-    def mae_tokens(self) -> float:
-        """Mean absolute error of the median in tokens; 0 without outcomes."""
-        return sum(error for error, _ in self._errors) / max(1, self.count)
-
-    @property
-    def coverage_p90(self) -> float:
-        """Share of answers at most as long as their p90; 0 without outcomes."""
-        return sum(covered for _, covered in self._errors) / max(1, self.count)
 
 
 @dataclass(slots=True)
 class Answering:
-    """One batch on its way; `step` until it says done. The predictor that began it ends it, unless it fails."""
+    """One batch on its way; `step` until it says done. The predictor that began it ends it, unless it fails.
+
+    Queries for which its bounds do not hold now are answered by the fallback; each prediction says by whom.
+    """
 
     queries: Sequence[InferenceRequest]
     by: Loaded[LengthPredictor]
     fallback: Loaded[LengthPredictor]
+    bounds: Bounds
     on_failure: Callable[[], None]
     predictions: list[LengthPrediction] = field(default_factory=list)
 
     def step(self) -> bool:
         """Answers the next few queries; true when all are answered."""
         done = len(self.predictions)
+        chunk = self.queries[done : done + SLICE_COUNT]
         try:
-            self.predictions += self.by.policy.predict(self.queries[done : done + SLICE_COUNT])
+            self.predictions += self._answer(chunk)
         except PredictionFailed:
             if self.by is self.fallback:
                 raise
@@ -89,24 +51,28 @@ class Answering:
             self.by, self.predictions = self.fallback, []
         return len(self.predictions) == len(self.queries)
 
+    def _answer(self, chunk: Sequence[InferenceRequest]) -> list[LengthPrediction]:
+        broken = self.bounds.broken(self.by, chunk) if self.by is not self.fallback else frozenset()
+        whole = [query for index, query in enumerate(chunk) if index not in broken] if broken else chunk
+        found = iter(self.bounds.promised(self.by, whole))
+        if not broken:
+            return list(found)
+        others = iter(self.bounds.promised(self.fallback, [chunk[index] for index in sorted(broken)]))
+        return [next(others if index in broken else found) for index in range(len(chunk))]
+
 
 @dataclass(slots=True)
 class Learning:
     """One batch of outcomes on its way to every loaded predictor; `step` until it says done."""
 
     outcomes: Sequence[LengthOutcome]
-    predictors: Sequence[LengthPredictor]
-    on_failure: Callable[[], None]
+    teach: Callable[[Sequence[LengthOutcome]], None]
     done_count: int = 0
 
     def step(self) -> bool:
         """Teaches the next few outcomes; true when all are taught."""
         chunk = self.outcomes[self.done_count : self.done_count + SLICE_COUNT]
-        for predictor in self.predictors:
-            try:
-                predictor.observe(chunk)
-            except PredictionFailed:
-                self.on_failure()
+        self.teach(chunk)
         self.done_count += len(chunk)
         return self.done_count == len(self.outcomes)
 
@@ -114,7 +80,9 @@ class Learning:
 class PredictorEngine:
     """Holds the loaded models; each kind has one that answers and lengths have a fallback that must not fail.
 
-    Raises NotFound when a name to answer or to fall back on is not loaded.
+    Shadows are length models that answer nobody: they predict each outcome before anybody learns from it, as the active
+    model and the fallback do once more, off the way of requests. From that come the bounds, the figures, and whether a
+    shadow takes over. Raises NotFound when a name to answer or to fall back on is not loaded.
     """
 
     def __init__(
@@ -124,73 +92,184 @@ class PredictorEngine:
         *,
         active: Mapping[ModelKind, str],
         fallback: str,
+        care: Care | None = None,
     ) -> None:
         self._lengths = {one.label: one for one in lengths}
         self._forecasters = {one.label: one for one in forecasters}
         self._active = dict(active)
+        self._previous: dict[ModelKind, str] = {}
         self._fallback = fallback
+        self._care = care or Care()
+        self.accuracy = Accuracy(self._care)
+        self._bounds = Bounds(self._care, self.accuracy)
+        self._duels: dict[str, Duel] = {}
         self._request_ids: OrderedDict[str, None] = OrderedDict()
-        self.accuracy = Accuracy()
         self.failure_count = 0
         for kind, name in active.items():
-            self._known(kind, name)
-        self._known(ModelKind.LENGTH, fallback)
+            self.known(kind, name)
+        self.known(ModelKind.LENGTH, fallback)
 
     @property
     def forecaster(self) -> Loaded[Forecaster]:
         """The forecaster that answers now."""
         return self._forecasters[self._active[ModelKind.WORKLOAD]]
 
+    @property
+    def length(self) -> Loaded[LengthPredictor]:
+        """The length predictor that answers now."""
+        return self._lengths[self._active[ModelKind.LENGTH]]
+
     def models(self) -> tuple[PredictorModel, ...]:
-        """The loaded models with the active ones marked, by kind, name and version."""
-        found = [
-            dataclasses.replace(one.model, active=self._active[kind] == one.label)
-            for kind, table in ((ModelKind.LENGTH, self._lengths), (ModelKind.WORKLOAD, self._forecasters))
-            for one in table.values()
-        ]
+        """The loaded models as they stand, by kind, name and version."""
+        labels = [(ModelKind.LENGTH, name) for name in self._lengths]
+        labels += [(ModelKind.WORKLOAD, name) for name in self._forecasters]
+        found = [self.model(kind, name) for kind, name in labels]
         return tuple(sorted(found, key=lambda model: (model.kind, model.name, model.version)))
+
+    def model(self, kind: ModelKind, name: str) -> PredictorModel:
+        """A loaded model as it stands. Raises NotFound."""
+        duel = self._duels.get(name) if kind is ModelKind.LENGTH else None
+        return dataclasses.replace(
+            self.known(kind, name),
+            active=self._active[kind] == name,
+            previous=self._previous.get(kind) == name,
+            shadow=duel is not None,
+            trial=duel.trial if duel else None,
+        )
+
+    def is_loaded(self, kind: ModelKind, name: str) -> bool:
+        """Whether a model of this label can answer without being loaded first."""
+        return name in (self._lengths if kind is ModelKind.LENGTH else self._forecasters)
 
     def on_queries(self, queries: Sequence[InferenceRequest]) -> Answering:
         """Begins to answer a batch with the predictor that is active now."""
-        active = self._lengths[self._active[ModelKind.LENGTH]]
-        return Answering(queries, active, self._lengths[self._fallback], self._on_failure)
+        return Answering(queries, self.length, self._lengths[self._fallback], self._bounds, self._on_failure)
 
-    def on_outcomes(self, request_id: str, outcomes: Sequence[LengthOutcome]) -> Learning:
+    def on_outcomes(self, request_id: str, outcomes: Sequence[LengthOutcome], now_us: int) -> Learning:
         """Begins to learn from a batch; one that came before by this id teaches nothing."""
         fresh = () if request_id in self._request_ids else outcomes
         self._request_ids[request_id] = None
         if len(self._request_ids) > REQUEST_IDS_MAX:
             self._request_ids.popitem(last=False)
-        for outcome in fresh:
-            self.accuracy.add(outcome)
-        return Learning(fresh, [one.policy for one in self._lengths.values()], self._on_failure)
+        return Learning(fresh, partial(self._teach, now_us))
 
     def on_loaded(self, loaded: Loaded[LengthPredictor]) -> None:
         """Adds a length model; it does not answer before it is activated."""
         self._lengths[loaded.label] = loaded
 
     def on_activate(self, kind: ModelKind, name: str) -> PredictorModel:
-        """Makes the model of this label the one that answers from the next batch on; others of its name are dropped.
+        """Makes the model of this label the one that answers from the next batch on.
 
-        Raises NotFound when it is not loaded.
+        The one before stays, learning, for a roll-back; others of the name that do nothing are dropped. Trials start
+        anew, since they are against the active model. Raises NotFound when it is not loaded.
         """
-        model = self._known(kind, name)
-        self._active[kind] = name
+        model = self.known(kind, name)
+        if name != self._active[kind]:
+            self._previous[kind], self._active[kind] = self._active[kind], name
+            if kind is ModelKind.LENGTH:
+                self._duels = {shadow: Duel() for shadow in self._duels if shadow != name}
         if kind is ModelKind.LENGTH:
-            self._lengths = {
-                key: one
-                for key, one in self._lengths.items()
-                if key in (name, self._fallback) or one.model.name != model.name
-            }
-        return dataclasses.replace(model, active=True)
+            self._drop_others(model.name)
+        return self.model(kind, name)
 
-    def _known(self, kind: ModelKind, name: str) -> PredictorModel:
+    def on_rollback(self, kind: ModelKind) -> PredictorModel:
+        """Makes the model answer that did so before. Raises FailedPrecondition where none did."""
+        if kind not in self._previous:
+            raise FailedPrecondition(
+                f"no {kind.name.lower()} model was active before this one; activate one by name", reason="NO_PREVIOUS"
+            )
+        return self.on_activate(kind, self._previous[kind])
+
+    def on_shadow(self, name: str) -> PredictorModel:
+        """Begins to measure a loaded length model beside the active one; one that is measured goes on.
+
+        Raises NotFound when it is not loaded and FailedPrecondition where it is the active one or there are too many.
+        """
+        self.known(ModelKind.LENGTH, name)
+        if name == self._active[ModelKind.LENGTH]:
+            raise FailedPrecondition(f"{name} is the active model; only another one can be its shadow")
+        if name not in self._duels and len(self._duels) >= self._care.shadow_count_max:
+            running = ", ".join(sorted(self._duels))
+            raise FailedPrecondition(f"{running} are measured already and more would take too long; end one of them")
+        self._duels.setdefault(name, Duel())
+        return self.model(ModelKind.LENGTH, name)
+
+    def on_shadow_end(self, name: str) -> PredictorModel:
+        """Ends the measuring of a shadow; one that is none stays as it is. Raises NotFound when it is not loaded."""
+        model = self.known(ModelKind.LENGTH, name)
+        self._duels.pop(name, None)
+        self._drop_others(model.name, but=name)
+        return self.model(ModelKind.LENGTH, name)
+
+    def known(self, kind: ModelKind, name: str) -> PredictorModel:
+        """The description of a loaded model. Raises NotFound."""
         table: Mapping[str, Loaded[LengthPredictor] | Loaded[Forecaster]] = (
             self._lengths if kind is ModelKind.LENGTH else self._forecasters
         )
         if name not in table:
             raise NotFound(f"no {kind.name.lower()} model {name!r} is loaded; loaded: {', '.join(sorted(table))}")
         return table[name].model
+
+    def _teach(self, now_us: int, outcomes: Sequence[LengthOutcome]) -> None:
+        """Predict first, learn after: what is scored here has never seen the outcomes."""
+        expected = {name: self._expect(self._lengths[name], outcomes) for name in self._measured()}
+        self._note(outcomes, expected, now_us)
+        if self._duels:
+            self._compare(outcomes, expected)
+        for one in tuple(self._lengths.values()):
+            try:
+                one.policy.observe(outcomes)
+            except PredictionFailed:
+                self._on_failure()
+
+    def _measured(self) -> tuple[str, ...]:
+        """Who predicts outcomes: whoever bounds, alarms or trials need; the fallback while it answers for somebody."""
+        active, care = self.length, self._care
+        if not self._duels and (active.is_plain or not (care.window_count or care.drift_window_count)):
+            return ()
+        fallback = (self._fallback,) if self.accuracy.has_alarm else ()
+        return tuple(dict.fromkeys((active.label, *fallback, *self._duels)))
+
+    def _expect(self, one: Loaded[LengthPredictor], outcomes: Sequence[LengthOutcome]) -> Sequence[LengthQuantiles]:
+        """What the predictor would have promised, which also teaches its bounds; nothing where it fails."""
+        try:
+            return self._bounds.learned(one, outcomes)
+        except PredictionFailed:
+            self._on_failure()
+            return ()
+
+    def _note(
+        self, outcomes: Sequence[LengthOutcome], expected: Mapping[str, Sequence[LengthQuantiles]], now_us: int
+    ) -> None:
+        """What was really promised counts; who promised nothing is judged by what it would have."""
+        active = self.length.label
+        for index, outcome in enumerate(outcomes):
+            promised, by = outcome.predicted, outcome.predicted_by or active
+            if promised is not None:
+                self.accuracy.add(by, promised, outcome, now_us)
+                self.accuracy.overall.add(promised, outcome)
+            for name, found in expected.items():
+                if found and not (promised is not None and name == by):
+                    self.accuracy.add(name, found[index], outcome, now_us)
+
+    def _compare(self, outcomes: Sequence[LengthOutcome], expected: Mapping[str, Sequence[LengthQuantiles]]) -> None:
+        """Goes on with the trials; the first shadow that proved better becomes the active model."""
+        active = expected[self.length.label]
+        for name, duel in tuple(self._duels.items()):
+            for outcome, ours, theirs in zip(outcomes, active, expected[name], strict=False):
+                tokens = outcome.generated_tokens
+                duel.add(pinball_loss(ours, tokens), pinball_loss(theirs, tokens))
+            if self._care.promotes and is_better(duel.trial, self._care.promote_count_min):
+                self.on_activate(ModelKind.LENGTH, name)
+                return
+
+    def _drop_others(self, model_name: str, but: str = "") -> None:
+        stay = {self._active[ModelKind.LENGTH], self._previous.get(ModelKind.LENGTH), self._fallback, but, *self._duels}
+        for name, one in tuple(self._lengths.items()):
+            if one.model.name == model_name and name not in stay:
+                del self._lengths[name]
+                self._bounds.forget(name)
+                self.accuracy.forget(name)
 
     def _on_failure(self) -> None:
         self.failure_count += 1

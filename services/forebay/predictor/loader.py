@@ -38,10 +38,37 @@ class Loader:
         """
         async with self._lock:
             wanted = _choose(await self.models(), kind, name, version)
-            if wanted not in self._engine.models():
-                content = await asyncio.to_thread(self._store.read, wanted)
-                self._engine.on_loaded(await asyncio.to_thread(self._opener, wanted, content))
+            await self._load(wanted)
             return self._engine.on_activate(kind, label(wanted))
+
+    async def shadow(self, name: str, version: str) -> PredictorModel:
+        """Measures a length model beside the active one, loading it first where it is only stored.
+
+        Raises NotFound for an unknown model and FailedPrecondition when it cannot be loaded or measured.
+        """
+        async with self._lock:
+            wanted = _choose(await self.models(), ModelKind.LENGTH, name, version)
+            await self._load(wanted)
+            return self._engine.on_shadow(label(wanted))
+
+    async def end_shadow(self, name: str, version: str) -> PredictorModel:
+        """Ends the measuring; without a version of the model of this name that is a shadow. Raises NotFound."""
+        async with self._lock:
+            models = await self.models()
+            shadows = [model for model in models if model.shadow and not version]
+            is_one = any(model.name == name for model in shadows)
+            wanted = _choose(shadows if is_one else models, ModelKind.LENGTH, name, version)
+            return self._engine.on_shadow_end(label(wanted)) if wanted.shadow else wanted
+
+    async def rollback(self, kind: ModelKind) -> PredictorModel:
+        """Makes the model answer that did so before. Raises FailedPrecondition where none did."""
+        async with self._lock:
+            return self._engine.on_rollback(kind)
+
+    async def _load(self, wanted: PredictorModel) -> None:
+        if not self._engine.is_loaded(wanted.kind, label(wanted)):
+            content = await asyncio.to_thread(self._store.read, wanted)
+            self._engine.on_loaded(await asyncio.to_thread(self._opener, wanted, content))
 
 
 def _choose(models: list[PredictorModel], kind: ModelKind, name: str, version: str) -> PredictorModel:

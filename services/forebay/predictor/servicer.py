@@ -1,26 +1,33 @@
 """Answers the contract's calls by the engine, in steps that never hold the event loop for long."""
 
 import asyncio
-from typing import Any, Protocol
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
+from lmaas.predictor.v1 import length_pb2
 from lmaas.predictor.v1 import predictor_service_pb2 as messages
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceServicer
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from forebay.core.errors import InvalidArgument
 from forebay.core.prediction import ModelKind
 from forebay.core.units import US_PER_S
+from forebay.core.values import LengthPrediction
 from forebay.predictor.engine import PredictorEngine
-from forebay.predictor.intervals import forecast_at_once
+from forebay.predictor.forecast_loop import Forecasts
+from forebay.predictor.forecasting import SeriesName
 from forebay.predictor.loader import Loader
-from forebay.predictor.loop import MetricsHistory, SeriesName
-from forebay.predictor.policy.forecaster import WorkloadHistory
+from forebay.predictor.meters import Meters
 from forebay.wire.clock import Clock
 from forebay.wire.convert import length_query_from_proto, prediction_to_proto
-from forebay.wire.convert_predictor import forecast_to_proto, model_to_proto, outcome_from_proto
+from forebay.wire.convert_predictor import accuracy_to_proto, forecast_to_proto, model_to_proto, outcome_from_proto
 
 WINDOW_US = 60 * US_PER_S
-MODELS_PAGE_SIZE = 100
+PAGE_SIZE = 100
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Step(Protocol):
@@ -31,20 +38,6 @@ class Step(Protocol):
         ...
 
 
-class Stats:
-    """What the predictor counts, for Prometheus."""
-
-    def __init__(self, registry: CollectorRegistry, engine: PredictorEngine) -> None:
-        self.predictions = Counter("forebay_predictor_predictions", "Lengths predicted.", ("by",), registry=registry)
-        self.outcomes = Counter("forebay_predictor_outcomes", "Outcomes learned from.", registry=registry)
-        for name, text, value in (
-            ("failures", "Times a predictor could not answer or learn.", lambda: engine.failure_count),
-            ("mae_tokens", "Mean absolute error of the last 500 medians.", lambda: engine.accuracy.mae_tokens),
-            ("coverage_p90", "Share of the last 500 answers within p90.", lambda: engine.accuracy.coverage_p90),
-        ):
-            Gauge(f"forebay_predictor_{name}", text, registry=registry).set_function(value)
-
-
 class PredictorServicer(PredictorServiceServicer):
     """The predictor's API."""
 
@@ -52,20 +45,15 @@ class PredictorServicer(PredictorServiceServicer):
         self,
         engine: PredictorEngine,
         loader: Loader,
-        history: MetricsHistory,
-        clock: Clock,
+        forecasts: Forecasts,
         registry: CollectorRegistry,
-        *,
-        history_us: int,
-        forecast_count_max: int,
+        clock: Clock,
     ) -> None:
         self._engine = engine
         self._loader = loader
-        self._history = history
+        self._forecasts = forecasts
         self._clock = clock
-        self._history_us = history_us
-        self._forecasts = asyncio.Semaphore(forecast_count_max)
-        self._stats = Stats(registry, engine)
+        self._meters = Meters(registry, engine)
 
     async def PredictLength(
         self, request: messages.PredictLengthRequest, context: Any
@@ -73,21 +61,25 @@ class PredictorServicer(PredictorServiceServicer):
         """Predicts each query's length."""
         answering = self._engine.on_queries([length_query_from_proto(query) for query in request.queries])
         await _finish(answering)
-        self._stats.predictions.labels(answering.by.label).inc(len(request.queries))
+        self._meters.count(answering.predictions)
         pairs = zip(request.queries, answering.predictions, strict=True)
         return messages.PredictLengthResponse(
-            predictions=[prediction_to_proto(query.query_id, prediction) for query, prediction in pairs],
+            predictions=[_prediction(query.query_id, prediction, answering.by.label) for query, prediction in pairs],
             predicted_by=answering.by.label,
         )
 
     async def ObserveOutcomes(
         self, request: messages.ObserveOutcomesRequest, context: Any
     ) -> messages.ObserveOutcomesResponse:
-        """Learns from the outcomes."""
+        """Learns from the outcomes; a shadow may take over by them."""
         outcomes = [outcome_from_proto(outcome) for outcome in request.outcomes]
-        learning = self._engine.on_outcomes(request.request_id, outcomes)
+        active = self._engine.length.label
+        learning = self._engine.on_outcomes(request.request_id, outcomes, self._clock())
         await _finish(learning)
-        self._stats.outcomes.inc(len(learning.outcomes))
+        if self._engine.length.label != active:
+            fields = {"active": self._engine.length.label, "before": active}
+            log.info("another length model answers", extra={"fields": fields})
+        self._meters.outcomes.inc(len(learning.outcomes))
         return messages.ObserveOutcomesResponse()
 
     async def ForecastWorkload(
@@ -95,28 +87,19 @@ class PredictorServicer(PredictorServiceServicer):
     ) -> messages.ForecastWorkloadResponse:
         """Forecasts the windows that have not begun from those that are complete."""
         window_us = request.window.ToMicroseconds() or WINDOW_US
-        end_us = self._clock() // window_us * window_us
-        series = SeriesName(request.model, request.region, request.slo_class, window_us)
-        points = await self._history.read(series, end_us - self._history_us, end_us)
-        history = WorkloadHistory(points, window_us, end_us + window_us, request.horizon_count)
-        forecaster = self._engine.forecaster
-        async with self._forecasts:
-            forecasts = await asyncio.to_thread(forecast_at_once, forecaster.policy, history)
+        name = SeriesName(request.model, request.region, request.slo_class, window_us)
+        asking, answer = await self._forecasts.ask(name, request.horizon_count)
         return messages.ForecastWorkloadResponse(
-            forecasts=[forecast_to_proto(forecast) for forecast in forecasts],
-            predicted_by=forecaster.label,
-            history_count=len(points),
+            forecasts=[forecast_to_proto(forecast) for forecast in answer.forecasts],
+            predicted_by=answer.label,
+            history_count=asking.history_count,
         )
 
     async def ListModels(self, request: messages.ListModelsRequest, context: Any) -> messages.ListModelsResponse:
         """Lists loaded and stored models."""
         found = [model for model in await self._loader.models() if request.kind in (0, model.kind)]
-        start = _offset(request.page_token)
-        end = start + (request.page_size or MODELS_PAGE_SIZE)
-        return messages.ListModelsResponse(
-            models=[model_to_proto(model) for model in found[start:end]],
-            next_page_token=str(end) if end < len(found) else "",
-        )
+        page, token = _page(found, request.page_token, request.page_size)
+        return messages.ListModelsResponse(models=[model_to_proto(model) for model in page], next_page_token=token)
 
     async def ActivateModel(
         self, request: messages.ActivateModelRequest, context: Any
@@ -125,10 +108,44 @@ class PredictorServicer(PredictorServiceServicer):
         model = await self._loader.activate(ModelKind(request.kind), request.name, request.version)
         return messages.ActivateModelResponse(model=model_to_proto(model))
 
+    async def ShadowModel(self, request: messages.ShadowModelRequest, context: Any) -> messages.ShadowModelResponse:
+        """Begins or ends the measuring of a model beside the active one."""
+        act = self._loader.end_shadow if request.ends else self._loader.shadow
+        model = await act(request.name, request.version)
+        return messages.ShadowModelResponse(model=model_to_proto(model))
+
+    async def RollbackModel(
+        self, request: messages.RollbackModelRequest, context: Any
+    ) -> messages.RollbackModelResponse:
+        """Swaps back to the model that answered before."""
+        model = await self._loader.rollback(ModelKind(request.kind))
+        return messages.RollbackModelResponse(model=model_to_proto(model))
+
+    async def ListAccuracy(self, request: messages.ListAccuracyRequest, context: Any) -> messages.ListAccuracyResponse:
+        """Lists how well the newest predictions went."""
+        rows = self._engine.accuracy.rows()
+        found = [row for row in rows if request.predictor in ("", row.predictor) and request.model in ("", row.model)]
+        page, token = _page(found, request.page_token, request.page_size)
+        return messages.ListAccuracyResponse(rows=[accuracy_to_proto(row) for row in page], next_page_token=token)
+
 
 async def _finish(work: Step) -> None:
     for _ in iter(work.step, True):
         await asyncio.sleep(0)
+
+
+def _prediction(query_id: str, value: LengthPrediction, by: str) -> length_pb2.LengthPrediction:
+    """A prediction as a message; who made it is said only where it is another than the answer names."""
+    message = prediction_to_proto(query_id, value)
+    if value.predicted_by != by:
+        message.predicted_by = value.predicted_by
+    return message
+
+
+def _page(found: Sequence[T], token: str, size: int) -> tuple[Sequence[T], str]:
+    start = _offset(token)
+    end = start + (size or PAGE_SIZE)
+    return found[start:end], str(end) if end < len(found) else ""
 
 
 def _offset(token: str) -> int:

@@ -8,12 +8,13 @@ from forebay.core.values import InferenceRequest, LengthQuantiles, WakeAt
 
 @dataclass(frozen=True, slots=True)
 class Observe:
-    """Tell the predictor how long an answer became; `censored` when it was cut at its limit."""
+    """Tell the predictor how long an answer became, and what who predicted; `censored` when it was cut at its limit."""
 
     request: InferenceRequest
     predicted: LengthQuantiles
     generated_tokens: int
     censored: bool
+    predicted_by: str = ""
 
 
 Action = Placement | Rejected | Retry | WakeAt | Observe

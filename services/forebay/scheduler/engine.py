@@ -282,7 +282,8 @@ class Engine:
         if outcome not in (Outcome.STOPPED, Outcome.LENGTH):
             return []
         self._histogram.observe(request.model, request.prompt_tokens, lease.generated_tokens)
-        return [Observe(request, lease.placement.predicted, lease.generated_tokens, outcome is Outcome.LENGTH)]
+        placed, is_cut = lease.placement, outcome is Outcome.LENGTH
+        return [Observe(request, placed.predicted, lease.generated_tokens, is_cut, placed.predicted_by)]
 
     def _end(self, leases: Iterable[Lease]) -> list[Action]:
         """Ends leases and gives the room to those that wait."""

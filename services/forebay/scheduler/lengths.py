@@ -147,4 +147,4 @@ class PredictorLengths:
 
 
 def _outcome(value: Observe) -> LengthOutcome:
-    return LengthOutcome(value.request, value.generated_tokens, value.censored, value.predicted)
+    return LengthOutcome(value.request, value.generated_tokens, value.censored, value.predicted, value.predicted_by)

@@ -15,7 +15,7 @@ from forebay.simulator.kernel import make_kernel
 from forebay.simulator.kernel.fast import FastKernel, covers
 from forebay.simulator.kernel.reference import ReferenceKernel
 from forebay.simulator.oracles import LENGTH_ORACLES
-from forebay.simulator.parts import Scenario, lengths_of, policies_of, predictor_of, result_of
+from forebay.simulator.parts import Scenario, lengths_of, policies_of, predictor_config, predictor_of, result_of
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
 from forebay.simulator.shell.context import Context
@@ -26,8 +26,10 @@ from forebay.simulator.shell.standing import start_all
 NO_MATTER = ("groups", "engine", "network", "start", "observation", "clients", "slo")
 """What of a world is looked at by itself, or changes nothing here."""
 PLAIN = World(groups=(Group("model", "GPU/MODEL/tp1"),))
-STEADY = ("input_ratio", *LENGTH_ORACLES)
+STEADY = frozenset(LENGTH_ORACLES)
 """Predictors that learn nothing from outcomes: what they say may be asked before the run begins."""
+STEADY_UNBOUNDED = frozenset({"input_ratio"})
+"""Those of which that is true while their bounds learn nothing either."""
 
 
 def simulate_direct(
@@ -59,7 +61,10 @@ def _is_open(scenario: Scenario) -> bool:
     """Whether nobody needs to hear of finishes, and engines are such as run in an open loop."""
     engine = scenario.world.engine
     length = scenario.policy.predictor.get("length")
-    return length in STEADY and covers(engine.flags(), engine.batcher) and not engine.no_evict
+    config = predictor_config(scenario)
+    learns = config.calibration_window_count or config.drift_window_count
+    is_steady = length in STEADY or (length in STEADY_UNBOUNDED and not learns)
+    return is_steady and covers(engine.flags(), engine.batcher) and not engine.no_evict
 
 
 def _open_kernel(name: str, row_count: int) -> OpenKernel:

@@ -40,13 +40,16 @@ class _Tally:
 class _Placed:
     """A request that runs, with what is counted for it."""
 
-    __slots__ = ("index", "predicted", "request", "tally", "tokens")
+    __slots__ = ("index", "predicted", "predicted_by", "request", "tally", "tokens")
 
-    def __init__(self, tally: _Tally, index: int, request: InferenceRequest, predicted: LengthQuantiles) -> None:
+    def __init__(
+        self, tally: _Tally, index: int, request: InferenceRequest, predicted: LengthQuantiles, predicted_by: str
+    ) -> None:
         self.tally = tally
         self.index = index
         self.request = request
         self.predicted = predicted
+        self.predicted_by = predicted_by
         self.tokens = remaining_tokens(predicted.p50, 0, request.tokens_max)
 
 
@@ -110,14 +113,14 @@ class Heard:
             if not rows:
                 agenda.pop()()
 
-    def _predict(self, request: InferenceRequest) -> LengthQuantiles:
-        """What the predictor says, at once, or the scheduler's histogram where there is none."""
+    def _predict(self, request: InferenceRequest) -> tuple[LengthQuantiles, str]:
+        """What the predictor says, at once, or the scheduler's histogram where there is none; and by whom."""
         if self._histogram is not None:
             self._given = self._histogram.predict(request.model, request.prompt_tokens)
         else:
             self._lengths.ask(request, self._take)
         assert self._given is not None, "without delay a predictor answers before it returns"
-        return self._given.quantiles.capped(request.tokens_max)
+        return self._given.quantiles.capped(request.tokens_max), self._given.predicted_by
 
     def _take(self, prediction: LengthPrediction | None) -> None:
         self._given = prediction
@@ -130,11 +133,11 @@ class Heard:
         if board is None:
             self._refuse(row, REJECTED, "MODEL_UNKNOWN")
             return
-        predicted = self._predict(request)
+        predicted, by = self._predict(request)
         rows.predicted(row, predicted)
         tally = self._tallies[request.model]
         view = board.view(tally.shown, request.prompt_tokens, predicted, request.slo_class)
-        self._place(row, board, _Placed(tally, self._router.route(view).index, request, predicted))
+        self._place(row, board, _Placed(tally, self._router.route(view).index, request, predicted, by))
 
     def _place(self, row: int, board: Board, placed: "_Placed") -> None:
         rows, context, request = self._rows, self._context, placed.request
@@ -165,6 +168,7 @@ class Heard:
         rows.gap_us[row] = kernel.gap_ps(row) // PS_PER_US
         rows.ended(row, FINISHED)
         if self._histogram is None:
-            self._lengths.observe(Observe(request, placed.predicted, tokens, self._requests.is_cut(row)))
+            is_cut = self._requests.is_cut(row)
+            self._lengths.observe(Observe(request, placed.predicted, tokens, is_cut, placed.predicted_by))
         else:
             self._histogram.observe(request.model, request.prompt_tokens, tokens)

@@ -183,12 +183,12 @@ def prediction_to_proto(query_id: str, value: LengthPrediction) -> prediction_pb
 
 
 def prediction_from_proto(message: prediction_pb2.LengthPrediction, predicted_by: str) -> LengthPrediction:
-    """A length prediction from a message."""
+    """A length prediction from a message; made by `predicted_by` where it does not say by whom."""
     return LengthPrediction(
         quantiles=quantiles_from_proto(message.quantiles),
         rank_score=message.rank_score,
         mean_tokens=message.mean_tokens,
-        predicted_by=predicted_by,
+        predicted_by=message.predicted_by or predicted_by,
     )
 
 

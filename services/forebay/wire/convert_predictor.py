@@ -2,7 +2,15 @@
 
 from lmaas.predictor.v1 import length_pb2, workload_pb2
 
-from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel, Quantiles, WorkloadForecast
+from forebay.core.prediction import (
+    LengthOutcome,
+    ModelKind,
+    PredictorAccuracy,
+    PredictorModel,
+    Quantiles,
+    ShadowTrial,
+    WorkloadForecast,
+)
 from forebay.wire.convert import (
     length_query_from_proto,
     length_query_to_proto,
@@ -19,6 +27,7 @@ def outcome_to_proto(value: LengthOutcome) -> length_pb2.LengthOutcome:
         predicted=quantiles_to_proto(value.predicted) if value.predicted else None,
         generated_tokens=value.generated_tokens,
         censored=value.censored,
+        predicted_by=value.predicted_by,
     )
 
 
@@ -29,6 +38,7 @@ def outcome_from_proto(message: length_pb2.LengthOutcome) -> LengthOutcome:
         generated_tokens=message.generated_tokens,
         censored=message.censored,
         predicted=quantiles_from_proto(message.predicted) if message.HasField("predicted") else None,
+        predicted_by=message.predicted_by,
     )
 
 
@@ -42,6 +52,34 @@ def model_to_proto(value: PredictorModel) -> length_pb2.PredictorModel:
         digest_sha256=value.digest_sha256,
         execution_provider=value.execution_provider,
         metadata=value.metadata,
+        shadow=value.shadow,
+        previous=value.previous,
+        trial=_trial_to_proto(value.trial) if value.trial else None,
+    )
+
+
+def _trial_to_proto(value: ShadowTrial) -> length_pb2.ShadowTrial:
+    return length_pb2.ShadowTrial(
+        outcome_count=value.outcome_count,
+        active_loss_tokens=value.active_loss_tokens,
+        shadow_loss_tokens=value.shadow_loss_tokens,
+        z_score=value.z_score,
+    )
+
+
+def accuracy_to_proto(value: PredictorAccuracy) -> length_pb2.PredictorAccuracy:
+    """The figures of one predictor for one model and application as a message."""
+    return length_pb2.PredictorAccuracy(
+        predictor=value.predictor,
+        model=value.model,
+        application=value.application,
+        outcome_count=value.outcome_count,
+        mae_tokens=value.mae_tokens,
+        coverage_p90=value.coverage_p90,
+        reserve_ratio=value.reserve_ratio,
+        is_drifting=value.is_drifting,
+        start_time=timestamp(value.since_us),
+        drift_start_time=timestamp(value.drift_since_us) if value.drift_since_us else None,
     )
 
 

@@ -1,11 +1,13 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from forebay.core.errors import NotFound
+from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
-from forebay.predictor.engine import ACCURACY_COUNT, SLICE_COUNT, Accuracy, Answering, Loaded, PredictorEngine
+from forebay.predictor.care import Care
+from forebay.predictor.engine import SLICE_COUNT, Answering, Loaded, PredictorEngine
 from forebay.predictor.policy.forecaster import Forecaster, LastValue, Seasonal
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 
@@ -40,14 +42,24 @@ def forecaster(name: str, policy: Forecaster) -> Loaded[Forecaster]:
     return Loaded(PredictorModel(name, ModelKind.WORKLOAD), policy)
 
 
-def engine(active: str = "long", **policies: LengthPredictor) -> PredictorEngine:
+NOW_US = 7_000_000
+
+
+def engine(active: str = "long", care: Care | None = None, **policies: LengthPredictor) -> PredictorEngine:
     chosen = {"fallback": Fixed(7), "long": Fixed(900), **policies}
     return PredictorEngine(
         [loaded(name, policy) for name, policy in chosen.items()],
         [forecaster("last_value", LastValue()), forecaster("seasonal", Seasonal())],
         active={ModelKind.LENGTH: active, ModelKind.WORKLOAD: "seasonal"},
         fallback="fallback",
+        care=care,
     )
+
+
+def teach(state: PredictorEngine, *taught: LengthOutcome, name: str = "r") -> None:
+    learning = state.on_outcomes(f"{name}{id(taught)}", taught, NOW_US)
+    while not learning.step():
+        pass
 
 
 def queries(count: int) -> list[InferenceRequest]:
@@ -106,20 +118,20 @@ def test_a_fallback_that_breaks_is_a_bug() -> None:
 def test_all_loaded_predictors_learn_even_if_one_cannot() -> None:
     good, broken = Fixed(1), Fixed(2, 0)
     state = engine(good=good, long=broken)
-    learning = state.on_outcomes("r1", outcomes(SLICE_COUNT + 2))
+    learning = state.on_outcomes("r1", outcomes(SLICE_COUNT + 2), NOW_US)
     assert [learning.step() for _ in range(2)] == [False, True]
     assert good.taught == [SLICE_COUNT, 2]
-    assert state.failure_count == 2
+    assert state.failure_count == 4, "each slice could neither be predicted nor learned"
 
 
 def test_outcomes_teach_once_however_often_they_come() -> None:
     policy = Fixed(1)
     state = engine(long=policy)
     for request_id in ("r1", "r1", "r2"):
-        while not state.on_outcomes(request_id, outcomes(3)).step():
+        while not state.on_outcomes(request_id, outcomes(3), NOW_US).step():
             pass
     assert sum(policy.taught) == 6
-    assert state.on_outcomes("r1", outcomes(3)).outcomes == ()
+    assert state.on_outcomes("r1", outcomes(3), NOW_US).outcomes == ()
 
 
 def test_models_are_listed_by_kind_and_name_with_the_active_ones_marked() -> None:
@@ -139,14 +151,169 @@ def test_a_forecaster_can_be_swapped() -> None:
     assert [model.name for model in state.models() if model.active] == ["long", "last_value"]
 
 
-def test_a_new_version_takes_the_place_of_the_old_one() -> None:
+def test_a_new_version_takes_the_place_of_the_old_one_which_stays_for_a_roll_back() -> None:
     state = engine()
-    for version in ("1", "2"):
+    for version in ("1", "2", "3"):
         state.on_loaded(loaded("trained", Fixed(int(version)), version))
         state.on_activate(ModelKind.LENGTH, f"trained@{version}")
     names = [(model.name, model.version) for model in state.models() if model.kind is ModelKind.LENGTH]
-    assert names == [("fallback", ""), ("long", ""), ("trained", "2")]
-    assert finish(state.on_queries(queries(1))) == {2}
+    assert names == [("fallback", ""), ("long", ""), ("trained", "2"), ("trained", "3")]
+    assert finish(state.on_queries(queries(1))) == {3}
+
+
+def test_a_roll_back_returns_to_the_one_before_and_a_second_one_undoes_it() -> None:
+    state = engine()
+    state.on_activate(ModelKind.LENGTH, "fallback")
+    assert [model.name for model in state.models() if model.previous] == ["long"]
+    assert state.on_rollback(ModelKind.LENGTH).name == "long"
+    assert finish(state.on_queries(queries(1))) == {900}
+    assert state.on_rollback(ModelKind.LENGTH).name == "fallback"
+
+
+def test_what_was_rolled_back_to_has_gone_on_learning() -> None:
+    policy = Fixed(900)
+    state = engine(long=policy)
+    state.on_activate(ModelKind.LENGTH, "fallback")
+    teach(state, *outcomes(3))
+    assert policy.taught == [3]
+
+
+def test_activating_the_active_model_changes_nothing_that_a_roll_back_would_undo() -> None:
+    state = engine()
+    state.on_activate(ModelKind.LENGTH, "long")
+    with pytest.raises(FailedPrecondition, match="no length model was active before"):
+        state.on_rollback(ModelKind.LENGTH)
+
+
+def test_a_shadow_predicts_outcomes_before_it_learns_and_answers_nobody() -> None:
+    shadow = Fixed(50)
+    state = engine(shadow=shadow)
+    state.on_shadow("shadow")
+    assert finish(state.on_queries(queries(3))) == {900}
+    assert shadow.asked == []
+    teach(state, *outcomes(3))
+    assert (shadow.asked, shadow.taught) == ([3], [3])
+    trial = state.model(ModelKind.LENGTH, "shadow").trial
+    assert trial is not None
+    assert (trial.outcome_count, trial.shadow_loss_tokens) == (3, 0)
+    assert trial.active_loss_tokens == pytest.approx(850 * (0.9 + 0.5 + 0.1 + 0.03) / 4)
+
+
+def test_a_shadow_that_proves_better_takes_over() -> None:
+    state = engine(care=Care(window_count=0, promote_count_min=20), shadow=Fixed(50))
+    state.on_shadow("shadow")
+    teach(state, *outcomes(SLICE_COUNT), name="a")
+    assert finish(state.on_queries(queries(1))) == {900}
+    teach(state, *outcomes(SLICE_COUNT), name="b")
+    assert finish(state.on_queries(queries(1))) == {50}
+    assert next((model.name, model.shadow) for model in state.models() if model.active) == ("shadow", False)
+    assert state.on_rollback(ModelKind.LENGTH).name == "long"
+
+
+@pytest.mark.parametrize(("promotes", "tokens"), [(False, 50), (True, 5_000)])
+def test_a_shadow_does_not_take_over_unasked_or_while_it_is_worse(promotes: bool, tokens: int) -> None:
+    state = engine(care=Care(promote_count_min=20, promotes=promotes), shadow=Fixed(tokens))
+    state.on_shadow("shadow")
+    teach(state, *outcomes(100))
+    assert finish(state.on_queries(queries(1))) == {900}
+
+
+def test_a_shadow_that_breaks_is_counted_and_never_promoted() -> None:
+    state = engine(care=Care(promote_count_min=1), shadow=Fixed(50, 0))
+    state.on_shadow("shadow")
+    teach(state, *outcomes(40))
+    assert state.length.label == "long"
+    assert state.failure_count == 6
+
+
+def test_trials_start_anew_when_another_model_becomes_active() -> None:
+    state = engine(shadow=Fixed(50))
+    state.on_shadow("shadow")
+    teach(state, *outcomes(3))
+    state.on_activate(ModelKind.LENGTH, "fallback")
+    trial = state.model(ModelKind.LENGTH, "shadow").trial
+    assert trial is not None
+    assert trial.outcome_count == 0
+
+
+def test_there_are_few_shadows_and_the_active_model_is_none() -> None:
+    state = engine(care=Care(shadow_count_max=1), a=Fixed(1), b=Fixed(2))
+    assert state.on_shadow("a").shadow
+    assert state.on_shadow("a").shadow
+    with pytest.raises(FailedPrecondition, match="a are measured already"):
+        state.on_shadow("b")
+    with pytest.raises(FailedPrecondition, match="active"):
+        state.on_shadow("long")
+    with pytest.raises(NotFound):
+        state.on_shadow("nope")
+    assert not state.on_shadow_end("a").shadow
+    assert state.on_shadow("b").shadow
+
+
+def drifted(state: PredictorEngine) -> PredictorEngine:
+    """Teaches that answers of one application are far longer than the active model's bound."""
+    for number in range(4):
+        taught = [
+            LengthOutcome(
+                replace(query, application="essays"), 2_000 + 500 * number, predicted=LengthQuantiles(1, 2, 3, 4)
+            )
+            for query in queries(20)
+        ]
+        teach(state, *taught, name=f"d{number}")
+    return state
+
+
+def test_where_its_bounds_fail_the_fallback_answers_and_says_so() -> None:
+    state = drifted(engine(care=Care(window_count=0)))
+    essays = [replace(query, application="essays") for query in queries(2)]
+    mixed = [queries(1)[0], essays[0], replace(essays[1], model="other"), essays[1]]
+    answering = state.on_queries(mixed)
+    assert answering.step()
+    assert [one.predicted_by for one in answering.predictions] == ["long", "fallback", "long", "fallback"]
+    assert [one.mean_tokens for one in answering.predictions] == [900, 7, 900, 7]
+    assert answering.by.label == "long"
+
+
+def test_the_active_model_answers_again_once_its_bounds_hold() -> None:
+    policy = Fixed(900)
+    state = drifted(engine(care=Care(window_count=0), long=policy))
+    essay = replace(queries(1)[0], application="essays")
+    policy.tokens = 5_000
+    for number in range(9):
+        assert finish(state.on_queries([essay])) == {7}
+        teach(state, *[LengthOutcome(essay, 3_000)] * 10, name=f"u{number}")
+    assert finish(state.on_queries([essay])) == {5_000}
+
+
+def test_bounds_that_are_shifted_hold_without_the_fallback() -> None:
+    state = engine(care=Care(count_min=10))
+    essay = replace(queries(1)[0], application="essays")
+    for number in range(30):
+        teach(state, *[LengthOutcome(essay, 1_000 + number)] * 4, name=f"o{number}")
+    (promised,) = state.on_queries([essay]).bounds.promised(state.length, [essay])
+    assert 1_020 <= promised.quantiles.p90 <= 1_029
+    assert promised.rank_score == 900
+
+
+def test_a_plain_predictor_says_what_it_says() -> None:
+    state = engine()
+    state.on_loaded(Loaded(PredictorModel("oracle", ModelKind.LENGTH), Fixed(10), is_plain=True))
+    state.on_activate(ModelKind.LENGTH, "oracle")
+    teach(state, *outcomes(200))
+    assert finish(state.on_queries(queries(1))) == {10}
+
+
+def test_a_promise_is_judged_as_it_was_made_and_by_whom() -> None:
+    state = engine()
+    (query,) = queries(1)
+    promised = LengthQuantiles(1, 10, 20, 30)
+    teach(state, LengthOutcome(query, 15, predicted=promised, predicted_by="scheduler histogram"))
+    rows = {row.predictor: row for row in state.accuracy.rows()}
+    assert (rows["scheduler histogram"].mae_tokens, rows["scheduler histogram"].coverage_p90) == (5, 1)
+    assert (rows["long"].mae_tokens, rows["long"].outcome_count) == (885, 1)
+    assert state.accuracy.overall.mae_tokens == 5
+    teach(state, LengthOutcome(query, 15, predicted=promised), name="second")
+    assert [row.mae_tokens for row in state.accuracy.rows() if row.predictor == "long"] == [(885 + 5) / 2]
 
 
 @pytest.mark.parametrize("name", ["nope", "last_value", "long@1"])
@@ -155,18 +322,3 @@ def test_a_model_that_is_not_loaded_cannot_answer(name: str) -> None:
         engine().on_activate(ModelKind.LENGTH, name)
     with pytest.raises(NotFound):
         engine(active=name)
-
-
-def test_accuracy_is_that_of_the_last_predictions() -> None:
-    accuracy = Accuracy()
-    assert (accuracy.mae_tokens, accuracy.coverage_p90) == (0, 0)
-    (query,) = queries(1)
-    for _ in range(100):
-        accuracy.add(LengthOutcome(query, 999, predicted=LengthQuantiles(1, 2, 3, 4)))
-    for number in range(ACCURACY_COUNT):
-        accuracy.add(LengthOutcome(query, 15 if number % 4 else 21, predicted=LengthQuantiles(1, 10, 20, 30)))
-    accuracy.add(LengthOutcome(query, 5000, censored=True, predicted=LengthQuantiles(1, 2, 3, 4)))
-    accuracy.add(LengthOutcome(query, 5000))
-    assert accuracy.count == ACCURACY_COUNT
-    assert accuracy.mae_tokens == pytest.approx(0.75 * 5 + 0.25 * 11)
-    assert accuracy.coverage_p90 == pytest.approx(0.75)

@@ -408,13 +408,17 @@ def test_a_renewed_lease_is_looked_at_again_when_its_new_time_is_up() -> None:
 def test_an_answer_that_ended_teaches() -> None:
     on = engine(instance("a"))
     lease = placed(on, "r1").lease_id
-    assert on.on_finish(lease, Outcome.STOPPED, 33, 0) == [Observe(request("r1"), PREDICTION.quantiles, 33, False)]
+    assert on.on_finish(lease, Outcome.STOPPED, 33, 0) == [
+        Observe(request("r1"), PREDICTION.quantiles, 33, False, "test@1")
+    ]
 
 
 def test_an_answer_that_was_cut_teaches_that_it_would_have_been_longer() -> None:
     on = engine(instance("a"))
     lease = placed(on, "r1").lease_id
-    assert on.on_finish(lease, Outcome.LENGTH, 33, 0) == [Observe(request("r1"), PREDICTION.quantiles, 33, True)]
+    assert on.on_finish(lease, Outcome.LENGTH, 33, 0) == [
+        Observe(request("r1"), PREDICTION.quantiles, 33, True, "test@1")
+    ]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CANCELLED])

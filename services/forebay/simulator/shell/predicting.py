@@ -1,7 +1,6 @@
 """The predictor in virtual time: answers after a fixed delay, learns in batches."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from forebay.core.prediction import LengthOutcome
@@ -36,9 +35,7 @@ class PredictorShell:
         answering = self.engine.on_queries((request,))
         while not answering.step():
             pass
-        prediction, label = answering.predictions[0], answering.by.label
-        if prediction.predicted_by != label:
-            prediction = replace(prediction, predicted_by=label)
+        prediction = answering.predictions[0]
         if self._delay_us:
             self._context.after_us(self._delay_us, partial(reply, prediction))
         else:
@@ -47,7 +44,9 @@ class PredictorShell:
     def observe(self, outcome: Observe) -> None:
         """Keeps an outcome for the next batch."""
         self._pending.append(
-            LengthOutcome(outcome.request, outcome.generated_tokens, outcome.censored, outcome.predicted)
+            LengthOutcome(
+                outcome.request, outcome.generated_tokens, outcome.censored, outcome.predicted, outcome.predicted_by
+            )
         )
 
     def _teach(self) -> None:
@@ -55,7 +54,7 @@ class PredictorShell:
         for start in range(0, len(pending), OUTCOME_BATCH_MAX):
             self._batch_count += 1
             batch = pending[start : start + OUTCOME_BATCH_MAX]
-            learning = self.engine.on_outcomes(f"{SCHEDULER_ID}-o{self._batch_count}", batch)
+            learning = self.engine.on_outcomes(f"{SCHEDULER_ID}-o{self._batch_count}", batch, self._context.now_us)
             while not learning.step():
                 pass
 
