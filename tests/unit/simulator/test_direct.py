@@ -16,15 +16,17 @@ from forebay.simulator.workload import Workload
 from tests.unit.simulator.shell.worlds import S, group, workload, world
 
 ROUTERS = ("round_robin", "least_requests", "power_of_two", "least_predicted_tokens")
-LENGTHS = ("none", "input_ratio", "histogram", "clairvoyant")
+LENGTHS = ("none", "input_ratio", "input_ratio bare", "histogram", "clairvoyant")
+BARE = {"calibration_window_count": 0, "drift_window_count": 0}
 
 
 def policy(router: str = "least_requests", length: str = "input_ratio", **scheduler: Any) -> PolicyConfig:
-    """An arm for both paths: the whole one renews no lease before the run is over."""
+    """An arm for both paths: the whole one renews no lease before the run is over. Bare: no bound ever learns."""
+    length, _, bare = length.partition(" ")
     return PolicyConfig(
         name="arm",
         scheduler={"router": router, "puller": "unlimited", "lease_ttl_s": 3_600.0, **scheduler},
-        predictor={"length": length},
+        predictor={"length": length, **(BARE if bare else {})},
         gateway={"progress_interval_s": 1_000.0},
         autoscaler={"policy": "static"},
     )
@@ -60,7 +62,7 @@ def test_placements_and_times_are_those_of_the_whole_path(router: str, length: s
     st.lists(st.tuples(st.integers(0, 2 * S), st.integers(1, 3_000), st.integers(1, 100)), min_size=1, max_size=40),
     st.integers(1, 12),
     st.sampled_from(ROUTERS),
-    st.sampled_from(("none", "input_ratio")),
+    st.sampled_from(("none", "input_ratio", "input_ratio bare")),
     st.sampled_from(("reference", "fast")),
 )
 def test_they_are_so_for_any_requests_also_for_those_that_fit_nowhere(
@@ -111,7 +113,7 @@ def test_closed_loops_are_refused() -> None:
         simulate_direct(Scenario(workload([0, 0], parents=[[], [0]]), world(), policy()))
 
 
-@pytest.mark.parametrize(("length", "told"), [("none", [0, 0, 0]), ("input_ratio", [0, 1_000, 2_000])])
+@pytest.mark.parametrize(("length", "told"), [("none", [0, 0, 0]), ("input_ratio bare", [0, 1_000, 2_000])])
 def test_watchers_hear_how_far_the_run_is(length: str, told: list[int]) -> None:
     heard: list[int] = []
     scenario = Scenario(workload([0] * 2_500, output_tokens=1), world(), policy(length=length))
