@@ -135,14 +135,15 @@ def _is_long_enough(named: NamedSeries, leads: Sequence[int], test: float) -> bo
 def _print(rows: Sequence[Row], leads: Sequence[int], window_s: int, quantity: int) -> None:
     console = make_console()
     ahead = [_ahead(lead * window_s) for lead in leads]
-    columns = [f"{what} {one}" for one in ahead for what in ("WAPE", "P90 %", "cost")]
-    by_series = dict.fromkeys(row.series for row in rows)
-    for name in by_series:
+    columns = ("WAPE", "to last", "P90 %", "cost", "fit s", "ms")
+    for name in dict.fromkeys(row.series for row in rows):
         title = f"{name}: {AMOUNTS[quantity]}, windows of {window_s} s"
-        table = make_table(title, "forecaster", *columns, "fit s", "ms", right="|".join((*columns, "fit s", "ms")))
-        for row in rows:
-            if row.series == name:
-                table.add_row(row.model, *_cells(row, quantity), f"{row.fit_s:.2g}", f"{row.forecast_ms:.2g}")
+        table = make_table(title, "forecaster", "ahead", *columns, right="|".join(columns))
+        own = [row for row in rows if row.series == name]
+        base = next(row for row in own if row.model == BASELINE)
+        for row in own:
+            for place, one in enumerate(ahead):
+                table.add_row("" if place else row.model, one, *_cells(row, base, place, quantity))
         console.print(table)
     for model in dict.fromkeys(row.model for row in rows if row.model != BASELINE):
         gains = ", ".join(
@@ -154,17 +155,21 @@ def _print(rows: Sequence[Row], leads: Sequence[int], window_s: int, quantity: i
         )
 
 
-def _cells(row: Row, quantity: int) -> list[str]:
-    found = [scores[quantity] for scores in row.scores]
+def _cells(row: Row, base: Row, place: int, quantity: int) -> list[str]:
+    one, last = row.scores[place][quantity], base.scores[place][quantity].wape
+    times = ["", ""] if place else [f"{row.fit_s:.2g}", f"{row.forecast_ms:.2g}"]
+    gain = one.wape / last - 1 if last > 0 else float("nan")
     return [
-        cell
-        for one in found
-        for cell in (
-            "–" if np.isnan(one.wape) else f"{one.wape:.3f}",
-            "–" if np.isnan(one.coverage_p90) else f"{one.coverage_p90 * 100:.1f}",
-            "–" if np.isnan(one.pinball) else f"{one.pinball:.3f}",
-        )
+        _shown(one.wape, "{:.3f}"),
+        _shown(gain * 100, "{:+.1f} %"),
+        _shown(one.coverage_p90 * 100, "{:.1f}"),
+        _shown(one.pinball, "{:.3f}"),
+        *times,
     ]
+
+
+def _shown(value: float, form: str) -> str:
+    return "–" if np.isnan(value) else form.format(value)
 
 
 def _known(value: float) -> float | None:

@@ -1,7 +1,6 @@
 """How good a forecaster would have been on a series: walked through as the service goes, with nothing from later."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,13 +10,11 @@ from forebay.predictor.forecasting import Learned, curves_of, learn
 from forebay.predictor.intervals import MEDIAN
 from forebay.predictor.policy.forecaster import Forecaster, ForecastFailed, LastValue
 from forebay.predictor.series import Floats, Ints, Series
+from forebay.predictor.walkforward import Stopwatch
 
 LEVELS = np.array(QUANTILE_LEVELS)
 P90 = QUANTILE_LEVELS.index(0.9)
 LAST_VALUE = LastValue()
-
-Stopwatch = Callable[[], float]
-"""Seconds since some moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ def _truth(series: Series, origins: Ints, leads: Ints) -> Floats:
 def _fit(policy: Forecaster, known: Series, lead_max: int, walked: Walked, stopwatch: Stopwatch) -> Learned | None:
     began = stopwatch()
     try:
-        learned = learn(policy, known, lead_max)
+        learned = learn(policy, known, lead_max, stopwatch)
     except ForecastFailed:
         learned = None
     walked.fit_s.append(stopwatch() - began)

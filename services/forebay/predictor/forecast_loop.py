@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
 
 from forebay.core.errors import Unavailable
@@ -20,6 +21,7 @@ from forebay.predictor.forecasting import (
     SeriesName,
     Told,
     Who,
+    curves_of,
     lead_max_of,
     told_of,
 )
@@ -30,6 +32,7 @@ from forebay.wire.clock import Clock
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_US = 2 * US_PER_S
+WARM_LEAD_COUNT = 24
 READ_SHARE = 0.8
 """Of a deadline, what reading the history may take at most."""
 
@@ -137,7 +140,7 @@ class Forecasts:
             async with asyncio.timeout_at(end_s), self._slots:
                 return await asyncio.to_thread(asking.answer)
         except TimeoutError:
-            return asking.at_last("the answer took too long")
+            return asking.at_last("the answer took too long", is_late=True)
         except ForecastFailed as error:
             return asking.at_last(str(error))
 
@@ -147,6 +150,8 @@ class Forecasts:
         fields: dict[str, object] = {"model": refit.name.model, "by": refit.label, "windows": len(refit.series)}
         try:
             learned = await self._fitter.fit(task)
+            # What it needs to answer is imported and compiled now, before anybody waits for it.
+            await asyncio.to_thread(curves_of, learned, refit.series, np.arange(1, WARM_LEAD_COUNT + 1))
         except Exception as error:
             # Whatever happens, the engine hears of it: it would wait for this refit for ever.
             self._engine.on_refit_failed(refit, self._clock())

@@ -9,6 +9,7 @@ actions = engine.on_answered(asking, answer, now_us)
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from forebay.predictor.intervals import (
 )
 from forebay.predictor.policy.forecaster import Fitted, Forecaster, ForecastFailed, LastValue, LeastError, Seasonal
 from forebay.predictor.series import Floats, Ints, Series, align
-from forebay.predictor.walkforward import Chosen
+from forebay.predictor.walkforward import Chosen, Stopwatch
 
 AT_ONCE = (LastValue, LeastError, Seasonal)
 """Forecasters that fit within a few milliseconds: they are fitted anew for every answer, so they never need a refit."""
@@ -37,11 +38,20 @@ SHIFT_COUNT = 3
 """So many windows in a row far on one side of their forecasts are a level shift."""
 SHIFT_FACTOR = 2.0
 """Far is so many times the distance of the outermost quantile."""
+SHIFT_SHARE = 10
+"""After a level shift a refit need not wait longer than this part of the usual time."""
+LOW_TO_HIGH = 1.5
+"""How much farther from the median the 97 % quantile is than the 10 % one, were errors normal."""
+ROOT_ERROR_MIN = 1.0
+"""In roots: Poisson arrivals are twice as far off now and then."""
 COUNT_MAX = 1e15
 """No window has more requests or tokens."""
 GROWTH_MAX = 1_000.0
 """A forecast of more than so many times what a window ever had is nonsense."""
 BACKOFF_MAX = 8
+"""After failures the time to the next refit doubles up to so many times."""
+LATE_MAX = 2
+"""What was learned is given up once it has been too slow so many times in a row."""
 DAY_US = 86_400 * US_PER_S
 LEAD_COUNT_ASKED = 1_440
 """The longest horizon of the contract in windows."""
@@ -111,12 +121,14 @@ class Refit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A forecast, who made it, and what was found on the way; `failure` says why the fitted one did not answer."""
+    """A forecast, who made it, and what was found on the way; `failure` says why the fitted one did not answer, which
+    `is_late` where it only took too long."""
 
     forecasts: tuple[WorkloadForecast, ...]
     label: str
     is_shifted: bool = False
     failure: str = ""
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +162,11 @@ class Asking:
             return self._by_fallback(f"{type(error).__name__}: {error}")
         return Answer(self._forecasts(curves), _label(self.who.label, self.learned), is_shifted)
 
-    def at_last(self, failure: str) -> Answer:
+    def at_last(self, failure: str, *, is_late: bool = False) -> Answer:
         """The last value without any work, for those who cannot wait."""
         points = np.repeat(self.series.last[None, :], self.horizon_count, axis=0)
         curves = np.repeat(points[:, :, None], len(QUANTILE_LEVELS), axis=2)
-        return Answer(self._forecasts(curves), "last_value", failure=failure)
+        return Answer(self._forecasts(curves), "last_value", failure=failure, is_late=is_late)
 
     @property
     def _waits(self) -> bool:
@@ -191,6 +203,7 @@ class _State:
     asked: Refit | None = None
     due_us: int = 0
     failure_count: int = 0
+    late_count: int = 0
 
     def read(self, told: Told, now_us: int) -> None:
         """The history was read; what nobody tells any more stays in memory for a while, since the fit counts it."""
@@ -198,7 +211,7 @@ class _State:
         grown = _grown(self.series, fresh) if self.learned or self.asked else fresh
         if len(grown) > MEMORY_FACTOR * max(len(fresh), FIT_COUNT_MIN):
             self.learned, grown = None, fresh
-        self.series, self.told_from = grown, (fresh.start_us - grown.start_us) // fresh.window_us
+        self.series, self.told_from = grown, max(0, (fresh.start_us - grown.start_us) // fresh.window_us)
 
 
 @dataclass(slots=True)
@@ -260,14 +273,16 @@ class ForecastingEngine:
             self.counts.answer_failures += 1
         if state is None:
             return []
-        if answer.failure and state.learned is asking.learned:
+        state.late_count = state.late_count + 1 if answer.is_late else 0
+        if answer.failure and state.learned is asking.learned and (not answer.is_late or state.late_count >= LATE_MAX):
             state.learned = None
-        has_moved = answer.is_shifted and state.learned is asking.learned
-        self.counts.shifts += has_moved
         if state.asked is not None or len(asking.series) < FIT_COUNT_MIN or isinstance(asking.who.policy, AT_ONCE):
             return []
-        if now_us < state.due_us and not has_moved:
+        is_shifted = answer.is_shifted and not state.failure_count
+        earlier_us = self._refit_us - self._refit_us // SHIFT_SHARE if is_shifted else 0
+        if now_us < state.due_us - earlier_us:
             return []
+        self.counts.shifts += is_shifted
         state.asked = Refit(asking.name, asking.who.label, asking.who.policy, _since(asking.series, asking.told_from))
         state.due_us = now_us + self._refit_us
         return [state.asked]
@@ -328,15 +343,25 @@ def lead_max_of(window_us: int) -> int:
     return min(DAY_US // window_us, LEAD_COUNT_ASKED) + 2
 
 
-def learn(policy: Forecaster, series: Series, lead_max: int) -> Learned:
+@runtime_checkable
+class Choosing(Protocol):
+    """A forecaster that chooses among others and measures them on the way."""
+
+    def choose(self, series: Series, lead_max: int, stopwatch: Stopwatch | None) -> Chosen:
+        """Who answers at leads up to `lead_max`. Raises ForecastFailed."""
+        ...
+
+
+def learn(policy: Forecaster, series: Series, lead_max: int, stopwatch: Stopwatch | None = None) -> Learned:
     """Fits a forecaster, with the spread that it has measured itself, or else that of its errors on the later half.
 
     Raises ForecastFailed where it cannot, whatever went wrong.
     """
     try:
+        if isinstance(policy, Choosing):
+            chosen = policy.choose(series, lead_max, stopwatch)
+            return Learned(chosen, chosen.spread, chosen.label)
         fitted = policy.fit(series)
-        if isinstance(fitted, Chosen):
-            return Learned(fitted, fitted.spread, fitted.label)
         grid = lead_grid(lead_max)
         origins = np.unique(np.linspace(max(1, len(series) // 2), len(series) - 1, ORIGIN_COUNT).astype(np.int64))
         return Learned(fitted, spread_of(grid, errors_of(fitted, series, origins.tolist(), grid), series))
@@ -371,9 +396,9 @@ def _is_shifted(learned: Learned, series: Series, fitted_count: int) -> bool:
     leads = np.arange(1, SHIFT_COUNT + 1)
     curves = np.sqrt(learned.spread.around(points, leads)[:, 0, :])
     errors = np.sqrt(series.values[before:, 0]) - curves[:, MEDIAN]
-    above, below = curves[:, -1] - curves[:, MEDIAN], curves[:, 0] - curves[:, MEDIAN]
-    # The lowest quantile is nearer to the median than the highest by their levels.
-    return bool((errors > SHIFT_FACTOR * above).all() or (errors < 1.5 * SHIFT_FACTOR * below).all())
+    above = np.maximum(ROOT_ERROR_MIN, curves[:, -1] - curves[:, MEDIAN])
+    below = np.maximum(ROOT_ERROR_MIN, LOW_TO_HIGH * (curves[:, MEDIAN] - curves[:, 0]))
+    return bool((errors > SHIFT_FACTOR * above).all() or (-errors > SHIFT_FACTOR * below).all())
 
 
 def _is_sound(point: WorkloadPoint, window_us: int) -> bool:
@@ -391,7 +416,7 @@ def _grown(kept: Series, fresh: Series) -> Series:
         return fresh
     shift = (fresh.start_us - kept.start_us) // kept.window_us
     if shift < 0:
-        return fresh
+        fresh, shift = _since(fresh, -shift), 0
     values = np.full((max(len(kept), shift + len(fresh)), 3), np.nan)
     values[: len(kept)] = kept.values
     known = ~np.isnan(fresh.values[:, 0])

@@ -5,6 +5,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import warnings
 
 NICE = 10
@@ -34,7 +35,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        answers.write(answer(*frames.get(), sys.argv[1:]))
+        answers.write(answer(*frames.get(), sys.argv[1:], time.monotonic))
         answers.flush()
 
 

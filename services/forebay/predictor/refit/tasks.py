@@ -8,6 +8,7 @@ from forebay.predictor.forecasting import Learned, learn
 from forebay.predictor.policy.forecaster import Forecaster, ForecastFailed
 from forebay.predictor.refit.frames import HEAD, FrameError, pack, sizes, unpack
 from forebay.predictor.series import Series
+from forebay.predictor.walkforward import Stopwatch
 
 OURS = "forebay.predictor"
 
@@ -35,11 +36,11 @@ def frames_of(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         yield stream.read(text_count), stream.read(array_count)
 
 
-def answer(text: bytes, arrays: bytes, modules: Collection[str]) -> bytes:
+def answer(text: bytes, arrays: bytes, modules: Collection[str], stopwatch: Stopwatch) -> bytes:
     """The frame that answers a task's frame; never raises for what a forecaster does."""
     try:
         task = unpack(text, arrays, modules)
-        return pack(learn(task.policy, task.series, task.lead_max))
+        return pack(learn(task.policy, task.series, task.lead_max, stopwatch))
     except (ForecastFailed, FrameError) as error:
         return pack(Failed(str(error)))
 
