@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.core.prediction import QUANTILE_LEVELS, Quantiles, WorkloadForecast
-from forebay.predictor.policy.forecaster.base import Fitted, Forecaster, WorkloadHistory
+from forebay.predictor.fitting import Fitted, Forecaster, WorkloadHistory
 from forebay.predictor.series import Floats, Ints, Series, align
 
 NORMAL_QUANTILES = np.array((-1.2816, 0.0, 1.2816, 1.8808))
@@ -81,7 +81,7 @@ def errors_of(fitted: Fitted, series: Series, origins: Sequence[int], leads: Int
     errors = np.full((len(origins), len(leads), 3), np.nan)
     for row, origin in enumerate(origins):
         inside = leads[leads <= len(series) - origin]
-        if len(inside):
+        if len(inside) and origin > 0:
             points = fitted.points(series.until(origin), int(inside[-1]))
             truth = series.values[origin + inside - 1]
             errors[row, : len(inside)] = np.sqrt(truth) - np.sqrt(points[inside - 1])

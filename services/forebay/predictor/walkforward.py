@@ -1,0 +1,392 @@
+"""Which forecaster to trust with a series, from forecasts of its own past that saw nothing later."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+from forebay.predictor.fitting import Batched, Fitted, Forecaster, ForecastFailed
+from forebay.predictor.intervals import Spread, lead_grid, spread_of
+from forebay.predictor.series import Floats, Ints, Series
+from forebay.predictor.shift import since_shift
+
+BASELINE = "last_value"
+"""Wins whenever nobody is better beyond the noise, and answers where nobody can be told from another."""
+BAND_EDGES = (2, 4, 9, 19, 49, 145, 577)
+"""Leads that choose together begin here; the first band is lead 1 alone."""
+COMPARED_MIN = 8
+"""Fewer forecasts than this do not tell one forecaster from another."""
+BLOCK_COUNT = 4
+KIND = "forebay.predictor.policy.forecaster"
+
+Stopwatch: TypeAlias = Callable[[], float]
+"""Seconds that have passed since some moment; who has no clock gives none, and then nobody is too slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """How candidates are compared, and what a miss costs.
+
+    A token too few costs `under_cost`, one too many `over_cost`, so what is provisioned is the quantile at under_cost /
+    (under_cost + over_cost), and a candidate is as good as its own quantile there. Up to `origin_count` moments of the
+    later two thirds of a series are forecast from; a candidate is fitted `fit_count` times on the way, each time to
+    what was known then, and out when one fit takes `fit_s_max`. To beat the last value it must cost `gain_min` less
+    (a share), and `sigma_count` standard errors. Up to `mixed_count` of the best are averaged where that costs less.
+    A forecast weighs half as much as one made `half_life` of the series later.
+    """
+
+    under_cost: float = 1.0
+    over_cost: float = 1.0
+    origin_count: int = 96
+    fit_count: int = 3
+    fit_s_max: float = 20.0
+    gain_min: float = 0.01
+    sigma_count: float = 1.0
+    mixed_count: int = 3
+    half_life: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("under_cost", "over_cost", "origin_count", "fit_count", "fit_s_max", "mixed_count", "half_life"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0")
+        if self.gain_min < 0 or self.sigma_count < 0:
+            raise ValueError("gain_min and sigma_count must not be negative")
+
+    @property
+    def level(self) -> float:
+        """The quantile that costs least."""
+        return self.under_cost / (self.under_cost + self.over_cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What a candidate forecast [origin, lead, quantity], and what it should have, in roots; NaN where unknown.
+
+    `failure` says why it is out of the question.
+    """
+
+    origins: Ints
+    leads: Ints
+    roots: Floats
+    truth: Floats
+    failure: str = ""
+
+    @property
+    def errors(self) -> Floats:
+        """How far above its forecast the truth was, in roots."""
+        return self.truth - self.roots
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The fitted forecasters that answer, by lead: at `leads[i]` and up to the next one `weights[i]` count.
+
+    `names` says who they are, `label` those that answer at the first lead; `costs` are those of each at each lead, in
+    shares of the traffic, and `spread` is what the walk showed of the mixture.
+    """
+
+    names: tuple[str, ...]
+    fitted: tuple[Fitted, ...]
+    leads: Ints
+    weights: Floats
+    costs: Floats
+    spread: Spread
+    label: str
+    failures: Mapping[str, str]
+
+    def points(self, series: Series, horizon_count: int) -> Floats:
+        """The weighted mean, in roots, of those who answer at each lead."""
+        rows = np.searchsorted(self.leads, np.arange(1, horizon_count + 1), side="right") - 1
+        weights = self.weights[rows]
+        roots = np.zeros((horizon_count, 3))
+        for place, one in enumerate(self.fitted):
+            used = np.flatnonzero(weights[:, place])
+            if len(used):
+                count = int(used[-1]) + 1
+                roots[:count] += weights[:count, place, None] * np.sqrt(one.points(series, count))
+        found: Floats = roots**2
+        return found
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A forecaster that chooses among others."""
+
+    def choose(self, series: Series, lead_max: int, stopwatch: Stopwatch | None) -> Chosen:
+        """Chooses for leads up to `lead_max`. Raises ForecastFailed."""
+        ...
+
+
+def learn(policy: Forecaster, series: Series, lead_max: int, stopwatch: Stopwatch | None = None) -> Chosen:
+    """Fits a forecaster, with the spread that its forecasts of the series' own past show, each fitted before it.
+
+    Raises ForecastFailed where it cannot be fitted, or one fit takes too long.
+    """
+    if isinstance(policy, Choosing):
+        return policy.choose(series, lead_max, stopwatch)
+    return choose({"": policy}, series, lead_max, Costs(), stopwatch)
+
+
+def named(names: Sequence[str]) -> dict[str, Forecaster]:
+    """Forecasters of these names, with their defaults. Raises ForecastFailed for a name that nobody has."""
+    # By name, since they choose among their siblings, and policies do not import each other.
+    known = importlib.import_module(KIND).FORECASTERS
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ForecastFailed(f"no forecaster is called {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return {name: known[name]() for name in names}
+
+
+def average(
+    candidates: Mapping[str, Forecaster],
+    series: Series,
+    lead_max: int,
+    costs: Costs,
+    best_count: int,
+    stopwatch: Stopwatch | None = None,
+) -> Chosen:
+    """Fits those `best_count` candidates that cost least on the series' own past, for their mean.
+
+    Raises ForecastFailed where no candidate can be fitted.
+    """
+    leads = lead_grid(lead_max)
+    tracks = walk_all(candidates, series, leads, costs, stopwatch)
+    paid = np.array([cost_of(track, costs) for track in tracks.values()])
+    failed = [bool(track.failure) for track in tracks.values()]
+    weights = np.zeros((len(leads), len(tracks)))
+    for band in _bands(leads):
+        means = _means(paid, band, tracks, costs, len(series))
+        best = [place for place in np.argsort(means, kind="stable")[:best_count] if not failed[place]]
+        weights[np.ix_(band, best)] = 1.0 / max(1, len(best))
+    return _fitted(candidates, tracks, series, weights, paid, costs)
+
+
+def choose(
+    candidates: Mapping[str, Forecaster],
+    series: Series,
+    lead_max: int,
+    costs: Costs,
+    stopwatch: Stopwatch | None = None,
+) -> Chosen:
+    """Fits those candidates that cost least on the series' own past, lead band by lead band.
+
+    Nothing that a walk or the choice reads comes from after the moment that it stands for. Raises ForecastFailed where
+    no candidate can be fitted.
+    """
+    leads = lead_grid(lead_max)
+    tracks = walk_all(candidates, series, leads, costs, stopwatch)
+    names = tuple(tracks)
+    paid = np.array([cost_of(track, costs) for track in tracks.values()])
+    weights = np.zeros((len(leads), len(names)))
+    for band in _bands(leads):
+        weights[band] = _mixture(tracks, paid, band, costs, len(series))
+    return _fitted(candidates, tracks, series, weights, paid, costs)
+
+
+def walk_all(
+    candidates: Mapping[str, Forecaster],
+    series: Series,
+    leads: Ints,
+    costs: Costs,
+    stopwatch: Stopwatch | None = None,
+) -> dict[str, Track]:
+    """What each candidate would have forecast at the same moments; a failure is told in its track."""
+    first = max(1, len(series) // 3)
+    origins = np.unique(np.linspace(first, len(series) - 1, costs.origin_count).astype(np.int64))
+    origins = origins[(origins >= 1) & (origins < len(series))]
+    return {name: walk(one, series, origins, leads, costs, stopwatch) for name, one in candidates.items()}
+
+
+def walk(
+    policy: Forecaster,
+    series: Series,
+    origins: Ints,
+    leads: Ints,
+    costs: Costs,
+    stopwatch: Stopwatch | None = None,
+) -> Track:
+    """Forecasts after each of `origins` windows, fitted to what was known at the first one of its share of them."""
+    targets = origins[:, None] + leads[None, :] - 1
+    known = np.where(targets < len(series), targets, 0)
+    truth = np.where((targets < len(series))[:, :, None], np.sqrt(series.values[known]), np.nan)
+    roots = np.full((len(origins), len(leads), 3), np.nan)
+    try:
+        for share in np.array_split(np.arange(len(origins)), costs.fit_count):
+            if len(share):
+                fitted = fit_in_time(policy, series.until(int(origins[share[0]])), costs, stopwatch)
+                roots[share] = _roots(fitted, series, origins[share], leads)
+    except Exception as error:
+        # Whatever a candidate does wrong puts itself out, and nobody else.
+        return Track(origins, leads, roots, truth, f"{type(error).__name__}: {error}")
+    return Track(origins, leads, roots, truth)
+
+
+def fit_in_time(policy: Forecaster, series: Series, costs: Costs, stopwatch: Stopwatch | None) -> Fitted:
+    """Fits to what came since the last shift of level. Raises ForecastFailed where that takes too long."""
+    began = stopwatch() if stopwatch else 0.0
+    fitted = policy.fit(since_shift(series))
+    if stopwatch and stopwatch() - began > costs.fit_s_max:
+        raise ForecastFailed(f"a fit took more than {costs.fit_s_max:g} s")
+    return fitted
+
+
+def cost_of(track: Track, costs: Costs) -> Floats:
+    """What provisioning by a track would have cost [origin, lead], in shares of the traffic; infinite for failures.
+
+    Provisioned is the quantile that the track's own errors showed by then, block of origins by block.
+    """
+    if track.failure:
+        return np.full(track.roots.shape[:2], np.inf)
+    truth, level = track.truth**2, costs.level
+    roots = track.roots + _shifts(track, level)
+    missed = truth - np.maximum(0.0, roots) ** 2
+    paid = np.where(missed > 0, level * missed, (level - 1.0) * missed)
+    totals = np.nanmean(truth, axis=(0, 1)) if np.isfinite(truth).any() else np.ones(3)
+    shares = paid[:, :, totals > 0] / totals[totals > 0]
+    return shares.mean(axis=2) if shares.shape[2] else np.where(np.isnan(truth[:, :, 0]), np.nan, 0.0)
+
+
+def _shifts(track: Track, level: float) -> Floats:
+    """How far up to provision at each origin; nothing before errors enough are known, and at the median."""
+    shifts = np.zeros(track.roots.shape)
+    if level == 0.5:
+        return shifts
+    for share in np.array_split(np.arange(len(track.origins)), BLOCK_COUNT):
+        for row, lead in enumerate(track.leads if len(share) else ()):
+            seen = track.errors[track.origins + lead - 1 < track.origins[share[0]], row]
+            seen = seen[~np.isnan(seen[:, 0])]
+            if len(seen) >= COMPARED_MIN:
+                shifts[share, row] = np.quantile(seen, level, axis=0)
+    return shifts
+
+
+def _roots(fitted: Fitted, series: Series, origins: Ints, leads: Ints) -> Floats:
+    """Forecasts [origin, lead, quantity] in roots, of windows that the series knows; NaN for others."""
+    wanted = origins[:, None] + leads[None, :] <= len(series)
+    if isinstance(fitted, Batched):
+        points = np.where(wanted[:, :, None], fitted.points_at(series, origins, leads), np.nan)
+    else:
+        points = np.full((len(origins), len(leads), 3), np.nan)
+        for row, origin in enumerate(origins):
+            inside = leads[wanted[row]]
+            if len(inside):
+                points[row, wanted[row]] = fitted.points(series.until(int(origin)), int(inside[-1]))[inside - 1]
+    if not (np.isfinite(points) & (points >= 0))[wanted].all():
+        raise ForecastFailed("a forecast is negative or no number")
+    return np.sqrt(points)
+
+
+def _bands(leads: Ints) -> list[Ints]:
+    numbers = np.searchsorted(BAND_EDGES, leads, side="right")
+    return [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+
+
+def _mixture(tracks: Mapping[str, Track], paid: Floats, band: Ints, costs: Costs, count: int) -> Floats:
+    """The weights of the candidates in a band: one of them, or some of the best alike."""
+    names = list(tracks)
+    base = names.index(BASELINE) if BASELINE in tracks else int(np.argmin(_means(paid, band, tracks, costs, count)))
+    means = _means(paid, band, tracks, costs, count)
+    order = [int(place) for place in np.argsort(means, kind="stable") if np.isfinite(means[place])]
+    options: list[tuple[int, ...]] = [(place,) for place in order[:1]]
+    options += [tuple(order[:size]) for size in range(2, 1 + min(costs.mixed_count, len(order)))]
+    best: tuple[int, ...] = (base,)
+    best_gain = 0.0
+    for option in options:
+        gain = _gain(tracks, paid, option, base, band, costs, count)
+        if gain > best_gain:
+            best, best_gain = option, gain
+    weights = np.zeros(len(names))
+    weights[list(best)] = 1.0 / len(best)
+    return weights
+
+
+def _means(paid: Floats, band: Ints, tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
+    """What each candidate cost in a band on average, recent origins first; infinite where nothing tells."""
+    weights = age_weights(next(iter(tracks.values())).origins, costs, count)
+    found = np.full(len(paid), np.inf)
+    for place, rows in enumerate(paid[:, :, band]):
+        known = ~np.isnan(rows)
+        if known.any():
+            found[place] = (weights[:, None] * np.where(known, rows, 0.0)).sum() / (weights[:, None] * known).sum()
+    return found
+
+
+def _gain(
+    tracks: Mapping[str, Track],
+    paid: Floats,
+    option: Sequence[int],
+    base: int,
+    band: Ints,
+    costs: Costs,
+    count: int,
+) -> float:
+    """By what share an option costs less than the baseline; 0 within the noise."""
+    every = list(tracks.values())
+    first = every[option[0]]
+    if len(option) == 1:
+        cost = paid[option[0]]
+    else:
+        roots = np.mean([every[place].roots for place in option], axis=0)
+        cost = cost_of(Track(first.origins, first.leads, roots, first.truth), costs)
+    rows, told = (paid[base] - cost)[:, band], ~np.isnan(cost[:, band])
+    if np.isinf(paid[base]).any():
+        return 1.0
+    known = told.any(axis=1)
+    if known.sum() < COMPARED_MIN:
+        return 0.0
+    less = np.where(told, rows, 0.0)[known].sum(axis=1) / told[known].sum(axis=1)
+    weights = age_weights(first.origins[known], costs, count)
+    gain = float(np.average(less, weights=weights))
+    paid_base = float(
+        np.average(np.nansum(paid[base][:, band][known], axis=1) / told[known].sum(axis=1), weights=weights)
+    )
+    # Forecasts that overlap tell the same thing twice.
+    span = float(first.origins[known][-1] - first.origins[known][0] + 1)
+    distinct = min(float(known.sum()), span / float(first.leads[band].mean()))
+    noise = float(less.std()) / np.sqrt(max(1.0, distinct))
+    enough = gain > costs.gain_min * paid_base and gain > costs.sigma_count * noise
+    return gain / paid_base if enough and paid_base > 0 else 0.0
+
+
+def age_weights(origins: Ints, costs: Costs, count: int) -> Floats:
+    """How much a forecast counts by its age."""
+    weights: Floats = 0.5 ** ((origins[-1] - origins) / (costs.half_life * count)) if len(origins) else np.ones(0)
+    return weights
+
+
+def _fitted(
+    candidates: Mapping[str, Forecaster],
+    tracks: Mapping[str, Track],
+    series: Series,
+    weights: Floats,
+    paid: Floats,
+    costs: Costs,
+) -> Chosen:
+    names = tuple(tracks)
+    used = [place for place in range(len(names)) if weights[:, place].any()]
+    if not used or all(tracks[names[place]].failure for place in used):
+        failures = "; ".join(f"{name}: {track.failure}" for name, track in tracks.items())
+        raise ForecastFailed(f"no forecaster can be fitted ({failures})")
+    first = tracks[names[used[0]]]
+    roots = sum(weights[None, :, place, None] * tracks[names[place]].roots for place in used)
+    errors = first.truth - roots
+    spread = spread_of(first.leads, errors, series, age_weights(first.origins, costs, len(series)))
+    label = "+".join(names[place] for place in used if weights[0, place])
+    means = np.array([[_mean(paid[place][:, row]) for place in used] for row in range(len(first.leads))])
+    return Chosen(
+        tuple(names[place] for place in used),
+        tuple(candidates[names[place]].fit(since_shift(series)) for place in used),
+        first.leads,
+        weights[:, used],
+        means,
+        spread,
+        label,
+        {name: track.failure for name, track in tracks.items() if track.failure},
+    )
+
+
+def _mean(values: Floats) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
