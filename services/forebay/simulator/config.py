@@ -159,13 +159,18 @@ class StartConfig:
 
 @dataclass(frozen=True, slots=True)
 class ObservationConfig:
-    """[observation]: instances are read every `scrape_s`, and readers see a snapshot `delay_s` after it was made."""
+    """[observation]: instances are read every `scrape_s`, and readers see a snapshot `delay_s` after it was made.
+
+    The autoscaler looks every `snapshot_s`; the live one does so every second.
+    """
 
     scrape_s: float = 1.0
+    snapshot_s: float = 1.0
     delay_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _need(0.001 <= self.scrape_s < math.inf, "scrape_s must be at least 0.001")
+        for name in ("scrape_s", "snapshot_s"):
+            _need(0.001 <= getattr(self, name) < math.inf, f"{name} must be at least 0.001")
         _need_from_0(self, "delay_s")
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from forebay.autoscaler.config import SNAPSHOT_S
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.core.metrics import QueueSample, Snapshot
@@ -75,10 +74,10 @@ class LiveFleet:
         self.metrics.sampled(sample)
 
     def _rhythm(self) -> Rhythm:
-        rhythm = Rhythm(self._context)
-        rhythm.every_s(self._context.world.observation.scrape_s, self.metrics.scrape)
+        rhythm, observation = Rhythm(self._context), self._context.world.observation
+        rhythm.every_s(observation.scrape_s, self.metrics.scrape)
         rhythm.every_s(self._watch_interval_s, partial(self._show, self._show_scheduler))
-        rhythm.every_s(SNAPSHOT_S, partial(self._show, self.autoscaler.observe))
+        rhythm.every_s(observation.snapshot_s, partial(self._show, self.autoscaler.observe))
         # As when the live service starts, there is no load to go by at first.
         rhythm.every_s(self._plan.config.tick_s, self.autoscaler.tick, at_once=False)
         return rhythm
