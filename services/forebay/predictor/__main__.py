@@ -4,7 +4,7 @@ import click
 from lmaas.predictor.v1.predictor_service_pb2_grpc import add_PredictorServiceServicer_to_server
 from prometheus_client import CollectorRegistry
 
-from forebay.predictor.build import build_engine, build_loader
+from forebay.predictor.build import build_engine, build_loader, build_recorder
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config
 from forebay.predictor.loop import MetricsHistory
@@ -25,7 +25,9 @@ async def serve(config: Config, env: root.Environment) -> None:
     channel = connect(env.metrics)
     history = MetricsHistory(channel, config.metrics_timeout_s, config.history_points_max)
     forecasts = build_forecasts(config, engine, history, now_us, registry)
-    servicer = PredictorServicer(engine, loader, forecasts, registry, now_us)
+    recorder = build_recorder(config, env.database_url, now_us, registry)
+    keep = {} if recorder is None else {"keep": recorder.offer}
+    servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, **keep)
     server = Server(env.listen, [SERVICE], registry)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
     serve_prometheus(env.prometheus, registry)
@@ -33,8 +35,10 @@ async def serve(config: Config, env: root.Environment) -> None:
     async def close() -> None:
         await forecasts.close()
         await channel.close()
+        if recorder is not None:
+            await recorder.flush()
 
-    await run_until_stopped(server, [], config.grace_s, close)
+    await run_until_stopped(server, [] if recorder is None else [recorder.run()], config.grace_s, close)
 
 
 @click.command()

@@ -5,7 +5,10 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from forebay.core.errors import ConfigError, FailedPrecondition, NotFound
+from prometheus_client import CollectorRegistry
+
+from forebay import sql
+from forebay.core.errors import ConfigError, FailedPrecondition
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import choose, with_plugins
 from forebay.predictor.care import Care
@@ -15,9 +18,12 @@ from forebay.predictor.forecasting import ForecastingEngine, Settings, Who
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
+from forebay.predictor.recorder import Limits, Recorder
 from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
+from forebay.predictor.store_sql import SqlExampleStore
 from forebay.predictor.trained import Opening, open_trained
+from forebay.wire.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -57,18 +63,23 @@ def who_of(config: Config, engine: PredictorEngine) -> Callable[[], Who]:
 
 
 async def build_loader(engine: PredictorEngine, config: Config) -> Loader:
-    """The loader, with the newest trained model answering where the configuration wants one.
+    """The loader, with a trained model answering where the configuration wants one: the version that answered last.
 
-    One that cannot be loaded leaves the fallback answering, with a warning.
+    One that cannot be loaded gives way to the one before it, then to the newest, then to the fallback, with a warning.
     """
     folder = Path(config.models_folder) if config.models_folder else PACKAGED
-    loader = Loader(engine, FolderModelStore(folder), opener(config))
+    loader = Loader(engine, FolderModelStore(folder, PACKAGED), opener(config))
     if config.length in TRAINED:
-        try:
-            await loader.activate(ModelKind.LENGTH, config.length, "")
-        except (FailedPrecondition, NotFound) as error:
-            log.warning("no trained model", extra={"fields": {"error": error.message, "answers": FALLBACK}})
+        await loader.resume(config.length)
     return loader
+
+
+def build_recorder(config: Config, database_url: str, clock: Clock, registry: CollectorRegistry) -> Recorder | None:
+    """What keeps outcomes for training; None where the configuration keeps none."""
+    if not config.examples_max:
+        return None
+    limits = Limits(config.examples_max, config.examples_age_s, config.examples_queue_max)
+    return Recorder(lambda: SqlExampleStore(sql.open_engine(database_url)), limits, clock, registry)
 
 
 def opener(config: Config) -> Opener:

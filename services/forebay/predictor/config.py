@@ -19,6 +19,8 @@ POSITIVE = (
     "series_max",
     "promote_count_min",
     "shadow_count_max",
+    "examples_age_s",
+    "examples_queue_max",
 )
 
 
@@ -27,8 +29,12 @@ class Config:
     """Section [predictor]; raises ValueError for values that make no sense.
 
     `length` and `forecaster` answer at start. `provider` is where ONNX models run: auto takes CUDA where a device is,
-    else the CPU. `models_folder` empty means the models that come with Forebay. `parameters` holds one table a policy,
-    such as [predictor.parameters.histogram], with the policy's own fields.
+    else the CPU. `models_folder` holds models beside those that come with Forebay, and which of them answered last: a
+    restart takes the version of `length` that did. `parameters` holds one table a policy, such as
+    [predictor.parameters.histogram], with the policy's own fields.
+
+    For `forebay train length --from-db` the newest `examples_max` outcomes (0: none) are kept in the database for
+    `examples_age_s`: hashed features of prompts, never their text; `examples_queue_max` wait for it at most.
 
     A forecast is answered within `forecast_deadline_s`, reading up to `history_s` of history included, of which
     `history_stale_s` old still serves while metrics is away; `forecast_count_max` are worked on at once. Each of
@@ -63,6 +69,9 @@ class Config:
     promote: str = "auto"
     promote_count_min: int = 500
     shadow_count_max: int = 2
+    examples_max: int = 20_000
+    examples_age_s: int = 30 * 86_400
+    examples_queue_max: int = 2_000
     grace_s: float = 5.0
     parameters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -74,7 +83,7 @@ class Config:
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")
-        for name in ("grace_s", "history_stale_s", "calibration_window_count", "drift_window_count"):
+        for name in ("grace_s", "history_stale_s", "calibration_window_count", "drift_window_count", "examples_max"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         self._check_calibration()

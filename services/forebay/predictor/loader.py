@@ -1,14 +1,17 @@
 """Finds models, opens them off the event loop and makes them the ones that answer."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
-from forebay.core.errors import NotFound
+from forebay.core.errors import FailedPrecondition, ForebayError, NotFound
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.predictor.engine import Loaded, PredictorEngine, label
 from forebay.predictor.policy.length import LengthPredictor
 from forebay.predictor.store import ModelStore
+
+log = logging.getLogger(__name__)
 
 Opener: TypeAlias = Callable[[PredictorModel, bytes], Loaded[LengthPredictor]]
 """Makes a predictor of a model's description and content. Raises FailedPrecondition when it cannot be loaded."""
@@ -39,7 +42,31 @@ class Loader:
         async with self._lock:
             wanted = _choose(await self.models(), kind, name, version)
             await self._load(wanted)
-            return self._engine.on_activate(kind, label(wanted))
+            model = self._engine.on_activate(kind, label(wanted))
+            await self._keep(kind, label(model))
+            return model
+
+    async def resume(self, name: str) -> None:
+        """Makes the length model of this name answer that did so last, with the one before ready for a roll-back.
+
+        Of those that cannot be loaded each gives way to the one before, the last of them to the newest; where none can,
+        everything stays as it is, with a warning.
+        """
+        kept = await asyncio.to_thread(self._store.chosen, ModelKind.LENGTH)
+        versions = [version for one, _, version in (label.partition("@") for label in kept) if one == name and version]
+        resumed: list[str] = []
+        for version in versions:
+            if len(resumed) < 2:
+                resumed += await self._tried(name, version)
+        if not resumed:
+            resumed = await self._tried(name, "")
+        for version in reversed(resumed):
+            await self.activate(ModelKind.LENGTH, name, version)
+
+    async def note_active(self) -> None:
+        """Keeps which length model answers now, after the engine changed it by itself."""
+        async with self._lock:
+            await self._keep(ModelKind.LENGTH, self._engine.length.label)
 
     async def shadow(self, name: str, version: str) -> PredictorModel:
         """Measures a length model beside the active one, loading it first where it is only stored.
@@ -63,7 +90,30 @@ class Loader:
     async def rollback(self, kind: ModelKind) -> PredictorModel:
         """Makes the model answer that did so before. Raises FailedPrecondition where none did."""
         async with self._lock:
-            return self._engine.on_rollback(kind)
+            model = self._engine.on_rollback(kind)
+            await self._keep(kind, label(model))
+            return model
+
+    async def _tried(self, name: str, version: str) -> list[str]:
+        """Loads a length model: its version, or nothing and a warning where that cannot be."""
+        try:
+            async with self._lock:
+                wanted = _choose(await self.models(), ModelKind.LENGTH, name, version)
+                await self._load(wanted)
+                return [wanted.version]
+        except (FailedPrecondition, NotFound) as error:
+            log.warning("no trained model", extra={"fields": {"model": name, "error": error.message}})
+            return []
+
+    async def _keep(self, kind: ModelKind, chosen: str) -> None:
+        """Keeps the choice for the next start; where that fails it answers all the same."""
+        try:
+            before = await asyncio.to_thread(self._store.chosen, kind)
+            labels = (chosen, *(one for one in before if one != chosen))
+            if labels != before:
+                await asyncio.to_thread(self._store.choose, kind, labels)
+        except ForebayError as error:
+            log.warning("the choice of a model is not kept", extra={"fields": {"error": error.message}})
 
     async def _load(self, wanted: PredictorModel) -> None:
         if not self._engine.is_loaded(wanted.kind, label(wanted)):

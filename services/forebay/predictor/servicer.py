@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from lmaas.predictor.v1 import length_pb2
 from lmaas.predictor.v1 import predictor_service_pb2 as messages
@@ -11,7 +11,7 @@ from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceServic
 from prometheus_client import CollectorRegistry
 
 from forebay.core.errors import InvalidArgument
-from forebay.core.prediction import ModelKind
+from forebay.core.prediction import LengthOutcome, ModelKind
 from forebay.core.units import US_PER_S
 from forebay.core.values import LengthPrediction
 from forebay.predictor.engine import PredictorEngine
@@ -26,6 +26,8 @@ from forebay.wire.convert_predictor import accuracy_to_proto, forecast_to_proto,
 WINDOW_US = 60 * US_PER_S
 PAGE_SIZE = 100
 T = TypeVar("T")
+Keep: TypeAlias = Callable[[Sequence[LengthOutcome]], None]
+"""Takes outcomes that were learned from, to keep them; never waits."""
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +50,13 @@ class PredictorServicer(PredictorServiceServicer):
         forecasts: Forecasts,
         registry: CollectorRegistry,
         clock: Clock,
+        keep: Keep = lambda outcomes: None,
     ) -> None:
         self._engine = engine
         self._loader = loader
         self._forecasts = forecasts
         self._clock = clock
+        self._keep = keep
         self._meters = Meters(registry, engine)
 
     async def PredictLength(
@@ -79,6 +83,8 @@ class PredictorServicer(PredictorServiceServicer):
         if self._engine.length.label != active:
             fields = {"active": self._engine.length.label, "before": active}
             log.info("another length model answers", extra={"fields": fields})
+            await self._loader.note_active()
+        self._keep(learning.outcomes)
         self._meters.outcomes.inc(len(learning.outcomes))
         return messages.ObserveOutcomesResponse()
 
