@@ -4,8 +4,9 @@ import click
 from lmaas.predictor.v1.predictor_service_pb2_grpc import add_PredictorServiceServicer_to_server
 from prometheus_client import CollectorRegistry
 
-from forebay.predictor.build import build_engine, build_loader, build_recorder
+from forebay.predictor.build import build_engine, build_loader
 from forebay.predictor.build_forecasts import build_forecasts
+from forebay.predictor.build_recorder import build_recorder
 from forebay.predictor.config import Config
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.servicer import PredictorServicer

@@ -5,9 +5,6 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
-from forebay import sql
 from forebay.core.errors import ConfigError, FailedPrecondition
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import choose, with_plugins
@@ -18,12 +15,9 @@ from forebay.predictor.forecasting import ForecastingEngine, Settings, Who
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
-from forebay.predictor.recorder import Limits, Recorder
 from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.store_sql import SqlExampleStore
 from forebay.predictor.trained import Opening, open_trained
-from forebay.wire.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +66,6 @@ async def build_loader(engine: PredictorEngine, config: Config) -> Loader:
     if config.length in TRAINED:
         await loader.resume(config.length)
     return loader
-
-
-def build_recorder(config: Config, database_url: str, clock: Clock, registry: CollectorRegistry) -> Recorder | None:
-    """What keeps outcomes for training; None where the configuration keeps none."""
-    if not config.examples_max:
-        return None
-    limits = Limits(config.examples_max, config.examples_age_s, config.examples_queue_max)
-    return Recorder(lambda: SqlExampleStore(sql.open_engine(database_url)), limits, clock, registry)
 
 
 def opener(config: Config) -> Opener:
