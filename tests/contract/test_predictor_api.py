@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner, Result
 from google.protobuf import duration_pb2
 from lmaas.metrics.v1 import metrics_service_pb2
 from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceServicer, add_MetricsServiceServicer_to_server
@@ -21,6 +22,8 @@ from lmaas.predictor.v1.predictor_service_pb2_grpc import (
 )
 from prometheus_client import CollectorRegistry, generate_latest
 
+from forebay.cli import main
+from forebay.cli.state import Run, addresses_from, write_run
 from forebay.core.errors import AlreadyExists, FailedPrecondition, ForebayError, InvalidArgument, NotFound, Unavailable
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
@@ -74,6 +77,7 @@ class Stage:
     metrics: Metrics
     metrics_server: Server
     registry: CollectorRegistry
+    address: str
 
 
 Start = Callable[[Config], Coroutine[Any, Any, Stage]]
@@ -97,10 +101,11 @@ async def start() -> AsyncIterator[Start]:
         server = Server("127.0.0.1:0", [NAME], registry)
         add_PredictorServiceServicer_to_server(servicer, server.grpc)
         await server.start()
-        outer = connect(f"127.0.0.1:{server.port}")
+        address = f"127.0.0.1:{server.port}"
+        outer = connect(address)
         stops.extend([outer.close, forecasts.close, inner.close])
         stops.extend([lambda: server.stop(0.1), lambda: metrics_server.stop(0.1)])
-        return Stage(PredictorServiceStub(outer), metrics, metrics_server, registry)  # type: ignore[arg-type]
+        return Stage(PredictorServiceStub(outer), metrics, metrics_server, registry, address)  # type: ignore[arg-type]
 
     yield begin
     for stop in stops:
@@ -221,7 +226,7 @@ async def test_models_are_listed_with_what_is_known_of_them(stage: Stage) -> Non
     names = [(model.kind, model.name) for model in answer.models]
     untrained = [(1, name) for name in LENGTH_PREDICTORS.keys() - TRAINED] + [(2, name) for name in FORECASTERS]
     assert names == sorted([*untrained, (1, "onnx_quantile")])
-    assert {model.name for model in answer.models if model.active} == {"onnx_quantile", "least_error"}
+    assert {model.name for model in answer.models if model.active} == {"onnx_quantile", "least_cost"}
     assert not any(model.shadow or (model.previous and model.name != FALLBACK) for model in answer.models)
     trained = next(model for model in answer.models if model.version)
     assert trained.execution_provider == "CPUExecutionProvider"
@@ -392,7 +397,7 @@ async def test_a_roll_back_that_is_repeated_is_one(stage: Stage) -> None:
     assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
     assert (await rollback(stage, "b2")).name == "histogram"
     await activate(stage, "last_value", "a2", kind=2)
-    assert (await rollback(stage, "b3", kind=2)).name == "least_error"
+    assert (await rollback(stage, "b3", kind=2)).name == "least_cost"
 
 
 async def test_what_cannot_be_a_shadow_or_rolled_back_is_refused(start: Start) -> None:
@@ -498,6 +503,48 @@ async def test_what_breaks_the_rules_is_refused_and_the_service_lives(stage: Sta
     await refused(stage.stub.ObserveOutcomes(request, timeout=TIMEOUT_S), InvalidArgument)
     await observe(stage, 0, "o5", count=1_024)
     assert (await predict(stage, query())).predictions
+
+
+async def command(stage: Stage, folder: Path, *arguments: str) -> Result:
+    """`forebay predictors` against the stage, in a thread: it has an event loop of its own."""
+    addresses = addresses_from(7_000)
+    write_run(
+        folder,
+        Run("r", 1, True, dataclasses.replace(addresses, grpc={**addresses.grpc, "predictor": stage.address}), "", ""),
+    )
+    given = ["predictors", "--state-dir", str(folder), *arguments]
+    return await asyncio.to_thread(CliRunner().invoke, main, given)
+
+
+async def test_the_command_line_shows_swaps_measures_and_rolls_back(stage: Stage, tmp_path: Path) -> None:
+    await observe(stage, 50, "o1")
+    shown = await command(stage, tmp_path)
+    assert shown.exit_code == 0, shown.output
+    assert "onnx_quantile@1" in shown.output
+    assert "reserve" in shown.output
+    assert (await command(stage, tmp_path, "activate", "histogram")).output == "histogram answers now\n"
+    assert (await command(stage, tmp_path, "rollback")).output == "onnx_quantile@1 answers now\n"
+    assert "histogram is measured;" in (await command(stage, tmp_path, "shadow", "histogram")).output
+    told = json.loads((await command(stage, tmp_path, "--json")).output)
+    assert {one["name"] for one in told["models"] if one["shadow"]} == {"histogram"}
+    assert {one["outcome_count"] for one in told["accuracy"] if one["predictor"] == "onnx_quantile@1"} == {50}
+    ended = await command(stage, tmp_path, "shadow", "histogram", "--end")
+    assert ended.output == "histogram is measured no more\n"
+    assert (await command(stage, tmp_path, "activate", "seasonal")).output == "seasonal answers now\n"
+    assert (await command(stage, tmp_path, "rollback", "workload")).output == "least_cost answers now\n"
+    unknown = await command(stage, tmp_path, "activate", "nope")
+    assert (unknown.exit_code, "known: " in unknown.output) == (1, True)
+    again = await command(stage, tmp_path, "shadow", "onnx_quantile")
+    assert (again.exit_code, "is the active model" in again.output) == (1, True)
+
+
+async def test_the_command_line_says_where_nobody_answers(stage: Stage, tmp_path: Path) -> None:
+    away = dataclasses.replace(stage, address="127.0.0.1:1")
+    for arguments in ((), ("rollback",)):
+        result = await command(away, tmp_path, *arguments)
+        assert result.exit_code == 1
+        assert "is it running?" in result.output
+        assert "forebay up" in result.output
 
 
 async def forecast(stage: Stage, **changes: Any) -> messages.ForecastWorkloadResponse:
