@@ -48,7 +48,7 @@ class Config:
     """
 
     length: str = "onnx_quantile"
-    forecaster: str = "least_error"
+    forecaster: str = "least_cost"
     provider: str = "auto"
     session_threads: int = 1
     models_folder: str = ""

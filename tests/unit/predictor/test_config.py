@@ -20,6 +20,15 @@ from forebay.predictor.config import Config
         {"metrics_timeout_s": 0.0},
         {"forecast_count_max": 0},
         {"grace_s": -1.0},
+        {"calibration_alpha": 0.0},
+        {"calibration_alpha": 0.6},
+        {"calibration_count_min": 8},
+        {"calibration_window_count": 20},
+        {"calibration_window_count": 10_001},
+        {"drift_window_count": -1},
+        {"promote": "never"},
+        {"promote_count_min": 0},
+        {"shadow_count_max": 0},
         {"lenght": "histogram"},
     ],
 )
@@ -46,7 +55,7 @@ def test_unknown_policies_and_parameters_are_named(values: dict[str, object], na
 
 def test_parameters_reach_their_policy() -> None:
     config = from_mapping(Config, {"length": "input_ratio", "parameters": {"input_ratio": {"ratio": 3.0}}}, "predictor")
-    assert [model.name for model in build_engine(config).models() if model.active] == ["input_ratio", "least_error"]
+    assert [model.name for model in build_engine(config).models() if model.active] == ["input_ratio", "least_cost"]
 
 
 def test_the_example_is_the_default() -> None:
