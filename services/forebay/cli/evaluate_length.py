@@ -11,8 +11,9 @@ import click
 from rich.console import Console
 
 from forebay.cli.console import make_console, make_table, print_json
-from forebay.cli.models import FOLDER, Chosen, choose_model
+from forebay.cli.models import Chosen, choose_model
 from forebay.cli.options import json_option, names, state_dir_option
+from forebay.cli.stack_config import MODELS_FOLDER
 from forebay.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def length(
     """Score predictions of answer lengths on your own data, beside a constant, histograms and the prompt's length.
 
     The examples come in the order of the files, as if they were live: each is predicted before its outcome teaches the
-    correction and the calibration of the bounds. The first fifth only teaches. Of files that the model was trained on,
-    only the prompts held back then are scored.
+    correction and the calibration of the bounds ("live"), or nobody ("alone"). The first fifth only teaches. Of files
+    that the model was trained on, only the prompts held back then are scored.
 
     \b
     Examples:
@@ -73,7 +74,7 @@ def length(
         from forebay.train.tables import read_tables
     except ImportError as error:
         raise ConfigError(f"evaluating needs {error.name}, which is not here; run: make setup") from error
-    chosen = choose_model(wanted, folder or state_dir / FOLDER)
+    chosen = choose_model(wanted, folder or state_dir / MODELS_FOLDER)
     found = evaluate(chosen, read_tables(files), keys)
     if as_json:
         print_json(_plain({"model": chosen.label, "digest_sha256": chosen.model.digest_sha256,
@@ -83,7 +84,7 @@ def length(
     print_figures(console, f"{chosen.label} on {', '.join(file.name for file in files)}", found.rows)
     if found.by:
         parts = [dataclasses.replace(rows[0], name=part) for part, rows in found.by.items() if rows]
-        print_figures(console, f"{found.rows[0].name} by {' and '.join(keys)}", parts)
+        print_figures(console, f"{chosen.label}, live, by {' and '.join(keys)}", parts, " ".join(keys))
     for note in found.notes:
         console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
 
@@ -94,8 +95,8 @@ def evaluate(chosen: Chosen, table: "Table", keys: Sequence[str]) -> Evaluation:
     from forebay.train.evaluation import baselines, figures, follow, scored
 
     examples, notes = _unseen(chosen, table)
-    live = follow(f"{chosen.label}, live", chosen.make(), examples, learns=True)
-    alone = follow(f"{chosen.label} alone", chosen.make(), examples, learns=False)
+    live = follow("live", chosen.make(), examples, learns=True)
+    alone = follow("alone", chosen.make(), examples, learns=False)
     histogram = follow("histogram", Histogram(), examples, learns=True)
     kept = scored(examples)
     rows = [figures(one, examples, kept) for one in (live, alone, histogram, *baselines(examples))]
@@ -127,11 +128,11 @@ def _unseen(chosen: Chosen, table: "Table") -> "tuple[Examples, list[str]]":
     return test, [f"{chosen.label} was trained on these files: only the {len(test):,} answers held back are used"]
 
 
-def print_figures(console: Console, title: str, rows: "Sequence[Figures]") -> None:
-    """Prints one row a predictor."""
+def print_figures(console: Console, title: str, rows: "Sequence[Figures]", first: str = "predictor") -> None:
+    """Prints one row a predictor, or a part of the examples: `first` says which."""
     from forebay.train.figures_table import COLUMNS, cells
 
-    table = make_table(title, *COLUMNS, right="|".join(COLUMNS[1:]))
+    table = make_table(title, first, *COLUMNS[1:], right="|".join(COLUMNS[1:]))
     for row in rows:
         table.add_row(*cells(row))
     console.print(table)

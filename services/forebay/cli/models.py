@@ -12,9 +12,6 @@ from forebay.predictor.engine import label
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
 
-FOLDER = "models"
-"""Inside the state folder of a stack; its predictor looks there."""
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:

@@ -19,6 +19,8 @@ REAL_MODEL = "smollm2"
 REAL_SLOTS = 4
 REAL_CONTEXT_TOKENS = 2_048
 CONCURRENCY_TARGET = 8.0
+MODELS_FOLDER = "models"
+"""Inside the state folder: what `forebay train length` makes, beside the models that ship."""
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -78,6 +80,8 @@ def stack_toml(options: FleetOptions, state_dir: Path, instance_port: int) -> st
 
 def _lines(options: FleetOptions, state_dir: Path, instance_port: int) -> Iterator[str]:
     yield "# Written by forebay up at every start. To change settings, copy this file and pass it with --config."
+    yield "[predictor]"
+    yield f"models_folder = {_quoted(state_dir.resolve() / MODELS_FOLDER)}\n"
     yield "[autoscaler]"
     yield f"state_dir = {_quoted(state_dir.resolve() / 'instances')}"
     yield f"port_base = {instance_port}"

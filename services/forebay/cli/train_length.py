@@ -21,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from forebay.cli.console import make_console, make_folder, print_json
 from forebay.cli.datasets import data_dir
-from forebay.cli.models import FOLDER
 from forebay.cli.options import json_option, state_dir_option
+from forebay.cli.stack_config import MODELS_FOLDER
 from forebay.cli.state import locate, read_run
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import PredictorModel
@@ -107,7 +107,7 @@ def length(
         files=files or (() if database else (_open_sets(),)),
         database=_database_url(database, state_dir) if database else None,
         family=family,
-        output=output or state_dir / FOLDER,
+        output=output or state_dir / MODELS_FOLDER,
         licence=licence,
         seed=seed,
         has_report=has_report,

@@ -28,5 +28,5 @@ def _number(value: float, decimals: int) -> str:
     return "–" if math.isnan(value) else f"{value:,.{decimals}f}"
 
 
-def _percent(share: float, decimals: int = 0, unit: str = " %") -> str:
+def _percent(share: float, decimals: int = 0, unit: str = "%") -> str:
     return "–" if math.isnan(share) else f"{100 * share:.{decimals}f}{unit}"

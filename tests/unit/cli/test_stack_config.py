@@ -10,11 +10,14 @@ from forebay.cli.stack_config import EMULATED_MODELS, FleetOptions, parse_models
 from forebay.cli.up import fleet_options
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.predictor.config import Config as PredictorConfig
 
 
 def read(options: FleetOptions) -> Config:
     tables = tomllib.loads(stack_toml(options, Path("state"), 7300))
-    assert set(tables) == {"autoscaler"}
+    assert set(tables) == {"autoscaler", "predictor"}
+    predictor = from_mapping(PredictorConfig, tables["predictor"], "predictor")
+    assert Path(predictor.models_folder) == Path("state").resolve() / "models"
     return from_mapping(Config, tables["autoscaler"], "autoscaler")
 
 
