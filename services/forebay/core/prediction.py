@@ -125,3 +125,21 @@ def mean_of(values: Sequence[float]) -> float:
     top = p97 + (p97 - p90) * 3 / 7
     parts = (0.10 * (0.5 * p10 + p10), 0.40 * (p10 + p50), 0.40 * (p50 + p90), 0.07 * (p90 + p97), 0.03 * (p97 + top))
     return sum(parts) / 2
+
+
+def remaining_tokens(values: Sequence[float], generated: float) -> float:
+    """How much longer an answer goes on that already has `generated` tokens: E[L | L > t] - t, at least 1.
+
+    Exact for the quantile curve of `mean_of`. Beyond p97 that curve is a straight tail, so what is expected in all,
+    t + remaining, never falls, and from its end on an answer that still runs is expected to go on for one more token.
+    """
+    p10, p50, p90, p97 = values
+    ends = (0.5 * p10, p10, p50, p90, p97, p97 + (p97 - p90) * 3 / 7)
+    share = tokens = 0.0
+    for weight, low, high in zip((0.10, 0.40, 0.40, 0.07, 0.03), ends, ends[1:], strict=False):
+        if high > generated:
+            start = max(low, generated)
+            part = weight if start == low else weight * (high - start) / (high - low)
+            share += part
+            tokens += part * (0.5 * (start + high) - generated)
+    return max(1.0, tokens / share) if share else 1.0
