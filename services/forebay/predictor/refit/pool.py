@@ -11,6 +11,8 @@ from forebay.predictor.policy.forecaster import ForecastFailed
 from forebay.predictor.refit.frames import HEAD, FrameError, pack, sizes
 from forebay.predictor.refit.tasks import OURS, Task, outcome
 
+END_S = 2.0
+"""A process that has closed its output has so long to be gone."""
 START_S = 60.0
 """The first task of a process has so much more time: imports of numeric libraries on a busy machine."""
 
@@ -78,16 +80,19 @@ class _Worker:
         except TimeoutError as error:
             raise ForecastFailed(f"the fit took longer than {timeout_s:g} s and was ended") from error
         except (OSError, EOFError) as error:
-            raise ForecastFailed(f"the process that fitted ended with status {await self.end()}") from error
+            raise ForecastFailed(f"the process that fitted ended with status {await self.end(END_S)}") from error
         finally:
             if not answered:
                 await self.end()
 
-    async def end(self) -> int | None:
-        """Kills the process where there is one; its status."""
+    async def end(self, grace_s: float = 0.0) -> int | None:
+        """Ends the process where there is one, and kills it unless it ends by itself in time; its status."""
         process, self._process = self._process, None
         if process is None:
             return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                return await process.wait()
         with suppress(ProcessLookupError):
             process.kill()
         return await process.wait()
