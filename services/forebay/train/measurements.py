@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 
 from forebay.core.errors import ConfigError
+from forebay.core.prediction import system_digest
 
 PROMPT_ID_DIGITS = 12
 
@@ -44,8 +45,8 @@ class Setting:
 
     @property
     def system_digest(self) -> str:
-        """Hex of the first 8 bytes of the system prompt's SHA-256, empty where there is none."""
-        return hashlib.sha256(self.system.encode()).hexdigest()[:16] if self.system else ""
+        """The name of the system prompt, empty where there is none."""
+        return system_digest(self.system)
 
 
 @dataclass(frozen=True, slots=True)
