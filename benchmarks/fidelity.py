@@ -1,7 +1,7 @@
 """How far the instance model is from engines that were measured: recorded vLLM runs, a live emulator, a live Triton.
 
 Constants are never fitted to what they are judged by. Recorded runs: from measured layers with nothing fitted; with the
-host's time an iteration fitted on the other run; and fitted on what had ended by the middle of the run, judged by the
+time between two kernels fitted on the other run; and fitted on what had ended by the middle of the run, judged by the
 rest. Live emulator: the times that a client sees against those of the simulator's instance. Live Triton: calibrated on
 an idle and a closed-loop load, judged by a load with arrivals at random.
 
@@ -12,7 +12,7 @@ Run: PYTHONPATH=services:clients/python python -m benchmarks.fidelity [--live em
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,17 +56,32 @@ WORDS, TOKENS = (2, 60), (12, 48)
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recorded run with the profile that follows from its engine's measured layers."""
+    """A recorded run with what its engine's layers were measured by, and the profile that follows."""
 
-    name: str
     run: Run
-    layers: EngineProfile
+    layers: Layers
+    profile: EngineProfile
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.layers.name
 
 
 # RTX PRO 6000: weights, activations and graphs leave this many tokens of KV cache on each card (engine-model rule, util
-# 0.9); neither run comes near it. Collectives between two cards without peer-to-peer: latency of NCCL on two RTX 4090
-# (https://github.com/tinygrad/open-gpu-kernel-modules/issues/17), bandwidth of the L40S fit.
-LLAMA = Layers("Llama-3.1-8B", layer_count=32, kv_tokens=560_000, max_seqs=128, max_batch_tokens=2_048)
+# 0.9); neither run comes near it. Kernels of a layer, from vLLM's model code: norm, QKV, rotary, cache write,
+# attention, output, norm, gate-up, activation, down; and norm, QKV, QK norm, rotary, cache write, attention, output,
+# norm, router, top-k, all-gather, alignment, first experts, activation, second experts, sum, reduce-scatter.
+LLAMA = Layers("Llama-3.1-8B", layer_count=32, kv_tokens=560_000, max_seqs=128, max_batch_tokens=2_048, kernels=10)
+# Collectives between two cards over PCIe: latency of NCCL on two RTX 4090 without peer-to-peer
+# (https://github.com/tinygrad/open-gpu-kernel-modules/issues/17); bandwidth of NCCL with its defaults on RTX PRO 6000,
+# 22.2 GB/s with cards at the processors and 40.1 behind switches
+# (https://github.com/voipmonitor/rtx6kpro/blob/master/hardware/pcie-bandwidth.md). Nobody says what host the run had:
+# the geometric mean.
+LINK_S, LINK_S_RANGE = 12e-6, (8e-6, 20e-6)
+LINK_GB_PER_S, LINK_GB_PER_S_RANGE = 29.8, (22.2, 40.1)
+KERNELS, KERNELS_RANGE = 17, (15, 19)
+"""Fewer where a compiler fuses small ones, more where a norm or the alignment is two."""
 QWEN = Layers(
     "Qwen3-30B-A3B",
     layer_count=48,
@@ -77,28 +92,39 @@ QWEN = Layers(
     experts_each=8,
     replicas=2,
     hidden=2_048,
-    link_s=12e-6,
-    link_bytes_per_s=18.1e9,
+    link_s=LINK_S,
+    link_bytes_per_s=LINK_GB_PER_S * 1e9,
+    kernels=KERNELS,
 )
+FILES = {
+    LLAMA.name: ("Llama-3.1-8B", "meta-llama_Llama-3.1-8B"),
+    QWEN.name: ("Qwen3-30B-A3B-Instruct-2507", "Qwen_Qwen3-30B-A3B-Instruct-2507"),
+}
+"""The names of a model in the files of runs and of layers."""
 
 
-def recorded() -> list[Recorded]:
-    """The two runs of vLLM 0.19 on RTX PRO 6000."""
-    found = []
-    for layers, model, tables in (
-        (LLAMA, "Llama-3.1-8B", "meta-llama_Llama-3.1-8B"),
-        (QWEN, "Qwen3-30B-A3B-Instruct-2507", "Qwen_Qwen3-30B-A3B-Instruct-2507"),
-    ):
-        # The runs do not say what was found in the prefix cache; some prefills are shorter than their prompts.
-        run = read_runs(DATA / f"vllm_bench_RTXPRO6000_{model}_requests.jsonl.gz", hits_known=False)[0]
-        profile = profile_from_layers(str(DATA / f"llmservingsim_RTXPRO6000_{tables}_bf16_tp1"), layers)
-        found.append(Recorded(layers.name, run, profile))
-    return found
+def recorded(layers: Layers) -> Recorded:
+    """A run of vLLM 0.19 on RTX PRO 6000."""
+    model, tables = FILES[layers.name]
+    # The runs do not say what was found in the prefix cache; some prefills are shorter than their prompts.
+    run = read_runs(DATA / f"vllm_bench_RTXPRO6000_{model}_requests.jsonl.gz", hits_known=False)[0]
+    return Recorded(run, layers, profile_from_layers(str(DATA / f"llmservingsim_RTXPRO6000_{tables}_bf16_tp1"), layers))
 
 
 def host_time(profile: EngineProfile) -> list[Constant]:
     """What traffic alone tells: the host's time an iteration."""
     return [known(profile)["step_s"]]
+
+
+def fitted_s(one: Recorded) -> float:
+    """The host's time an iteration that fits the whole run."""
+    return fit(one.profile, [one.run], host_time(one.profile), ADMISSION).values["step_s"]
+
+
+def crossed(one: Recorded, other: Recorded, other_step_s: float) -> Errors:
+    """Errors of a run with the time between two kernels of the other run."""
+    step_s = other_step_s / other.layers.kernel_count * one.layers.kernel_count
+    return judge(one, apply(one.profile, host_time(one.profile), [step_s]))
 
 
 def row(name: str, source: str, found: Errors) -> list[common.Cell]:
@@ -115,27 +141,72 @@ def judge(one: Recorded, profile: EngineProfile, rows: np.ndarray | None = None)
 
 def offline(report: common.Report) -> None:
     """The recorded runs."""
-    runs = recorded()
-    fits = {one.name: fit(one.layers, [one.run], host_time(one.layers), ADMISSION) for one in runs}
+    runs = [recorded(LLAMA), recorded(QWEN)]
+    steps_s = {one.name: fitted_s(one) for one in runs}
     lines, figures = [], report.figures
     for one, other in (runs, runs[::-1]):
         key = one.name.split("-")[0].lower()
-        plain = judge(one, one.layers)
+        plain = judge(one, one.profile)
         lines.append(row(one.name, "measured layers, nothing fitted", plain))
         figures[f"{key}_layers_e2e_request_pct"] = plain.e2e.request
-        step_s = fits[other.name].values["step_s"]
-        crossed = judge(one, apply(one.layers, host_time(one.layers), [step_s]))
-        lines.append(row(one.name, f"step {1e3 * step_s:.2f} ms of {other.name}", crossed))
-        figures[f"{key}_other_run_e2e_request_pct"] = crossed.e2e.request
+        gap_us = 1e6 * steps_s[other.name] / other.layers.kernel_count
+        across = crossed(one, other, steps_s[other.name])
+        lines.append(row(one.name, f"{gap_us:.2f} us a kernel of {other.name}", across))
+        figures[f"{key}_other_run_e2e_request_pct"] = across.e2e.request
         middle_s = float(one.run.last_s.max()) / 2
-        early = fit(one.layers, [one.run], host_time(one.layers), ADMISSION, until_s=middle_s)
+        early = fit(one.profile, [one.run], host_time(one.profile), ADMISSION, until_s=middle_s)
         rest = judge(one, early.profile, one.run.last_s > middle_s)
         source = f"step {1e3 * early.values['step_s']:.2f} ms of its first half"
         lines.append(row(f"{one.name}, second half", source, rest))
         figures[f"{key}_second_half_e2e_request_pct"] = rest.e2e.request
     report.table("Recorded vLLM 0.19 runs on RTX PRO 6000, constants from elsewhere", COLUMNS, lines)
-    fitted = [row(one.name, "this very run: no accuracy", judge(one, fits[one.name].profile)) for one in runs]
+    sensitivity(report, runs[0], steps_s[LLAMA.name])
+    fitted = [
+        row(
+            one.name,
+            f"step {1e3 * steps_s[one.name]:.2f} ms of this very run: no accuracy",
+            judge(one, apply(one.profile, host_time(one.profile), [steps_s[one.name]])),
+        )
+        for one in runs
+    ]
     report.table("The same, fitted to what is judged", COLUMNS, [*fitted, *catalog(runs[0])])
+
+
+def sensitivity(report: common.Report, llama: Recorded, llama_step_s: float) -> None:
+    """What the constants that neither run tells do to predictions across runs, each at the ends of its range."""
+    changes = [("as above", QWEN)]
+    changes += [(f"link {1e6 * at:.0f} us", replace(QWEN, link_s=at)) for at in LINK_S_RANGE]
+    changes += [(f"link {at} GB/s", replace(QWEN, link_bytes_per_s=at * 1e9)) for at in LINK_GB_PER_S_RANGE]
+    changes += [(f"{at} kernels a layer", replace(QWEN, kernels=at)) for at in KERNELS_RANGE]
+    changes += [("one constant a step, whatever its kernels", replace(QWEN, kernels=0))]
+    lines: list[list[common.Cell]] = []
+    worst = 0.0
+    for what, layers in changes:
+        same = replace(llama.layers, kernels=layers.kernels and LLAMA.kernels)
+        qwen = recorded(layers)
+        step_s = fitted_s(qwen)
+        found = (
+            _across(replace(llama, layers=same), qwen, step_s),
+            _across(qwen, replace(llama, layers=same), llama_step_s),
+        )
+        worst = max(worst, *(one.e2e.request for one in found)) if layers.kernels else worst
+        cells = [f"{value:+.1f}" for one in found for value in (one.ttft.mean, one.e2e.mean)]
+        requests = [f"{one.e2e.request:.2f}" for one in found]
+        lines.append([what, f"{1e3 * step_s:.2f}", *cells[:2], requests[0], *cells[2:], requests[1]])
+    report.figures["across_runs_worst_e2e_request_pct"] = worst
+    columns = (
+        "changed",
+        "Qwen's step ms",
+        *(f"{name} {what}" for name in ("Llama", "Qwen") for what in ("TTFT %", "E2E %", "of a request %")),
+    )
+    report.table("Across runs, with the constants from outside at the ends of their ranges", columns, lines)
+
+
+def _across(one: Recorded, other: Recorded, other_step_s: float) -> Errors:
+    """`crossed`, or the other run's step as it is where kernels are not counted."""
+    if one.layers.kernels:
+        return crossed(one, other, other_step_s)
+    return judge(one, apply(one.profile, host_time(one.profile), [other_step_s]))
 
 
 def catalog(llama: Recorded) -> list[list[common.Cell]]:

@@ -32,8 +32,10 @@ class Layers:
 
     `experts` and `experts_each` are a mixture's experts in one layer and how many serve a token (0: a dense model).
     `replicas` engines hold the experts together and run in step, each with its own share of the requests: they become
-    one instance, whose iteration lasts as long as that of a replica with half of the tokens. They exchange the hidden
-    states (`hidden` values of 2 bytes) twice a layer over a link of `link_s` latency and `link_bytes_per_s`.
+    one instance, whose iteration lasts as long as that of a replica with half of the decodes and all of a prompt. They
+    exchange the hidden states (`hidden` values of 2 bytes) twice a layer over a link of `link_s` latency and
+    `link_bytes_per_s`. `kernels` are started one after another in one layer; the tables do not tell the time between
+    two of them.
     """
 
     name: str
@@ -47,7 +49,13 @@ class Layers:
     hidden: int = 0
     link_s: float = 0.0
     link_bytes_per_s: float = math.inf
+    kernels: int = 1
     block_size: int = 16
+
+    @property
+    def kernel_count(self) -> int:
+        """Of an iteration."""
+        return self.layer_count * self.kernels
 
 
 def profile_from_layers(prefix: str, layers: Layers) -> EngineProfile:
@@ -65,8 +73,7 @@ def profile_from_layers(prefix: str, layers: Layers) -> EngineProfile:
     if layers.experts:
         steps += layers.layer_count * _experts(tokens, _read(prefix, "moe")[0], layers)
     if layers.replicas > 1:
-        sent = 2 * layers.hidden * each / layers.link_bytes_per_s
-        steps += layers.layer_count * 2 * 1e6 * (layers.link_s + sent)
+        steps += layers.layer_count * 2 * 1e6 * layers.link_s + _sent(layers) * each
     lone = _lone_prefill(dense, layers)
     steps[0] = 0.0
     table = np.maximum.accumulate(np.rint(steps * PS_PER_US)).astype(np.int64)
@@ -103,12 +110,17 @@ def _steps(tokens: Floats, dense: Mapping[str, Floats], heads: Mapping[str, Floa
 
 
 def _lone_prefill(dense: Mapping[str, Floats], layers: Layers) -> float:
-    """Microseconds a prompt token: a prompt is computed by one replica, not by all in equal parts."""
+    """Microseconds a prompt token: a prompt is computed, and sent, by one replica, not by all in equal parts."""
     if layers.replicas == 1:
         return 0.0
     ends = np.array([512.0, float(layers.max_batch_tokens)])
     whole = np.diff(_steps(ends, dense, {name: np.zeros((2, 1)) for name in HEAD}, layers))
-    return float(whole[0] / np.diff(ends)[0]) * (1 - 1 / layers.replicas)
+    return float(whole[0] / np.diff(ends)[0] + _sent(layers)) * (1 - 1 / layers.replicas)
+
+
+def _sent(layers: Layers) -> float:
+    """Microseconds on the link a token of one replica: its hidden state goes out in each layer and comes back."""
+    return 1e6 * layers.layer_count * 2 * 2 * layers.hidden / layers.link_bytes_per_s
 
 
 def _experts(tokens: Floats, rows: Sequence[Mapping[str, float]], layers: Layers) -> Floats:
