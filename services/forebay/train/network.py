@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX
 from forebay.train.data import Examples
@@ -76,7 +77,9 @@ def fit(train: Rows, validation: Rows, settings: Settings, seed: int, on_epoch: 
     factors = np.where(scales > 1e-4, 1 / np.maximum(scales, 1e-4), 0.0).astype(np.float32)
     inner, outer = (replace(one, features=(one.features - means) * factors) for one in (train, validation))
     fitting = _Fitting((len(means), *settings.hidden_counts, len(LEVELS)), train.logs, seed)
-    first, second, last, *biases = _epochs(fitting, inner, outer, settings, on_epoch)
+    # With one thread sums have one order: the network is the same each time, and no slower on a machine that is shared.
+    with threadpool_limits(1):
+        first, second, last, *biases = _epochs(fitting, inner, outer, settings, on_epoch)
     first = first * factors[:, None]
     biases[0] = (biases[0] - means @ first).astype(np.float32)
     return Network((first, second, last), tuple(biases), np.zeros(len(LEVELS), dtype=np.float32))
