@@ -63,18 +63,26 @@ class Answering:
 
 @dataclass(slots=True)
 class Learning:
-    """One batch of outcomes on its way to every loaded predictor; `step` until it says done."""
+    """One batch of outcomes on its way to every loaded predictor; `step` until it says done.
+
+    Predict first, learn after: all are scored before anybody is taught the first of them.
+    """
 
     outcomes: Sequence[LengthOutcome]
+    score: Callable[[Sequence[LengthOutcome]], None]
     teach: Callable[[Sequence[LengthOutcome]], None]
     done_count: int = 0
 
     def step(self) -> bool:
-        """Teaches the next few outcomes; true when all are taught."""
-        chunk = self.outcomes[self.done_count : self.done_count + SLICE_COUNT]
-        self.teach(chunk)
+        """Scores or teaches the next few outcomes; true when all are taught."""
+        count = len(self.outcomes)
+        work, start = (
+            (self.score, self.done_count) if self.done_count < count else (self.teach, self.done_count - count)
+        )
+        chunk = self.outcomes[start : start + SLICE_COUNT]
+        work(chunk)
         self.done_count += len(chunk)
-        return self.done_count == len(self.outcomes)
+        return self.done_count == 2 * count
 
 
 class PredictorEngine:
@@ -151,7 +159,7 @@ class PredictorEngine:
         self._request_ids[request_id] = None
         if len(self._request_ids) > REQUEST_IDS_MAX:
             self._request_ids.popitem(last=False)
-        return Learning(fresh, partial(self._teach, now_us))
+        return Learning(fresh, partial(self._score, now_us), self._teach)
 
     def on_loaded(self, loaded: Loaded[LengthPredictor]) -> None:
         """Adds a length model; it does not answer before it is activated."""
@@ -210,17 +218,18 @@ class PredictorEngine:
             raise NotFound(f"no {kind.name.lower()} model {name!r} is loaded; loaded: {', '.join(sorted(table))}")
         return table[name].model
 
-    def _teach(self, now_us: int, outcomes: Sequence[LengthOutcome]) -> None:
-        """Predict first, learn after: what is scored here has never seen the outcomes."""
-        expected = {name: self._expect(self._lengths[name], outcomes) for name in self._measured()}
-        self._note(outcomes, expected, now_us)
-        if self._duels:
-            self._compare(outcomes, expected)
+    def _teach(self, outcomes: Sequence[LengthOutcome]) -> None:
         for one in tuple(self._lengths.values()):
             try:
                 one.policy.observe(outcomes)
             except PredictionFailed:
                 self._on_failure()
+
+    def _score(self, now_us: int, outcomes: Sequence[LengthOutcome]) -> None:
+        expected = {name: self._expect(self._lengths[name], outcomes) for name in self._measured()}
+        self._note(outcomes, expected, now_us)
+        if self._duels:
+            self._compare(outcomes, expected)
 
     def _measured(self) -> tuple[str, ...]:
         """Who predicts outcomes: whoever bounds, alarms or trials need; the fallback while it answers for somebody."""

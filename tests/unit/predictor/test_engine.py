@@ -119,7 +119,7 @@ def test_all_loaded_predictors_learn_even_if_one_cannot() -> None:
     good, broken = Fixed(1), Fixed(2, 0)
     state = engine(good=good, long=broken)
     learning = state.on_outcomes("r1", outcomes(SLICE_COUNT + 2), NOW_US)
-    assert [learning.step() for _ in range(2)] == [False, True]
+    assert [learning.step() for _ in range(4)] == [False, False, False, True], "all are scored before one is taught"
     assert good.taught == [SLICE_COUNT, 2]
     assert state.failure_count == 4, "each slice could neither be predicted nor learned"
 
@@ -128,7 +128,8 @@ def test_outcomes_teach_once_however_often_they_come() -> None:
     policy = Fixed(1)
     state = engine(long=policy)
     for request_id in ("r1", "r1", "r2"):
-        while not state.on_outcomes(request_id, outcomes(3), NOW_US).step():
+        learning = state.on_outcomes(request_id, outcomes(3), NOW_US)
+        while not learning.step():
             pass
     assert sum(policy.taught) == 6
     assert state.on_outcomes("r1", outcomes(3), NOW_US).outcomes == ()
