@@ -45,7 +45,7 @@ class Options:
     database: str | None
     family: str
     output: Path
-    licence: str
+    licence: str | None
     seed: int
     has_report: bool
 
@@ -65,7 +65,7 @@ class Options:
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="The registry. Default: models, in --state-dir."
 )
-@click.option("--licence", default=LICENCE_UNSTATED, show_default=True, help="Licence of the data, for the record.")
+@click.option("--licence", help="Licence of the data, for the record. Default: that of the open sets, else not stated.")
 @click.option("--seed", type=int, default=SEED, show_default=True, help="Equal seeds and data give equal models.")
 @click.option("--report/--no-report", "has_report", default=True, help="Write a page with plots beside the model.")
 @click.option("--activate", "then", flag_value="activate", help="Make it answer in the running predictor.")
@@ -79,7 +79,7 @@ def length(
     database: str | None,
     family: str,
     output: Path | None,
-    licence: str,
+    licence: str | None,
     seed: int,
     has_report: bool,
     then: str | None,
@@ -136,7 +136,8 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
         table: Table = _read_database(options.database) if options.database else read_tables(options.files)
         on_step("read")
         made_by = shlex.join(["forebay", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "forebay train length"
-        job = candidate.Job(options.family, table, options.seed, options.licence, made_by)
+        licence = options.licence or table.licence or LICENCE_UNSTATED
+        job = candidate.Job(options.family, table, options.seed, licence, made_by)
         found = candidate.train(job, on_step)
     for note in table.notes:
         console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """The plots of a trained model: predicted against actual, error by length, coverage by tertile."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from forebay.train.evaluation import Figures, Predicted, scored
 WIDTH_IN = 9.0
 POINTS_MAX = 2_000
 BINS = 8
+DECADES_MIN = 3.0
+"""Fewer powers of ten need marks between them."""
 BIN_COUNT_MIN = 5
 PROMISED = 0.9
 
@@ -33,7 +36,9 @@ def scatter(one: Predicted, examples: Examples) -> str:
         axis.scatter(
             actual, median, s=7, alpha=0.35, color=colours([one.name])[one.name], linewidths=0, rasterized=True
         )
-        axis.set(xscale="log", yscale="log", xlim=(1, top * 1.1), ylim=(1, top * 1.1))
+        low = float(max(1, min(actual.min(), median.min()) / 2))
+        axis.set(xscale="log", yscale="log", xlim=(low, top * 1.1), ylim=(low, top * 1.1))
+        _plain(axis)
         axis.set_xlabel("actual length + 1 (tokens)")
         axis.set_ylabel("predicted median + 1 (tokens)")
         axis.legend(loc="upper left")
@@ -54,6 +59,7 @@ def error_by_length(some: Sequence[Predicted], examples: Examples) -> str:
             errors = np.abs(one.quantiles[:, 1] - examples.tokens)
             axis.plot(centres, [errors[places].mean() for places in bins], marker="o", color=colour, label=name)
         axis.set(xscale="log", yscale="log")
+        _plain(axis)
         axis.set_xlabel("actual length + 1 (tokens), bins of equal count")
         axis.set_ylabel("mean absolute error (tokens)")
         axis.legend(ncols=2)
@@ -74,6 +80,21 @@ def coverage(rows: Sequence[Figures]) -> str:
             places = np.arange(len(tertiles)) - 0.4 + (index + 0.5) * wide
             axis.bar(places, heights, wide * 0.9, color=colour, label=name)
         axis.set_xticks(range(len(tertiles)), [f"{name} answers" for name in tertiles])
+        axis.grid(visible=False, axis="x")
         axis.set(ylim=(0, 105), ylabel="within the 90 % bound (%)")
         axis.legend(ncols=len(rows), loc="lower center", bbox_to_anchor=(0.5, 1.0))
         return to_svg(figure, "Coverage by tertile of length")
+
+
+def _plain(axis: Any) -> None:
+    """Numbers of logarithmic axes as people write them, not as powers of ten; over few decades more of them."""
+    for one, limits in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+        is_short = np.log10(limits[1] / limits[0]) < DECADES_MIN
+        one.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+        one.set_minor_formatter(lambda value, _, shown=is_short: _between(value) if shown else "")
+
+
+def _between(value: float) -> str:
+    """A mark between two powers of ten: twice and five times the lower one are named."""
+    text = f"{value:,.0f}"
+    return text if text[0] in "25" else ""

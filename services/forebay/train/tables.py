@@ -133,6 +133,12 @@ class Table:
     digests: Mapping[str, str]
     notes: tuple[str, ...]
 
+    @property
+    def licence(self) -> str:
+        """The licences of the open sets; empty where a file is none of them, so that somebody must say."""
+        known = {source.files[0]: f"{source.origin} ({source.licence})" for source in SOURCES}
+        return ", ".join(known[name] for name in self.digests) if set(self.digests) <= set(known) else ""
+
     def tested(self, seed: int) -> npt.NDArray[np.bool_]:
         """Rows to test on: as the files say, otherwise a fifth of the prompts, drawn by the hash of their substance."""
         return np.where(self.sides == "", drawn(self.examples.groups, TEST_SHARE, seed), self.sides == "test")
