@@ -58,7 +58,8 @@ def test_an_example_comes_back_as_it_was_kept(store: ExampleStore) -> None:
     full = Example(NOW, query, 1_048_576, True, 2**63 - 1, "2", packed(np.arange(5, dtype=np.float32)))
     store.add([full])
     assert store.read("2", 10) == [full]
-    assert unpacked([full.cells], 5).tolist() == [[0, 1, 2, 3, 4]]
+    columns, values = unpacked(full.cells, 5)
+    assert (columns.tolist(), values.tolist()) == ([1, 2, 3, 4], [1, 2, 3, 4])
 
 
 def test_nothing_is_kept_of_nothing(store: ExampleStore) -> None:

@@ -1,6 +1,7 @@
 """What is kept of outcomes for training, numbers and never a prompt's text: the port, and an adapter in memory."""
 
 import threading
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,7 @@ from forebay.core.prompts import group_of
 from forebay.core.values import InferenceRequest
 
 SALT_BYTES = 32
-_CELL = np.dtype([("column", "<u4"), ("value", "<f4")])
+_CELL_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +94,22 @@ def group_of_prompt(prompt_head: str, salt: bytes) -> int:
 
 
 def packed(row: npt.NDArray[np.float32]) -> bytes:
-    """The numbers of a row that are not 0, with their columns."""
+    """The numbers of a row that are not 0 with the distances of their columns, compressed."""
     columns = np.flatnonzero(row)
-    cells = np.empty(len(columns), dtype=_CELL)
-    cells["column"], cells["value"] = columns, row[columns]
-    return cells.tobytes()
+    distances = np.diff(columns, prepend=0).astype("<u4")
+    return zlib.compress(distances.tobytes() + row[columns].astype("<f4").tobytes(), level=1)
 
 
-def unpacked(some: Sequence[bytes], width: int) -> npt.NDArray[np.float32]:
-    """The rows of `packed` again, one below the other. Raises ValueError for what cannot be a row of this width."""
-    rows = np.zeros((len(some), width), dtype=np.float32)
-    for row, data in zip(rows, some, strict=True):
-        cells = np.frombuffer(data, dtype=_CELL)
-        if (cells["column"] >= width).any() or not np.isfinite(cells["value"]).all():
-            raise ValueError(f"cells that are not in a row of {width} numbers")
-        row[cells["column"]] = cells["value"]
-    return rows
+def unpacked(cells: bytes, width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """The columns and the numbers of `packed` again. Raises ValueError for what cannot be a row of this width."""
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(cells, max_length=_CELL_BYTES * width + 1)
+    except zlib.error as error:
+        raise ValueError(f"cells that cannot be read: {error}") from error
+    count = len(data) // _CELL_BYTES
+    columns = np.cumsum(np.frombuffer(data, "<u4", count), dtype=np.int64)
+    values = np.frombuffer(data, "<f4", count, offset=4 * count)
+    if not inflater.eof or len(data) % _CELL_BYTES or (columns >= width).any() or not np.isfinite(values).all():
+        raise ValueError(f"cells that are not those of a row of {width} numbers")
+    return columns, values

@@ -18,7 +18,7 @@ from forebay.predictor.build import opener
 from forebay.predictor.config import Config
 from forebay.predictor.policy.length import Histogram, LengthPredictor, OnnxQuantile
 from forebay.predictor.sessions import CPU, OnnxSession
-from forebay.train.data import Examples
+from forebay.train.data import Examples, Features
 from forebay.train.evaluation import Figures, Predicted, baselines, figures, follow, scored
 from forebay.train.family import OnStep, Trained, family
 from forebay.train.tables import Table
@@ -95,14 +95,14 @@ class _Remembered:
     """A model that is fed with the features that were kept instead of a prompt."""
 
     def __init__(self, content: bytes, examples: Examples) -> None:
-        assert examples.features is not None
         self._session = OnnxSession(content, [CPU], 1)
-        self._rows = dict(zip((query.request_id for query in examples.queries), examples.features, strict=True))
+        self._features: Features = examples.features
+        self._rows = {query.request_id: row for row, query in enumerate(examples.queries)}
 
     def infer(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
         """Tokens for queries of the examples."""
-        rows = np.array([self._rows[query.request_id] for query in queries])
-        return self._session.run({"features": rows}).astype(np.float64)
+        rows = [self._rows[query.request_id] for query in queries]
+        return self._session.run({"features": self._features[rows].toarray()}).astype(np.float64)
 
 
 def _describe(

@@ -5,14 +5,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 
 from forebay.core.errors import ConfigError
 from forebay.core.values import InferenceRequest
 
+Features: TypeAlias = Any
+"""A sparse matrix (scipy's csr_matrix, float32) with a row an example."""
 TEST_SHARE = 5
 CALIBRATION_SHARE = 10
 
@@ -51,7 +55,7 @@ class Examples:
     sources: npt.NDArray[np.str_]
     groups: npt.NDArray[np.int64]
     censored: npt.NDArray[np.bool_] | None = None
-    features: npt.NDArray[np.float32] | None = None
+    features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -88,7 +92,7 @@ class Examples:
             np.concatenate((self.sources, other.sources)),
             np.concatenate((self.groups, other.groups)),
             ~np.concatenate((self.complete, other.complete)),
-            None if both is None else np.concatenate(both),
+            None if both is None else sparse.vstack(both).tocsr(),
         )
 
 

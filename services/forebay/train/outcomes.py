@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 
 import numpy as np
+from scipy import sparse
 
 from forebay.core.errors import ConfigError
 from forebay.predictor.examples import Example, ExampleStore, unpacked
 from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION
-from forebay.train.data import Examples
+from forebay.train.data import Examples, Features
 from forebay.train.tables import Table
 
 COUNT_MAX = 200_000
@@ -33,10 +34,18 @@ def read_outcomes(store: ExampleStore, count_max: int = COUNT_MAX) -> Table:
         # Whose prompt is not known is like nobody else.
         groups=np.array([one.group or -1 - row for row, one in enumerate(found)], dtype=np.int64),
         censored=np.array([one.censored for one in found], dtype=np.bool_),
-        features=unpacked([one.cells for one in found], FEATURE_COUNT),
+        features=_rows(found),
     )
     notes = (f"{len(found):,} outcomes of this deployment: features of prompts, not their text",)
     return Table(examples, np.array([""] * len(found)), {SOURCE: _digest(found)}, notes)
+
+
+def _rows(found: list[Example]) -> Features:
+    pairs = [unpacked(one.cells, FEATURE_COUNT) for one in found]
+    ends = np.cumsum([0, *(len(columns) for columns, _ in pairs)])
+    columns = np.concatenate([columns for columns, _ in pairs])
+    values = np.concatenate([values for _, values in pairs])
+    return sparse.csr_matrix((values, columns, ends), shape=(len(found), FEATURE_COUNT))
 
 
 def _digest(found: list[Example]) -> str:

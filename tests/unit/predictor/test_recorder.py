@@ -1,14 +1,16 @@
 import asyncio
 import threading
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from forebay.core.errors import Unavailable
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest
-from forebay.predictor.examples import Example, MemoryExampleStore, group_of_prompt, unpacked
+from forebay.predictor.examples import Example, MemoryExampleStore, group_of_prompt, packed, unpacked
 from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION, extract
 from forebay.predictor.recorder import Limits, Recorder, examples_of
 
@@ -54,8 +56,28 @@ def test_neither_prompt_nor_id_is_kept() -> None:
 def test_what_is_kept_gives_the_features_again() -> None:
     outcomes = [outcome(number) for number in range(3)]
     found = examples_of([(NOW_US, one) for one in outcomes], b"salt")
-    rows = unpacked([one.cells for one in found], FEATURE_COUNT)
-    assert np.array_equal(rows, extract([one.query for one in outcomes]))
+    rows = extract([one.query for one in outcomes])
+    for one, row in zip(found, rows, strict=True):
+        again = np.zeros(FEATURE_COUNT, dtype=np.float32)
+        columns, values = unpacked(one.cells, FEATURE_COUNT)
+        again[columns] = values
+        assert np.array_equal(again, row)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        b"x",
+        zlib.compress(b"123"),
+        zlib.compress(bytes(80_000_000)),
+        packed(np.ones(11, dtype=np.float32)),
+        packed(np.full(3, np.nan, dtype=np.float32)),
+    ],
+    ids=["no cells", "odd", "a bomb", "too wide", "no numbers"],
+)
+def test_cells_that_cannot_be_a_row_are_refused(cells: bytes) -> None:
+    with pytest.raises(ValueError, match="cells that"):
+        unpacked(cells, 10)
 
 
 def test_groups_need_the_salt_and_a_prompt_without_text_has_none() -> None:
