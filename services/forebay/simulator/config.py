@@ -236,13 +236,20 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class SpotConfig:
-    """[spot]: instances of spot groups are taken away at random, on average `reclaims_per_hour` each, with a notice."""
+    """[spot]: instances of spot groups are taken away at random, on average `reclaims_per_hour` each, with a notice.
+
+    There is no machine for a share `refusal_share` of their starts, beside those of [start], and the others begin
+    `delay_s` late on average (exponential), which counts as provisioning.
+    """
 
     reclaims_per_hour: float = 0.0
     notice_s: float = 30.0
+    refusal_share: float = 0.0
+    delay_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _need_from_0(self, "reclaims_per_hour", "notice_s")
+        _need_from_0(self, "reclaims_per_hour", "notice_s", "refusal_share", "delay_s")
+        _need(self.refusal_share <= 1, "refusal_share must be from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)

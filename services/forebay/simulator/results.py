@@ -60,6 +60,8 @@ class FleetChange:
     gpu: str
     gpu_count: int
     state: str
+    spot: bool = False
+    """Whether its provider may take it back."""
 
 
 class KnobTurn(NamedTuple):

@@ -102,7 +102,7 @@ def _narrow(values: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
 
 
 def _fleet_schema(pa: Any) -> Any:
-    kinds = {"at_us": pa.int64(), "gpu_count": pa.int64()}
+    kinds = {"at_us": pa.int64(), "gpu_count": pa.int64(), "spot": pa.bool_()}
     return pa.schema([(name, kinds.get(name, pa.string())) for name in _names(FleetChange)])
 
 

@@ -59,6 +59,7 @@ class Stay:
     gpu: str
     gpu_count: int
     steps: tuple[tuple[int, str], ...]
+    spot: bool = False
 
     def spans(self, end_us: int) -> Iterator[tuple[str, int, int]]:
         """Each state with its start and end; what has not ended, ends with the run."""
@@ -138,6 +139,7 @@ def find_stays(changes: Sequence[FleetChange]) -> Iterator[Stay]:
             one.gpu,
             one.gpu_count,
             tuple((change.at_us, change.state) for change in steps),
+            one.spot,
         )
 
 
@@ -148,12 +150,13 @@ def price(world: World, stay: Stay) -> float:
 
 
 def group_of(world: World, stay: Stay) -> Group | None:
-    """The group that has most in common with the instance: its model, GPU and region."""
+    """The group that has most in common with the instance: its model and GPU, its region, and whether it is spot."""
     best, best_score = None, -1
     for group in world.groups:
         if group.model != stay.model:
             continue
-        score = 2 * (group.profile.split("/")[0] == stay.gpu) + (group.region == stay.region)
+        same_gpu, same_region = group.profile.split("/")[0] == stay.gpu, group.region == stay.region
+        score = 4 * same_gpu + 2 * same_region + (group.spot == stay.spot)
         if score > best_score:
             best, best_score = group, score
     return best

@@ -59,7 +59,7 @@ class Servers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._kernel = context.kernel
-        self._starts = Starts(context.world.start, context.rng)
+        self._starts = Starts(context.world.start, context.rng, context.world.spot)
         self._servers: dict[str, Server] = {}
         self._frequencies: dict[str, float] = {}
 
@@ -88,7 +88,7 @@ class Servers:
     def start(self, instance_id: str, group: Group) -> Server | None:
         """Begins a start; None where there is no machine for it. The server is seen from now on."""
         profile = self._context.machines.profile(group)
-        start = self._starts.next(profile)
+        start = self._starts.next(profile, group.spot)
         if start.refused:
             return None
         server = self._add(instance_id, group, True)

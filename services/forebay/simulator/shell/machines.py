@@ -93,4 +93,5 @@ def change_of(instance_id: str, group: Group, profile: EngineProfile, state: Ins
         gpu=profile.name.partition("/")[0],
         gpu_count=profile.gpu_count,
         state=state.name,
+        spot=group.spot,
     )

@@ -1,14 +1,14 @@
 """How long the phases of a start take, and which starts come to nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 
 from forebay.core.instance import EngineProfile
 from forebay.core.units import BYTES_PER_GB, US_PER_S
-from forebay.simulator.config import StartConfig
+from forebay.simulator.config import SpotConfig, StartConfig
 
 PHASES = ("provisioning", "image", "runtime", "weights", "warm")
 LIVE_AFTER = PHASES.index("runtime")
@@ -17,20 +17,24 @@ LIVE_AFTER = PHASES.index("runtime")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One start: how long each of `PHASES` takes, in microseconds, and the phase that fails, if any."""
+    """One start: how long each of `PHASES` takes, in microseconds, and the phase that fails, if any.
+
+    `wait_us` pass before the first phase begins.
+    """
 
     phases_us: tuple[int, ...]
     failing: str = ""
+    wait_us: int = 0
 
     @property
     def live_us(self) -> int:
-        """From the first phase until the server answers."""
-        return sum(self.phases_us[: LIVE_AFTER + 1])
+        """From the wish until the server answers."""
+        return self.wait_us + sum(self.phases_us[: LIVE_AFTER + 1])
 
     @property
     def ready_us(self) -> int:
-        """From the first phase until the model takes requests."""
-        return sum(self.phases_us)
+        """From the wish until the model takes requests."""
+        return self.wait_us + sum(self.phases_us)
 
     @property
     def refused(self) -> bool:
@@ -39,10 +43,10 @@ class Start:
 
     @property
     def failed_us(self) -> int | None:
-        """From the first phase until the failing one has ended; None where none fails."""
+        """From the wish until the failing phase has ended; None where none fails."""
         if not self.failing:
             return None
-        return list(accumulate(self.phases_us))[PHASES.index(self.failing)]
+        return self.wait_us + list(accumulate(self.phases_us))[PHASES.index(self.failing)]
 
 
 class Starts:
@@ -50,22 +54,32 @@ class Starts:
 
     A phase follows a gamma distribution with its mean and the coefficient of variation of `config`. Any phase of a
     start that fails is as likely to fail as another. Weights are read onto all GPUs of the instance at once; at a
-    bandwidth of 0 they are there in no time.
+    bandwidth of 0 they are there in no time. Starts on spot machines may be refused or late beside that.
     """
 
-    def __init__(self, config: StartConfig, rng: Callable[[str], np.random.Generator]) -> None:
+    def __init__(
+        self, config: StartConfig, rng: Callable[[str], np.random.Generator], spot: SpotConfig | None = None
+    ) -> None:
         self._config = config
+        self._spot = spot or SpotConfig()
         self._rng = rng
         self._count = 0
 
-    def next(self, profile: EngineProfile) -> Start:
+    def next(self, profile: EngineProfile, on_spot: bool = False) -> Start:
         """The next start."""
         self._count += 1
         rng = self._rng(f"start-{self._count}")
         fails, phase = rng.random() < self._config.failure_share, PHASES[int(rng.integers(len(PHASES)))]
         means_s = mean_phases_s(self._config, profile)
         phases_us = (round(mean_s * self._factor(rng) * US_PER_S) for mean_s in means_s)
-        return Start(tuple(phases_us), phase if fails else "")
+        start = Start(tuple(phases_us), phase if fails else "")
+        return self._on_spot(start) if on_spot else start
+
+    def _on_spot(self, start: Start) -> Start:
+        """The same start on a machine that the provider lends."""
+        rng = self._rng(f"start-{self._count}-spot")
+        refused, wait_s = rng.random() < self._spot.refusal_share, self._spot.delay_s * rng.standard_exponential()
+        return replace(start, failing=PHASES[0] if refused else start.failing, wait_us=round(wait_s * US_PER_S))
 
     def _factor(self, rng: np.random.Generator) -> float:
         variation = self._config.variation
