@@ -49,8 +49,8 @@ class Loader:
     async def resume(self, name: str) -> None:
         """Makes the length model of this name answer that did so last, with the one before ready for a roll-back.
 
-        Of those that cannot be loaded each gives way to the one before, the last of them to the newest; where none can,
-        everything stays as it is, with a warning.
+        Those that cannot be loaded give way to the one that answered before them, then to the newest that can be; where
+        there is none, everything stays as it is. Each is named in a warning.
         """
         kept = await asyncio.to_thread(self._store.chosen, ModelKind.LENGTH)
         versions = [version for one, _, version in (label.partition("@") for label in kept) if one == name and version]
@@ -58,8 +58,13 @@ class Loader:
         for version in versions:
             if len(resumed) < 2:
                 resumed += await self._tried(name, version)
+        others = [
+            model.version for model in await self.models() if model.kind is ModelKind.LENGTH and model.name == name
+        ]
+        for version in reversed(others):
+            resumed = resumed or await self._tried(name, version)
         if not resumed:
-            resumed = await self._tried(name, "")
+            log.warning("no trained model answers", extra={"fields": {"model": name}})
         for version in reversed(resumed):
             await self.activate(ModelKind.LENGTH, name, version)
 
@@ -102,7 +107,7 @@ class Loader:
                 await self._load(wanted)
                 return [wanted.version]
         except (FailedPrecondition, NotFound) as error:
-            log.warning("no trained model", extra={"fields": {"model": name, "error": error.message}})
+            log.warning("a trained model cannot be loaded", extra={"fields": {"model": name, "error": error.message}})
             return []
 
     async def _keep(self, kind: ModelKind, chosen: str) -> None:

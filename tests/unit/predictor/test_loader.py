@@ -78,7 +78,7 @@ async def test_a_version_that_cannot_be_loaded_gives_way_to_the_one_before(caplo
     engine, loader = started(store)
     await loader.resume(NAME)
     assert engine.length.label == f"{NAME}@2"
-    assert "no trained model" in caplog.text
+    assert "cannot be loaded" in caplog.text
 
 
 async def test_a_choice_that_is_gone_gives_way_to_the_newest() -> None:
@@ -89,11 +89,27 @@ async def test_a_choice_that_is_gone_gives_way_to_the_newest() -> None:
     assert engine.length.label == f"{NAME}@3"
 
 
+async def test_a_damaged_newest_gives_way_to_an_older_one() -> None:
+    engine, loader = started(store_of("3"))
+    await loader.resume(NAME)
+    assert engine.length.label == f"{NAME}@2"
+    with pytest.raises(FailedPrecondition):
+        await loader.activate(LENGTH, NAME, "3")
+    assert engine.length.label == f"{NAME}@2"
+
+
+async def test_where_there_is_no_model_the_fallback_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    engine, loader = started(store_of(count=0))
+    await loader.resume(NAME)
+    assert engine.length.label == "kernel_history"
+    assert "no trained model answers" in caplog.text
+
+
 async def test_where_nothing_can_be_loaded_the_fallback_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     engine, loader = started(store_of("1", "2", "3"))
     await loader.resume(NAME)
     assert engine.length.label == "kernel_history"
-    assert "no trained model" in caplog.text
+    assert "no trained model answers" in caplog.text
 
 
 async def test_choices_of_other_predictors_are_left_to_the_configuration() -> None:
