@@ -8,7 +8,10 @@ from typing import Any
 
 from forebay.core.errors import ConfigError
 
-PALETTE = ("#3b82c4", "#d9822b", "#2a9d63", "#c4508f", "#7c6bc9", "#a8862a", "#d1495b", "#2aa5a0", "#7d8590", "#8c6d4f")
+PALETTE = (
+    *("#3b82c4", "#d9822b", "#2a9d63", "#c4508f", "#7c6bc9", "#a8862a"),
+    *("#d1495b", "#2aa5a0", "#7d8590", "#8c6d4f", "#6f9a1f", "#5bb0e0"),
+)
 """Colours that are told apart on white and on near-black."""
 WIDTH_PX_MIN = 560
 """Narrower windows scroll a plot instead of making it unreadable."""

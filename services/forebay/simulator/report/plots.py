@@ -17,9 +17,9 @@ from forebay.simulator.summary import ALL, CURVE_SHARES, Spread
 LATENCIES = (("TTFT", "ttft_s"), ("TPOT", "tpot_s"), ("E2E", "e2e_s"))
 WIDTH_IN = 9.0
 LEGEND_LINE_IN = 0.2
-LETTER_IN = 0.085
+LETTER_IN = 0.068
 """A wide letter of a legend."""
-HANDLE_IN = 0.7
+HANDLE_IN = 0.65
 """A legend's line beside its text."""
 LEGEND_COLUMNS_MAX = 4
 Floats: TypeAlias = npt.NDArray[np.float64]
