@@ -18,12 +18,14 @@ P = TypeVar("P")
 class Loaded(Generic[P]):
     """A model that can answer now: its description and its policy.
 
-    One that is `is_plain` says what it says: its bounds are neither shifted nor watched.
+    One that is `is_plain` says what it says: its bounds are neither shifted nor watched. One that `is_slow` takes more
+    than a few milliseconds a prompt, too long for an event loop.
     """
 
     model: PredictorModel
     policy: P
     is_plain: bool = False
+    is_slow: bool = False
 
     @property
     def label(self) -> str:

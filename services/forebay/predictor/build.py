@@ -17,7 +17,7 @@ from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
 from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.trained import Opening, open_trained
+from forebay.predictor.trained import HASHED, Opening, open_trained
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def opener(config: Config) -> Opener:
         trained = open_trained(model, content, opening)
         parameters = {**config.parameters.get(model.name, {}), "model": trained, "name": model.name}
         policy = choose("length predictor", model.name, LENGTH_PREDICTORS, parameters)
-        return Loaded(dataclasses.replace(model, execution_provider=trained.provider), policy)
+        is_slow = model.metadata.get("features", HASHED) != HASHED
+        return Loaded(dataclasses.replace(model, execution_provider=trained.provider), policy, is_slow=is_slow)
 
     return open_model
 

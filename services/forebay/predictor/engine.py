@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
@@ -16,73 +15,96 @@ from forebay.predictor.policy.forecaster import Forecaster
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 from forebay.predictor.shadowing import Duel, is_better, pinball_loss
 
-__all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "label"]
+__all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
+
+T = TypeVar("T")
+Predictor: TypeAlias = Loaded[LengthPredictor]
 
 SLICE_COUNT = 16
 """Queries or outcomes handled in one step: few enough that a step ends within about 2 ms."""
+SLOW_SLICE_COUNT = 4
+"""Outcomes handled in one step where a slow predictor is loaded: queries to it may be waiting."""
 REQUEST_IDS_MAX = 10_000
 
 
-@dataclass(slots=True)
-class Answering:
-    """One batch on its way; `step` until it says done. The predictor that began it ends it, unless it fails.
+class Work:
+    """Something that is done step by step; `step` until it says done.
+
+    `uses` is the slow predictor that the next step asks, None where it asks fast ones alone. Whoever steps may do a
+    step that uses one beside everything else, since it touches nothing but this predictor: only never two of the same.
+    """
+
+    def __init__(self, stages: Iterator[Predictor | None]) -> None:
+        self.uses: Predictor | None = None
+        self._stages = stages
+
+    def step(self) -> bool:
+        """Does the next piece; true when all is done."""
+        try:
+            self.uses = next(self._stages)
+        except StopIteration:
+            self.uses = None
+            return True
+        return False
+
+
+class Answering(Work):
+    """One batch on its way. The predictor that began it ends it, unless it fails.
 
     Queries for which its bounds do not hold now are answered by the fallback; each prediction says by whom.
     """
 
-    queries: Sequence[InferenceRequest]
-    by: Loaded[LengthPredictor]
-    fallback: Loaded[LengthPredictor]
-    bounds: Bounds
-    on_failure: Callable[[], None]
-    predictions: list[LengthPrediction] = field(default_factory=list)
+    def __init__(
+        self,
+        queries: Sequence[InferenceRequest],
+        by: Predictor,
+        fallback: Predictor,
+        bounds: Bounds,
+        on_failure: Callable[[], None],
+    ) -> None:
+        super().__init__(self._answer_all())
+        self.queries = queries
+        self.by = by
+        self.predictions: list[LengthPrediction] = []
+        self._fallback = fallback
+        self._bounds = bounds
+        self._on_failure = on_failure
 
-    def step(self) -> bool:
-        """Answers the next few queries; true when all are answered."""
-        done = len(self.predictions)
-        chunk = self.queries[done : done + SLICE_COUNT]
-        try:
-            self.predictions += self._answer(chunk)
-        except PredictionFailed:
-            if self.by is self.fallback:
-                raise
-            # Scores of two predictors do not compare, so the whole batch starts anew.
-            self.on_failure()
-            self.by, self.predictions = self.fallback, []
-        return len(self.predictions) == len(self.queries)
+    def _answer_all(self) -> Iterator[Predictor | None]:
+        while True:
+            try:
+                yield from self._answer_by()
+                return
+            except PredictionFailed:
+                if self.by is self._fallback:
+                    raise
+                # Scores of two predictors do not compare, so the whole batch starts anew.
+                self._on_failure()
+                self.by, self.predictions = self._fallback, []
+            yield None
 
-    def _answer(self, chunk: Sequence[InferenceRequest]) -> list[LengthPrediction]:
-        broken = self.bounds.broken(self.by, chunk) if self.by is not self.fallback else frozenset()
-        whole = [query for index, query in enumerate(chunk) if index not in broken] if broken else chunk
-        found = iter(self.bounds.promised(self.by, whole))
-        if not broken:
-            return list(found)
-        others = iter(self.bounds.promised(self.fallback, [chunk[index] for index in sorted(broken)]))
-        return [next(others if index in broken else found) for index in range(len(chunk))]
+    def _answer_by(self) -> Iterator[Predictor | None]:
+        for chunk in _slices(self.queries, SLICE_COUNT):
+            if self.predictions:
+                yield None
+            broken = self._bounds.broken(self.by, chunk) if self.by is not self._fallback else frozenset()
+            if self.by.is_slow:
+                yield self.by
+            found = self._bounds.promised(self.by, _without(chunk, broken))
+            if broken:
+                if self.by.is_slow:
+                    yield None
+                others = self._bounds.promised(self._fallback, [chunk[index] for index in sorted(broken)])
+                found = _merged(found, others, broken)
+            self.predictions += found
 
 
-@dataclass(slots=True)
-class Learning:
-    """One batch of outcomes on its way to every loaded predictor; `step` until it says done.
+class Learning(Work):
+    """One batch of outcomes on its way to every loaded predictor."""
 
-    Predict first, learn after: all are scored before anybody is taught the first of them.
-    """
-
-    outcomes: Sequence[LengthOutcome]
-    score: Callable[[Sequence[LengthOutcome]], None]
-    teach: Callable[[Sequence[LengthOutcome]], None]
-    done_count: int = 0
-
-    def step(self) -> bool:
-        """Scores or teaches the next few outcomes; true when all are taught."""
-        count = len(self.outcomes)
-        work, start = (
-            (self.score, self.done_count) if self.done_count < count else (self.teach, self.done_count - count)
-        )
-        chunk = self.outcomes[start : start + SLICE_COUNT]
-        work(chunk)
-        self.done_count += len(chunk)
-        return self.done_count == 2 * count
+    def __init__(self, outcomes: Sequence[LengthOutcome], stages: Iterator[Predictor | None]) -> None:
+        super().__init__(stages)
+        self.outcomes = outcomes
 
 
 class PredictorEngine:
@@ -159,7 +181,7 @@ class PredictorEngine:
         self._request_ids[request_id] = None
         if len(self._request_ids) > REQUEST_IDS_MAX:
             self._request_ids.popitem(last=False)
-        return Learning(fresh, partial(self._score, now_us), self._teach)
+        return Learning(fresh, self._learn(fresh, now_us))
 
     def on_loaded(self, loaded: Loaded[LengthPredictor]) -> None:
         """Adds a length model; it does not answer before it is activated."""
@@ -218,15 +240,36 @@ class PredictorEngine:
             raise NotFound(f"no {kind.name.lower()} model {name!r} is loaded; loaded: {', '.join(sorted(table))}")
         return table[name].model
 
-    def _teach(self, outcomes: Sequence[LengthOutcome]) -> None:
-        for one in tuple(self._lengths.values()):
+    def _learn(self, outcomes: Sequence[LengthOutcome], now_us: int) -> Iterator[Predictor | None]:
+        """Predict first, learn after: all are scored before anybody is taught the first of them."""
+        count = SLOW_SLICE_COUNT if any(one.is_slow for one in self._lengths.values()) else SLICE_COUNT
+        chunks = _slices(outcomes, count)
+        for chunk in chunks:
+            yield from self._score(chunk, now_us)
+            yield None
+        for index, chunk in enumerate(chunks):
+            if index:
+                yield None
+            yield from self._teach(chunk)
+
+    def _teach(self, outcomes: Sequence[LengthOutcome]) -> Iterator[Predictor | None]:
+        for one in _fast_first(self._lengths.values()):
+            if one.is_slow:
+                yield one
             try:
                 one.policy.observe(outcomes)
             except PredictionFailed:
                 self._on_failure()
 
-    def _score(self, now_us: int, outcomes: Sequence[LengthOutcome]) -> None:
-        expected = {name: self._expect(self._lengths[name], outcomes) for name in self._measured()}
+    def _score(self, outcomes: Sequence[LengthOutcome], now_us: int) -> Iterator[Predictor | None]:
+        expected: dict[str, Sequence[LengthQuantiles]] = {}
+        measured = _fast_first(self._lengths[name] for name in self._measured())
+        for one in measured:
+            if one.is_slow:
+                yield one
+            expected[one.label] = self._expect(one, outcomes)
+        if measured and measured[-1].is_slow:
+            yield None
         self._note(outcomes, expected, now_us)
         if self._duels:
             self._compare(outcomes, expected)
@@ -263,9 +306,10 @@ class PredictorEngine:
 
     def _compare(self, outcomes: Sequence[LengthOutcome], expected: Mapping[str, Sequence[LengthQuantiles]]) -> None:
         """Goes on with the trials; the first shadow that proved better becomes the active model."""
-        active = expected[self.length.label]
+        active = expected.get(self.length.label, ())
         for name, duel in tuple(self._duels.items()):
-            for outcome, ours, theirs in zip(outcomes, active, expected[name], strict=False):
+            # A model that became active or a shadow meanwhile, or that failed, has nothing to compare.
+            for outcome, ours, theirs in zip(outcomes, active, expected.get(name, ()), strict=False):
                 tokens = outcome.generated_tokens
                 duel.add(pinball_loss(ours, tokens), pinball_loss(theirs, tokens))
             if self._care.promotes and is_better(duel.trial, self._care.promote_count_min):
@@ -282,3 +326,22 @@ class PredictorEngine:
 
     def _on_failure(self) -> None:
         self.failure_count += 1
+
+
+def _slices(values: Sequence[T], count: int) -> list[Sequence[T]]:
+    """The values by `count`; one empty slice where there are none."""
+    return [values[start : start + count] for start in range(0, len(values) or 1, count)]
+
+
+def _fast_first(predictors: Iterable[Predictor]) -> list[Predictor]:
+    return sorted(predictors, key=lambda one: one.is_slow)
+
+
+def _without(values: Sequence[T], places: frozenset[int]) -> Sequence[T]:
+    return [value for index, value in enumerate(values) if index not in places] if places else values
+
+
+def _merged(found: Sequence[T], others: Sequence[T], places: frozenset[int]) -> list[T]:
+    """Both in one list: `others` at these places, `found` at the rest."""
+    left, right = iter(found), iter(others)
+    return [next(right if index in places else left) for index in range(len(found) + len(others))]

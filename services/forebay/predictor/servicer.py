@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from lmaas.predictor.v1 import length_pb2
 from lmaas.predictor.v1 import predictor_service_pb2 as messages
@@ -14,7 +15,7 @@ from forebay.core.errors import InvalidArgument
 from forebay.core.prediction import LengthOutcome, ModelKind
 from forebay.core.units import US_PER_S
 from forebay.core.values import LengthPrediction
-from forebay.predictor.engine import PredictorEngine
+from forebay.predictor.engine import PredictorEngine, Work
 from forebay.predictor.forecast_loop import Forecasts
 from forebay.predictor.forecasting import SeriesName
 from forebay.predictor.loader import Loader
@@ -30,14 +31,6 @@ Keep: TypeAlias = Callable[[Sequence[LengthOutcome]], None]
 """Takes outcomes that were learned from, to keep them; never waits."""
 
 log = logging.getLogger(__name__)
-
-
-class Step(Protocol):
-    """Work in slices."""
-
-    def step(self) -> bool:
-        """Does one slice; true when all is done."""
-        ...
 
 
 class PredictorServicer(PredictorServiceServicer):
@@ -58,13 +51,14 @@ class PredictorServicer(PredictorServiceServicer):
         self._clock = clock
         self._keep = keep
         self._meters = Meters(registry, engine)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def PredictLength(
         self, request: messages.PredictLengthRequest, context: Any
     ) -> messages.PredictLengthResponse:
         """Predicts each query's length."""
         answering = self._engine.on_queries([length_query_from_proto(query) for query in request.queries])
-        await _finish(answering)
+        await self._finish(answering)
         self._meters.count(answering.predictions)
         pairs = zip(request.queries, answering.predictions, strict=True)
         return messages.PredictLengthResponse(
@@ -79,7 +73,7 @@ class PredictorServicer(PredictorServiceServicer):
         outcomes = [outcome_from_proto(outcome) for outcome in request.outcomes]
         active = self._engine.length.label
         learning = self._engine.on_outcomes(request.request_id, outcomes, self._clock())
-        await _finish(learning)
+        await self._finish(learning)
         if self._engine.length.label != active:
             fields = {"active": self._engine.length.label, "before": active}
             log.info("another length model answers", extra={"fields": fields})
@@ -87,6 +81,19 @@ class PredictorServicer(PredictorServiceServicer):
         self._keep(learning.outcomes)
         self._meters.outcomes.inc(len(learning.outcomes))
         return messages.ObserveOutcomesResponse()
+
+    async def _finish(self, work: Work) -> None:
+        """Steps until done: on the event loop where predictors are fast, one at a time in a thread where one is not."""
+        is_done = await self._step(work)
+        while not is_done:
+            await asyncio.sleep(0)
+            is_done = await self._step(work)
+
+    async def _step(self, work: Work) -> bool:
+        if work.uses is None:
+            return work.step()
+        async with self._locks[work.uses.label]:
+            return await asyncio.to_thread(work.step)
 
     async def ForecastWorkload(
         self, request: messages.ForecastWorkloadRequest, context: Any
@@ -133,11 +140,6 @@ class PredictorServicer(PredictorServiceServicer):
         found = [row for row in rows if request.predictor in ("", row.predictor) and request.model in ("", row.model)]
         page, token = _page(found, request.page_token, request.page_size)
         return messages.ListAccuracyResponse(rows=[accuracy_to_proto(row) for row in page], next_page_token=token)
-
-
-async def _finish(work: Step) -> None:
-    for _ in iter(work.step, True):
-        await asyncio.sleep(0)
 
 
 def _prediction(query_id: str, value: LengthPrediction, by: str) -> length_pb2.LengthPrediction:

@@ -7,7 +7,7 @@ from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
 from forebay.predictor.care import Care
-from forebay.predictor.engine import SLICE_COUNT, Answering, Loaded, PredictorEngine
+from forebay.predictor.engine import SLICE_COUNT, Answering, Loaded, PredictorEngine, Work
 from forebay.predictor.policy.forecaster import Forecaster, LastValue, Seasonal
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 
@@ -251,7 +251,7 @@ def test_there_are_few_shadows_and_the_active_model_is_none() -> None:
     assert state.on_shadow("b").shadow
 
 
-def drifted(state: PredictorEngine) -> PredictorEngine:
+def drifted(state: PredictorEngine, *watched: "Watched") -> PredictorEngine:
     """Teaches that answers of one application are far longer than the active model's bound."""
     for number in range(4):
         taught = [
@@ -260,7 +260,7 @@ def drifted(state: PredictorEngine) -> PredictorEngine:
             )
             for query in queries(20)
         ]
-        teach(state, *taught, name=f"d{number}")
+        finish_watched(state.on_outcomes(f"d{number}", taught, NOW_US), *watched)
     return state
 
 
@@ -287,11 +287,13 @@ def test_the_active_model_answers_again_once_its_bounds_hold() -> None:
 
 
 def test_bounds_that_are_shifted_hold_without_the_fallback() -> None:
-    state = engine(care=Care(count_min=10))
+    state = engine(care=Care(count_min=10, drift_window_count=0))
     essay = replace(queries(1)[0], application="essays")
     for number in range(30):
         teach(state, *[LengthOutcome(essay, 1_000 + number)] * 4, name=f"o{number}")
-    (promised,) = state.on_queries([essay]).bounds.promised(state.length, [essay])
+    answering = state.on_queries([essay])
+    assert answering.step()
+    (promised,) = answering.predictions
     assert 1_020 <= promised.quantiles.p90 <= 1_029
     assert promised.rank_score == 900
 
@@ -302,6 +304,75 @@ def test_a_plain_predictor_says_what_it_says() -> None:
     state.on_activate(ModelKind.LENGTH, "oracle")
     teach(state, *outcomes(200))
     assert finish(state.on_queries(queries(1))) == {10}
+
+
+class Watched(Fixed):
+    """A slow predictor that notes what the work says it uses while it is asked or taught."""
+
+    def __init__(self, tokens: int, good_count: int = 1_000_000) -> None:
+        super().__init__(tokens, good_count)
+        self.work: Work | None = None
+        self.used: list[str] = []
+
+    def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
+        self._note()
+        return super().predict(queries)
+
+    def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
+        self._note()
+        super().observe(outcomes)
+
+    def _note(self) -> None:
+        assert self.work is not None
+        self.used.append(self.work.uses.label if self.work.uses else "")
+
+
+def with_slow(active: bool, good_count: int = 1_000_000) -> tuple[PredictorEngine, Watched, Watched]:
+    """An engine with a slow predictor, which is active or a shadow, and a fast one that notes as well."""
+    slow, fast = Watched(50, good_count), Watched(7)
+    state = engine(fallback=fast, care=Care(promotes=False))
+    state.on_loaded(Loaded(PredictorModel("slow", ModelKind.LENGTH), slow, is_slow=True))
+    (state.on_activate(ModelKind.LENGTH, "slow") if active else state.on_shadow("slow"))
+    return state, slow, fast
+
+
+def finish_watched(work: Work, *watched: Watched) -> None:
+    for one in watched:
+        one.work = work
+    while not work.step():
+        pass
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_slow_predictor_is_used_only_in_steps_that_say_so_and_use_no_other(active: bool) -> None:
+    state, slow, fast = with_slow(active)
+    finish_watched(state.on_outcomes("r1", outcomes(40), NOW_US), slow, fast)
+    assert set(slow.used) == {"slow"}
+    assert set(fast.used) == {""}
+    assert (sum(slow.asked), sum(slow.taught), sum(fast.taught)) == (40, 40, 40)
+
+
+def test_slow_answers_come_whole_and_in_order_also_where_bounds_fail_for_some() -> None:
+    state, slow, fast = with_slow(active=True)
+    drifted(state, slow, fast)
+    essays = [replace(query, application="essays") for query in queries(40)]
+    mixed = [
+        essay if number % 3 else query for number, (essay, query) in enumerate(zip(essays, queries(40), strict=True))
+    ]
+    answering = state.on_queries(mixed)
+    slow.used.clear()
+    finish_watched(answering, slow, fast)
+    by = [one.predicted_by for one in answering.predictions]
+    assert by == ["fallback" if number % 3 else "slow" for number in range(40)]
+    assert (set(slow.used), set(fast.used)) == ({"slow"}, {""})
+
+
+def test_a_slow_predictor_that_breaks_leaves_the_batch_to_the_fallback() -> None:
+    state, slow, fast = with_slow(active=True, good_count=1)
+    answering = state.on_queries(queries(2 * SLICE_COUNT))
+    finish_watched(answering, slow, fast)
+    assert {one.predicted_by for one in answering.predictions} == {"fallback"}
+    assert set(fast.used) == {""}
 
 
 def test_a_promise_is_judged_as_it_was_made_and_by_whom() -> None:
