@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ Floats = npt.NDArray[np.float64]
 
 LEVELS = np.array(QUANTILE_LEVELS)
 REFIT_COUNT = 8
-"""A correction serves so many further outcomes before it is fitted anew."""
+"""A correction serves so many further outcomes before it is fitted anew, and fewer while it rests on few."""
+PLACE_COUNT = 4
+"""Where errors lie is trusted by n / (n + this): tens of outcomes suffice for it, while their spread needs more."""
 LINE_GAIN_MIN = 0.03
 """The line must beat the shift by this share of the loss: it has more to fit, so it fits chance better too."""
 
@@ -26,6 +29,14 @@ class Seen:
     predicted: Floats
     prompt: float
     answer: float
+
+
+class Correction(Protocol):
+    """Maps what the model says, in logarithms, to what outcomes make of it."""
+
+    def apply(self, predicted: Floats, prompt: float) -> Floats:
+        """The corrected levels of a prompt of so long a logarithm."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,38 +70,79 @@ class Line:
         return middle + self.spread
 
 
-class Window:
-    """The newest outcomes of one key and the correction that fits them best."""
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Another key's correction, moved as a whole: right while few outcomes say where the own errors lie."""
 
-    def __init__(self, count_max: int, shrink_count: int) -> None:
+    base: Correction
+    amount: float
+
+    def apply(self, predicted: Floats, prompt: float) -> Floats:
+        """The corrected levels."""
+        return self.base.apply(predicted, prompt) + self.amount
+
+
+AS_IS = Shift(np.zeros(len(LEVELS)))
+"""The model is taken at its word."""
+
+
+class Window:
+    """The newest outcomes of one key and the correction that fits them best.
+
+    Below `count_min` outcomes it starts from another key's correction; from then on it stands alone.
+    """
+
+    def __init__(self, count_max: int, count_min: int) -> None:
         self._seen: deque[Seen] = deque(maxlen=count_max)
-        self._shrink_count = shrink_count
+        self._count_min = count_min
         self._fresh_count = 0
-        self._fitted: Shift | Line = Shift(np.zeros(len(LEVELS)))
+        self._base: Correction = AS_IS
+        self._fitted: Correction = AS_IS
 
     def __len__(self) -> int:
         return len(self._seen)
+
+    @property
+    def known(self) -> bool:
+        """Whether it stands alone."""
+        return len(self._seen) >= self._count_min
 
     def add(self, seen: Seen) -> None:
         """Takes one outcome; the oldest gives way."""
         self._seen.append(seen)
         self._fresh_count += 1
 
-    @property
-    def correction(self) -> Shift | Line:
-        """The correction; fitted anew once enough outcomes came."""
-        if self._fresh_count >= min(REFIT_COUNT, len(self._seen)) > 0:
-            self._fitted = fit(self._seen, self._shrink_count)
-            self._fresh_count = 0
+    def correction(self, base: Correction = AS_IS) -> Correction:
+        """The correction; fitted anew once enough outcomes came, or when it has to start from another `base`."""
+        due = self._fresh_count >= min(REFIT_COUNT, 1 + len(self._seen) // 8)
+        if due or (not self.known and base is not self._base):
+            self._fitted = fit(self._seen, self._count_min) if self.known else moved(self._seen, base)
+            self._base, self._fresh_count = base, 0
         return self._fitted
 
 
+def moved(seen: Sequence[Seen] | deque[Seen], base: Correction) -> Correction:
+    """The base moved to where the errors that it leaves lie, shrunk by n / (n + `PLACE_COUNT`)."""
+    errors = [one.answer - float(base.apply(one.predicted, one.prompt)[1]) for one in seen]
+    return Moved(base, place(np.array(errors))) if errors else base
+
+
+def place(errors: Floats) -> float:
+    """Where errors lie: their median, shrunk while they are few."""
+    return float(np.median(errors)) * len(errors) / (len(errors) + PLACE_COUNT)
+
+
 def fit(seen: Sequence[Seen] | deque[Seen], shrink_count: int) -> Shift | Line:
-    """The shift, shrunk by n / (n + `shrink_count`), or the line where there is enough to fit it and it loses less."""
+    """The shift, or the line where there is enough to fit it and it loses less.
+
+    The shift's levels are shrunk by n / (n + `shrink_count`) towards where the errors lie as a whole.
+    """
     predicted = np.array([one.predicted for one in seen])
     prompts = np.array([one.prompt for one in seen])
     answers = np.array([one.answer for one in seen])
-    shift = Shift(levels_of(answers[:, None] - predicted) * len(seen) / (len(seen) + shrink_count))
+    middle = place(answers - predicted[:, 1])
+    trust = len(seen) / (len(seen) + shrink_count)
+    shift = Shift(middle + (levels_of(answers[:, None] - predicted) - middle) * trust)
     if len(seen) < shrink_count:
         return shift
     line = _fit_line(predicted[:, 1], prompts, answers)

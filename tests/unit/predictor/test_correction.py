@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from forebay.predictor.correction import Line, Seen, Shift, Window, fit, levels_of, loss
+from forebay.predictor.correction import AS_IS, Line, Seen, Shift, Window, fit, levels_of, loss, moved
 
 RANDOM_SEED = 7
 
@@ -12,7 +12,7 @@ def seen(median: float, prompt: float, answer: float, spread: float = 0.5) -> Se
 
 def test_without_outcomes_nothing_is_corrected() -> None:
     levels = np.array((1.0, 2.0, 3.0, 4.0))
-    assert Window(100, 32).correction.apply(levels, 5.0).tolist() == levels.tolist()
+    assert Window(100, 32).correction().apply(levels, 5.0).tolist() == levels.tolist()
 
 
 def test_a_model_that_is_off_by_a_factor_is_shifted() -> None:
@@ -26,7 +26,7 @@ def test_a_model_that_is_off_by_a_factor_is_shifted() -> None:
     ]
     found = fit(outcomes, 32)
     assert isinstance(found, Shift)
-    assert found.amounts[1] == pytest.approx(1.0 * 400 / 432, abs=0.1)
+    assert found.amounts[1] == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_model_that_knows_nothing_is_replaced_by_the_prompts_length() -> None:
@@ -44,7 +44,7 @@ def test_a_model_that_knows_nothing_is_replaced_by_the_prompts_length() -> None:
 def test_few_outcomes_shift_a_little_and_fit_no_line() -> None:
     found = fit([seen(3.0, 4.0, 5.0)] * 4, 32)
     assert isinstance(found, Shift)
-    assert found.amounts[1] == pytest.approx(2.0 * 4 / 36)
+    assert found.amounts[1] == pytest.approx(2.0 * (4 / 8 + 4 / 8 * 4 / 36))
 
 
 def test_levels_cover_their_share() -> None:
@@ -63,4 +63,28 @@ def test_the_window_forgets() -> None:
     window = Window(50, 1)
     for answer in [9.0] * 50 + [4.0] * 50:
         window.add(seen(3.0, 4.0, answer))
-    assert window.correction.apply(seen(3.0, 4.0, 0.0).predicted, 4.0)[1] == pytest.approx(4.0, abs=0.1)
+    assert window.correction().apply(seen(3.0, 4.0, 0.0).predicted, 4.0)[1] == pytest.approx(4.0, abs=0.1)
+
+
+def test_a_few_outcomes_move_what_they_start_from() -> None:
+    base = Shift(np.array((1.0, 2.0, 3.0, 4.0)))
+    found = moved([seen(3.0, 4.0, 4.0)] * 4, base)
+    assert found.apply(np.zeros(4), 4.0).tolist() == pytest.approx([0.5, 1.5, 2.5, 3.5])
+    assert moved([], AS_IS) is AS_IS
+
+
+def test_a_window_of_few_outcomes_follows_what_it_starts_from() -> None:
+    window = Window(100, 32)
+    window.add(seen(3.0, 4.0, 4.0))
+    near, far = Shift(np.full(4, 1.0)), Shift(np.full(4, -5.0))
+    assert window.correction(near).apply(np.zeros(4), 4.0)[1] == pytest.approx(1.0)
+    assert window.correction(far).apply(np.zeros(4), 4.0)[1] == pytest.approx(-5.0 + 6.0 / 5)
+
+
+def test_a_window_of_many_outcomes_stands_alone() -> None:
+    window = Window(100, 32)
+    for _ in range(64):
+        window.add(seen(3.0, 4.0, 4.0))
+    assert window.correction(Shift(np.full(4, 9.0))).apply(seen(3.0, 4.0, 0).predicted, 4.0)[1] == pytest.approx(
+        4.0, abs=0.1
+    )

@@ -1,23 +1,19 @@
 """A trained model reads the prompt; what it gets wrong about each served model is corrected by outcomes."""
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
-from forebay.predictor.correction import Seen, Window
+from forebay.predictor.correction import Seen
+from forebay.predictor.nearest import Corrections
 from forebay.predictor.policy.length.base import PredictionFailed
 
-KEYS_MAX = 1_000
-
-Key: TypeAlias = tuple[str, ...]
-ALL: Key = ()
 Floats = npt.NDArray[np.float64]
 
 
@@ -33,19 +29,21 @@ class TrainedModel(Protocol):
 class OnnxQuantile:
     """Quantiles of a trained model, corrected by the last `window_count` outcomes of the application or model.
 
-    The narrowest of application, model and all that has `count_min` outcomes corrects. An answer that was cut counts as
-    long as it would be predicted now, if that is longer than its cut. Predictions carry `name`.
+    The window of the application under its model corrects, or that of the model where there is no application; with
+    fewer than `count_min` outcomes it starts from the nearest one that has them (`nearest.Corrections`). An answer that
+    was cut counts as long as it would be predicted now, if that is longer than its cut. Predictions carry `name`.
     """
 
     model: TrainedModel
     name: str = "onnx_quantile"
     window_count: int = 500
     count_min: int = 32
-    _windows: OrderedDict[Key, Window] = field(default_factory=OrderedDict, init=False, repr=False)
+    _corrections: Corrections = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.count_min <= self.window_count <= 100_000:
             raise ValueError("1 <= count_min <= window_count <= 100000 must hold")
+        self._corrections = Corrections(self.window_count, self.count_min)
 
     def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
         """What the model says of each query, corrected. Raises PredictionFailed."""
@@ -60,9 +58,7 @@ class OnnxQuantile:
             answer = math.log1p(outcome.generated_tokens)
             if outcome.censored:
                 answer = max(answer, float(self._corrected(outcome.query, logs)[1]))
-            seen = Seen(logs, _prompt(outcome.query), answer)
-            for key in _keys(outcome.query):
-                self._window(key).add(seen)
+            self._corrections.add(outcome.query, Seen(logs, _prompt(outcome.query), answer))
 
     def _infer(self, queries: Sequence[InferenceRequest]) -> Floats:
         tokens = self.model.infer(queries)
@@ -71,25 +67,7 @@ class OnnxQuantile:
         return np.log1p(np.maximum(np.sort(tokens, axis=1), 0.0))
 
     def _corrected(self, query: InferenceRequest, logs: Floats) -> Floats:
-        for key in _keys(query):
-            window = self._windows.get(key)
-            if window is not None and (len(window) >= self.count_min or key == ALL):
-                return window.correction.apply(logs, _prompt(query))
-        return logs
-
-    def _window(self, key: Key) -> Window:
-        if key not in self._windows:
-            self._windows[key] = Window(self.window_count, self.count_min)
-            if len(self._windows) > KEYS_MAX:
-                self._windows.popitem(last=False)
-        self._windows.move_to_end(key)
-        return self._windows[key]
-
-
-def _keys(query: InferenceRequest) -> tuple[Key, ...]:
-    """From narrow to wide."""
-    model = (query.model,)
-    return ((query.model, query.application), model, ALL) if query.application else (model, ALL)
+        return self._corrections.of(query).apply(logs, _prompt(query))
 
 
 def _prompt(query: InferenceRequest) -> float:
