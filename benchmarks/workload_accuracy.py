@@ -112,9 +112,8 @@ def score_totals(report: common.Report, nets: Mapping[tuple[str, int], StoredNet
         named = servegen(path_of(service))
         plain: dict[str, Forecaster] = {name: FORECASTERS[name]() for name in (BASELINE, "seasonal", "least_error")}
         if scale.with_statistical:
-            # These take their time: they are asked once in two hours.
             slow: dict[str, Forecaster] = {name: FORECASTERS[name]() for name in STATISTICAL}
-            found = list(score_all([named], slow, lambda one: plan(one, 12), time.perf_counter).rows)
+            found = list(score_all([named], slow, lambda one: plan(one, scale.step), time.perf_counter).rows)
         else:
             found = []
         found += score_all([named], plain, lambda one: plan(one, scale.step), time.perf_counter).rows

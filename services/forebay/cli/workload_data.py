@@ -287,9 +287,8 @@ class _Sums:
     def _series(self, keys: tuple[str, ...], windows: Mapping[int, list[float]]) -> Series:
         first, last = min(windows), max(windows)
         if last - first >= WINDOWS_MAX:
-            raise ConfigError(
-                f"{'/'.join(keys)}: {last - first + 1:,} windows; take a longer --window, or look at the times"
-            )
+            count = f"{'/'.join(filter(None, keys)) or 'all'}: {last - first + 1:,} windows"
+            raise ConfigError(f"{count}, at most {WINDOWS_MAX:,}; take a longer --window, or look at the times")
         values = np.full((last - first + 1, 3), np.nan if self.reading.absent == "gap" else 0.0)
         for number, amounts in windows.items():
             values[number - first] = amounts
