@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import gzip
 import json
@@ -6,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
@@ -210,3 +213,31 @@ def test_strange_prompts_are_taken(tmp_path: Path, text: str) -> None:
     table = read_tables([write(tmp_path / "a.jsonl", [{"prompt": text, "response_tokens": 1}])])
     assert table.examples.queries[0].prompt_tokens >= 1
     assert np.isfinite(table.examples.tokens).all()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@given(content=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode(errors="replace")))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_any_bytes_are_rows_or_a_clear_error(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"mine{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") and content[:1] != b"\0" else content)
+    with contextlib.suppress(ConfigError):
+        assert len(read_tables([path]).examples) > 0
+
+
+ODD = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.lists(st.integers(), max_size=2)
+)
+
+
+@given(row=st.dictionaries(st.sampled_from([*COLUMNS, "other"]), ODD, max_size=len(COLUMNS)))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+def test_any_row_is_an_example_or_a_clear_error(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "response_tokens": 1, **row}) + "\n")
+    error = ""
+    try:
+        (query,) = read_tables([path]).examples.queries
+    except ConfigError as caught:
+        error = caught.message
+    assert "mine.jsonl:1" in error if error else (query.prompt_tokens >= 1 and 0 <= query.temperature <= 2)
