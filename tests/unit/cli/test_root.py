@@ -12,7 +12,8 @@ from forebay.core.errors import ConfigError, Unavailable
 def commands() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for name, command in main.commands.items():
-        found += [(name, sub) for sub in command.commands] if isinstance(command, click.Group) else [(name,)]
+        is_group = isinstance(command, click.Group)
+        found += [(name, sub) for sub in command.list_commands(click.Context(command))] if is_group else [(name,)]
     return found
 
 

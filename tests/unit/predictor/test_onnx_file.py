@@ -1,6 +1,9 @@
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("onnx")
 
@@ -68,3 +71,20 @@ def test_a_hostile_file_is_refused_with_its_reason(content: bytes, reason: str) 
 
 def test_an_operator_set_that_is_only_named_does_no_harm() -> None:
     check(model(domains=["ai.onnx.training"]))
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_file_with_bytes_changed_is_read_or_refused(data: st.DataObject) -> None:
+    content = bytearray(model(nodes=[nested(external_constant(), 1), node()], domains=["evil"]))
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(FailedPrecondition):
+        inspect(bytes(content))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_with_a_reason(content: bytes) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        check(content)
+    assert caught.value.code != "FAILED_PRECONDITION"
