@@ -79,8 +79,8 @@ def read_series(paths: Sequence[Path], reading: Reading) -> list[NamedSeries]:
     found: list[NamedSeries] = []
     for path in paths:
         kind = reading.format or _format(path)
-        if kind == "servegen" and not path.is_dir():
-            found.append(servegen(path, reading.window_s))
+        if kind == "servegen":
+            found += [servegen(one, reading.window_s) for one in _rates(path)]
         elif kind == POINTS:
             for row in _rows(path):
                 sums.point(row)
@@ -136,11 +136,23 @@ def _tokens(path: Path, name: str, clients: Any, counts: Floats) -> list[Floats]
     return totals
 
 
+def _rates(path: Path) -> list[Path]:
+    found = sorted(path.glob("servegen_*_rates*.parquet")) if path.is_dir() else [path]
+    if not found:
+        raise ConfigError(f"{path}: no file servegen_SERVICE_rates….parquet is in it")
+    return found
+
+
 def _format(path: Path) -> str:
     if path.is_dir() or RATES_NAME.fullmatch(path.name):
         return "servegen"
     names = _parquet_columns(path) if path.suffix == ".parquet" else _first_names(path)
-    return POINTS if {"start_time", "requests"} <= names else guess(path)
+    if {"start_time", "requests"} <= names:
+        return POINTS
+    try:
+        return guess(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}; or give points, with columns start_time and requests") from error
 
 
 def _parquet_columns(path: Path) -> set[str]:

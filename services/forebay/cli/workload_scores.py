@@ -52,7 +52,7 @@ def plan_of(named: NamedSeries, leads: Sequence[int], test_share: float, refit_s
     if len(series) - first < KNOWN_MIN + max(leads):
         needed = round((KNOWN_MIN + max(leads)) / test_share) + 1
         raise ConfigError(
-            f"{named.name} has {len(series)} windows, and {needed} are needed; take a shorter --window or --lead"
+            f"{named.name} has {len(series)} windows, and {needed} are needed; take a shorter --window or --horizon"
         )
     refit = max(1, round(refit_s * US_PER_S / series.window_us))
     return Walk(tuple(leads), first, step, refit)
