@@ -1,6 +1,9 @@
 """What a prompt looks like as numbers: the same pure function for training and for serving."""
 
-from collections.abc import Sequence
+import math
+import re
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +11,17 @@ import numpy.typing as npt
 
 from forebay.core.values import InferenceRequest
 
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 """Changes with anything below; a model answers only the version that it was trained on."""
 
 HEAD_BYTES = 1_024
 TAIL_BYTES = 1_024
-HASHED_COUNT = 2_048
+WORD_COUNT = 8_192
+LETTER_COUNT = 8_192
+HASHED_COUNT = WORD_COUNT + LETTER_COUNT
 FIRST_WORDS = 8
+LETTERS = (4, 5)
+"""Lengths of the runs of letters that are counted; a run may begin or end with what parts two words."""
 BYTE_CLASSES = ("upper", "digit", "space", "punctuation", "not_ascii", "character", "line", "question_mark", "colon")
 DENSE = (
     "log_prompt_tokens",
@@ -29,8 +36,22 @@ DENSE = (
     "log_last_paragraph_bytes",
     *(f"log_last_paragraph_{name}_count" for name in BYTE_CLASSES),
 )
+IDENTITY = ("log_tokens_max", "has_tokens_max", "temperature", "log_turn_number", "has_system", "has_application")
+KINDS = {"model": 64, "model_part": 64, "temperature": 8, "application": 64, "system": 32, "tokens_max": 16, "turn": 8}
+"""Columns of each hashed kind of what a query says of itself beside its text."""
+IDENTITY_COUNT = len(IDENTITY) + sum(KINDS.values())
+IDENTITY_SLICE = slice(len(DENSE), len(DENSE) + IDENTITY_COUNT)
+"""The columns that tell who asks; zeros where nobody says."""
+_MODEL_COUNT = KINDS["model"] + KINDS["model_part"]
+_MODEL_START = len(DENSE) + len(IDENTITY)
+BLANKS = (
+    (len(DENSE), _MODEL_START),
+    (_MODEL_START, _MODEL_START + _MODEL_COUNT),
+    (_MODEL_START + _MODEL_COUNT, IDENTITY_SLICE.stop),
+)
+"""First columns and ends of what may be unknown: the numbers, the model, and the application with its habits."""
 BATCH_COUNT_MAX = 64
-FEATURE_COUNT = len(DENSE) + HASHED_COUNT
+FEATURE_COUNT = len(DENSE) + IDENTITY_COUNT + HASHED_COUNT
 
 Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint64]
@@ -44,7 +65,9 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _PAIR = np.uint64(0x94D049BB133111EB)
 _PLACE = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(29)
-_BUCKET_SHIFT = np.uint64(64 - HASHED_COUNT.bit_length() + 1)
+_RUN = np.uint64(0xA0761D6478BD642F)
+_GAP = np.uint8(1)
+_PARTS = re.compile(r"[^a-z0-9]+|(?<=[a-z])(?=[0-9])|(?<=[0-9])(?=[a-z])")
 
 
 def _powers(base: int, count: int) -> Hashes:
@@ -79,7 +102,8 @@ _POWERS = _powers(_BASE, _LONGEST)
 _POWERS_INVERSE = _powers(_BASE_INVERSE, _LONGEST)
 _WORDS = _word_table()
 _CLASSES = _class_table()
-_LOGS = np.log1p(np.arange(TAIL_BYTES + HEAD_BYTES + 1)).astype(np.float32)
+_LOGS = np.log1p(np.arange(len(LETTERS) * (TAIL_BYTES + HEAD_BYTES + 1))).astype(np.float32)
+_KIND_STARTS = dict(zip(KINDS, np.cumsum([len(IDENTITY), *KINDS.values()]).tolist(), strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +126,13 @@ def extract(queries: Sequence[InferenceRequest]) -> Matrix:
         return np.empty((0, FEATURE_COUNT), dtype=np.float32)
     texts = [_window(query.prompt_head.rstrip().encode(errors="replace")) for query in queries]
     text = _join(texts)
-    words, rows, places = _hash_words(text)
+    letters = _WORDS[text.data]
+    words, rows, places = _hash_words(text, letters)
     features = np.empty((len(queries), FEATURE_COUNT), dtype=np.float32)
     features[:, : len(DENSE)] = _dense(queries, text, np.bincount(rows, minlength=len(queries)))
-    features[:, len(DENSE) :] = _hashed(words, rows, places, len(queries))
+    features[:, IDENTITY_SLICE] = _identity(queries)
+    features[:, -HASHED_COUNT:-LETTER_COUNT] = _hashed_words(words, rows, places, len(queries))
+    features[:, -LETTER_COUNT:] = _hashed_runs(text, letters)
     return features
 
 
@@ -119,20 +146,24 @@ def _join(texts: Sequence[bytes]) -> _Text:
     return _Text(np.frombuffer(b"\0".join(texts) + b"\0", dtype=np.uint8), starts, ends)
 
 
-def _hash_words(text: _Text) -> tuple[Hashes, Rows, Rows]:
+def _hash_words(text: _Text, letters: Bytes) -> tuple[Hashes, Rows, Rows]:
     """Hash, row and place in its row of every word."""
-    letters = _WORDS[text.data]
     inside = letters != 0
     begins = inside.copy()
     begins[1:] &= ~inside[:-1]
     first = np.flatnonzero(begins)
     last = np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
-    sums = np.zeros(len(letters) + 1, dtype=np.uint64)
-    np.cumsum(letters * _POWERS_INVERSE[: len(letters)], out=sums[1:])
+    sums = _prefix_sums(letters)
     words = _mix((sums[last] - sums[first]) * _POWERS[first])
     rows = np.searchsorted(text.ends, first)
     places = np.arange(len(first)) - np.searchsorted(rows, rows)
     return words, rows, places
+
+
+def _prefix_sums(codes: Bytes) -> Hashes:
+    sums = np.zeros(len(codes) + 1, dtype=np.uint64)
+    np.cumsum(codes * _POWERS_INVERSE[: len(codes)], out=sums[1:])
+    return sums
 
 
 def _mix(hashes: Hashes) -> Hashes:
@@ -140,20 +171,82 @@ def _mix(hashes: Hashes) -> Hashes:
     return mixed ^ (mixed >> _SHIFT)
 
 
-def _hashed(words: Hashes, rows: Rows, places: Rows, count: int) -> Matrix:
-    """Counts of words, of pairs of neighbours and of the first words at their places, as logarithms of length one."""
+def _hashed_words(words: Hashes, rows: Rows, places: Rows, count: int) -> Matrix:
+    """Counts of words, of pairs of neighbours and of the first words at their places."""
     paired = rows[1:] == rows[:-1]
     pairs = _mix(words[:-1] * _PAIR + words[1:])[paired]
     early = places < FIRST_WORDS
     placed = _mix((words ^ (places.astype(np.uint64) + np.uint64(1)) * _PLACE)[early])
     hashes = np.concatenate((words, pairs, placed)) * _PAIR
-    all_rows = np.concatenate((rows, rows[:-1][paired], rows[early]))
-    cells = all_rows * HASHED_COUNT + (hashes >> _BUCKET_SHIFT).astype(np.int64)
-    counts = np.bincount(cells, minlength=count * HASHED_COUNT).reshape(count, HASHED_COUNT)
+    return _logs_of_length_one(hashes, np.concatenate((rows, rows[:-1][paired], rows[early])), count, WORD_COUNT)
+
+
+def _hashed_runs(text: _Text, letters: Bytes) -> Matrix:
+    """Counts of runs of letters inside words, with the gap before or after a word as one letter more."""
+    gaps = letters == 0
+    gap_sums = np.concatenate(([0], np.cumsum(gaps)))
+    sums = _prefix_sums(np.where(gaps, _GAP, letters))
+    all_starts = []
+    all_hashes = []
+    for length in LETTERS:
+        whole = gap_sums[length - 1 : -1] == gap_sums[1 : len(gap_sums) - length + 1]
+        whole[text.ends[text.ends < len(whole)]] = False
+        starts = np.flatnonzero(whole)
+        all_hashes.append(_mix((sums[starts + length] - sums[starts]) * _POWERS[starts] + np.uint64(length)))
+        all_starts.append(starts)
+    # A run may end with the zero byte after its text, which is its last gap, but none may start there.
+    rows = np.searchsorted(text.ends, np.concatenate(all_starts))
+    return _logs_of_length_one(np.concatenate(all_hashes) * _RUN, rows, len(text.starts), LETTER_COUNT)
+
+
+def _logs_of_length_one(hashes: Hashes, rows: Rows, row_count: int, column_count: int) -> Matrix:
+    """How often each cell was hit, as logarithms, each row of length one."""
+    shift = np.uint64(64 - column_count.bit_length() + 1)
+    cells = rows * column_count + (hashes >> shift).astype(np.int64)
+    counts = np.bincount(cells, minlength=row_count * column_count).reshape(row_count, column_count)
     logs = _LOGS[counts]
     norms = np.sqrt(np.einsum("ij,ij->i", logs, logs))
     scaled: Matrix = logs / np.maximum(norms, 1.0)[:, None]
     return scaled
+
+
+def _identity(queries: Sequence[InferenceRequest]) -> Matrix:
+    """The columns of `IDENTITY`, then those of `KINDS` with a one for each value that is there."""
+    found = np.zeros((len(queries), IDENTITY_COUNT), dtype=np.float32)
+    for row, query in zip(found, queries, strict=True):
+        row[: len(IDENTITY)] = _identity_numbers(query)
+        for kind, value in _identity_values(query):
+            row[_KIND_STARTS[kind] + zlib.crc32(value.encode(errors="replace")) % KINDS[kind]] = 1.0
+    return found
+
+
+def _identity_numbers(query: InferenceRequest) -> tuple[float, ...]:
+    return (
+        math.log1p(query.tokens_max),
+        query.tokens_max > 0,
+        query.temperature,
+        math.log1p(query.turn_number),
+        query.system_digest != "",
+        query.application != "",
+    )
+
+
+def _identity_values(query: InferenceRequest) -> Iterator[tuple[str, str]]:
+    yield "model", query.model
+    yield "temperature", f"{query.temperature:.1f}"
+    for part in model_parts(query.model):
+        yield "model_part", part
+    for kind, value in (("application", query.application), ("system", query.system_digest)):
+        if value:
+            yield kind, value
+    for kind, number in (("tokens_max", query.tokens_max), ("turn", query.turn_number)):
+        if number:
+            yield kind, str(number.bit_length())
+
+
+def model_parts(model: str) -> tuple[str, ...]:
+    """What a model's name is made of: "text-davinci-003" is text, davinci and 003."""
+    return tuple(sorted({part for part in _PARTS.split(model.lower()) if part}))
 
 
 def _dense(queries: Sequence[InferenceRequest], text: _Text, word_counts: Rows) -> Matrix:

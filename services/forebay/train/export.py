@@ -9,8 +9,8 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.features import DENSE, FEATURE_COUNT
-from forebay.train.model import LengthModel
+from forebay.predictor.features import FEATURE_COUNT, WORD_COUNT
+from forebay.train.model import CELLS, GRID, NUMBERS, LengthModel
 
 OPSET = 17
 OPSET_ML = 3
@@ -19,31 +19,40 @@ IR_VERSION = 9
 
 def to_onnx(model: LengthModel) -> bytes:
     """The model as ONNX: input "features" [n, FEATURE_COUNT], output "tokens" [n, 4], not sorted."""
+    linear = model.linear
     constants = {
-        "weights": model.linear.weights[:, None],
-        "bias": np.array([model.linear.bias], dtype=np.float32),
-        "components": model.linear.components,
-        "picked": model.linear.picked,
-        "from_start": np.array([0], dtype=np.int64),
-        "to_dense": np.array([len(DENSE)], dtype=np.int64),
-        "to_end": np.array([FEATURE_COUNT], dtype=np.int64),
+        "half_weights": linear.weights.astype(np.float16),
+        "bias": linear.bias.astype(np.float32),
+        "half_components": linear.components.astype(np.float16),
+        "picked": linear.picked,
+        "start": np.array([0], dtype=np.int64),
+        "numbers_end": np.array([NUMBERS], dtype=np.int64),
+        "words_start": np.array([CELLS], dtype=np.int64),
+        "words_end": np.array([CELLS + WORD_COUNT], dtype=np.int64),
+        "grid": np.array([GRID], dtype=np.float32),
         "axis": np.array([1], dtype=np.int64),
         "shifts": model.shifts.astype(np.float32)[None, :],
-        "one": np.array([1.0], dtype=np.float32),
     }
-    logs = [f"log_{index}" for index in range(len(QUANTILE_LEVELS))]
+    roots = [f"root_{index}" for index in range(len(QUANTILE_LEVELS))]
     nodes = [
-        helper.make_node("Slice", ["features", "from_start", "to_dense", "axis"], ["dense"]),
-        helper.make_node("Slice", ["features", "to_dense", "to_end", "axis"], ["words"]),
-        helper.make_node("Gemm", ["features", "weights", "bias"], ["score"]),
+        # Constants of 16 bits are half the file; the session widens them once, when it opens.
+        helper.make_node("Cast", ["half_weights"], ["weights"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Cast", ["half_components"], ["components"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Slice", ["features", "start", "numbers_end", "axis"], ["numbers"]),
+        helper.make_node("Slice", ["features", "words_start", "words_end", "axis"], ["words"]),
+        helper.make_node("Gemm", ["features", "weights", "bias"], ["scores"]),
         helper.make_node("MatMul", ["words", "components"], ["topics"]),
-        helper.make_node("Gather", ["features", "picked"], ["single"], axis=1),
-        helper.make_node("Concat", ["dense", "score", "topics", "single"], ["seen"], axis=1),
-        *(_trees(fitted, name) for fitted, name in zip(model.trees, logs, strict=True)),
-        helper.make_node("Concat", logs, ["raw"], axis=1),
+        helper.make_node("Concat", ["scores", "topics"], ["sums"], axis=1),
+        helper.make_node("Mul", ["sums", "grid"], ["scaled"]),
+        helper.make_node("Round", ["scaled"], ["rounded"]),
+        helper.make_node("Div", ["rounded", "grid"], ["gridded"]),
+        helper.make_node("Gather", ["features", "picked"], ["flags"], axis=1),
+        helper.make_node("Concat", ["numbers", "gridded", "flags"], ["seen"], axis=1),
+        *(_trees(fitted, name) for fitted, name in zip(model.trees, roots, strict=True)),
+        helper.make_node("Concat", roots, ["raw"], axis=1),
         helper.make_node("Add", ["raw", "shifts"], ["shifted"]),
-        helper.make_node("Exp", ["shifted"], ["plus_one"]),
-        helper.make_node("Sub", ["plus_one", "one"], ["tokens"]),
+        helper.make_node("Relu", ["shifted"], ["positive"]),
+        helper.make_node("Mul", ["positive", "positive"], ["tokens"]),
     ]
     return _serialized(nodes, constants)
 

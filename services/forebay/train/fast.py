@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
+from scipy import sparse
 
 from forebay.core.errors import ConfigError
 from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
@@ -11,15 +11,13 @@ from forebay.train.data import Examples
 from forebay.train.export import to_onnx
 from forebay.train.family import OnStep, Trained
 from forebay.train.folds import CALIBRATION_SALT, CALIBRATION_SHARE, drawn
-from forebay.train.model import Settings, calibrated, fit
+from forebay.train.model import Rows, Settings, calibrated, fit
 from forebay.train.model import step_count as fit_step_count
 
 TEXTLESS_SHARE = 10
 """One example in so many is shown once more without its text, so that the model knows what length alone tells."""
 EXAMPLES_MIN = 200
 """Fewer say nothing that counting would not."""
-
-Matrix = npt.NDArray[np.float32]
 
 
 def step_count() -> int:
@@ -58,7 +56,7 @@ def sized(settings: Settings, count: int) -> Settings:
     """The settings with smaller trees where there are few examples: they learn by heart otherwise."""
     if count >= 5_000:
         return settings
-    return dataclasses.replace(settings, tree_count=120, leaf_count=15)
+    return dataclasses.replace(settings, tree_count=100, leaf_count=7)
 
 
 def with_textless(examples: Examples) -> Examples:
@@ -69,10 +67,10 @@ def with_textless(examples: Examples) -> Examples:
     return examples.joined(examples.where(every).without_text())
 
 
-def features_of(examples: Examples) -> Matrix:
+def features_of(examples: Examples) -> Rows:
     """The features as they were kept, otherwise of the text."""
     if examples.features is not None:
-        return examples.features
+        return sparse.csr_matrix(examples.features)
     starts = range(0, len(examples), BATCH_COUNT_MAX)
-    parts = [extract(examples.queries[start : start + BATCH_COUNT_MAX]) for start in starts]
-    return np.concatenate(parts) if parts else np.empty((0, FEATURE_COUNT), dtype=np.float32)
+    parts = [sparse.csr_matrix(extract(examples.queries[start : start + BATCH_COUNT_MAX])) for start in starts]
+    return sparse.vstack(parts).tocsr() if parts else sparse.csr_matrix((0, FEATURE_COUNT), dtype=np.float32)

@@ -12,28 +12,26 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
+from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION
+from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train import data as datasets
 from forebay.train.export import to_onnx
-from forebay.train.model import Settings, calibrated, fit, step_count
+from forebay.train.fast import features_of, with_textless
+from forebay.train.model import Rows, Settings, calibrated, fit, step_count
 from forebay.train.scores import Score, score
 
 OUTPUT = Path(__file__).parents[1] / "predictor" / "models"
 NAME = "length_fast"
-TEXTLESS_SHARE = 10
-"""One example in so many is shown once more without its text, so that the model knows what length alone tells."""
 PARITY_SHARE_MAX = 0.001
 """Share of rows where float32 may send a row to another leaf than the trained model does."""
 SPLIT = "test: int(prompt_id[-4:], 16) % 5 == 0; prompts that share their substance with a test prompt are left out"
 SELECTION = "a handful of settings and features were compared on the test prompts, so the scores are a little kind"
 
-Matrix = npt.NDArray[np.float32]
 OnStep = Callable[[str], None]
 
 
@@ -52,8 +50,8 @@ def train(folder: Path, version: str, settings: Settings, on_step: OnStep) -> Tr
     Raises ConfigError when a table is absent.
     """
     parts = datasets.split(datasets.read(folder))
-    shown = _with_textless(parts.train)
-    features, held_back, tested = (_features(part) for part in (shown, parts.calibration, parts.test))
+    shown = with_textless(parts.train)
+    features, held_back, tested = (features_of(part) for part in (shown, parts.calibration, parts.test))
     on_step("features")
     fitted = fit(features, shown.tokens, shown.groups, settings, on_step)
     model = calibrated(fitted, held_back, parts.calibration.tokens)
@@ -95,21 +93,11 @@ def train_length(folder: Path, output: Path | None, version: str, seed: int) -> 
     run(folder, output, version, Settings(seed=seed))
 
 
-def _features(examples: datasets.Examples) -> Matrix:
-    starts = range(0, len(examples), BATCH_COUNT_MAX)
-    return np.concatenate([extract(examples.queries[start : start + BATCH_COUNT_MAX]) for start in starts])
-
-
-def _with_textless(examples: datasets.Examples) -> datasets.Examples:
-    every = np.arange(len(examples)) % TEXTLESS_SHARE == 0
-    return examples.joined(examples.where(every).without_text())
-
-
-def _run(content: bytes, features: Matrix) -> npt.NDArray[np.float64]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return np.sort(session.run(None, {"features": features})[0].astype(np.float64), axis=1).clip(0.0)
+def _run(content: bytes, features: Rows) -> npt.NDArray[np.float64]:
+    session = OnnxSession(content, [CPU], 1)
+    starts = range(0, features.shape[0], BATCH_COUNT_MAX)
+    parts = [session.run({"features": features[start : start + BATCH_COUNT_MAX].toarray()}) for start in starts]
+    return np.sort(np.concatenate(parts, dtype=np.float64), axis=1)
 
 
 def _check_parity(exported: npt.NDArray[np.float64], fitted: npt.NDArray[np.float64]) -> None:
@@ -131,6 +119,7 @@ def _describe(
     return {
         "name": "onnx_quantile",
         "version": version,
+        "features": "hashed",
         "features_version": FEATURES_VERSION,
         "feature_count": FEATURE_COUNT,
         "quantile_levels": QUANTILE_LEVELS,

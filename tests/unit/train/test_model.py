@@ -5,11 +5,13 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("skl2onnx")
 
+from scipy import sparse
+
 from forebay.core.values import InferenceRequest
 from forebay.predictor.features import extract
 from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train.export import to_onnx
-from forebay.train.model import LengthModel, Settings, calibrated, fit, step_count
+from forebay.train.model import LengthModel, Rows, Settings, calibrated, fit, step_count
 
 # The converter hands numpy integers to protobuf, which deprecates them.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -18,10 +20,8 @@ SEED = 3
 SETTINGS = Settings(component_count=4, picked_count=10, tree_count=20, leaf_count=7, leaf_examples_min=5)
 VERBS = {"list": 20, "explain": 200, "translate": 40, "write": 400}
 
-Matrix = npt.NDArray[np.float32]
 
-
-def examples(count: int = 400) -> tuple[Matrix, npt.NDArray[np.float64]]:
+def examples(count: int = 400) -> tuple[Rows, npt.NDArray[np.float64]]:
     """Prompts whose first word tells how long the answer is, give or take a fifth."""
     generator = np.random.default_rng(SEED)
     verbs = generator.choice(list(VERBS), count)
@@ -30,8 +30,8 @@ def examples(count: int = 400) -> tuple[Matrix, npt.NDArray[np.float64]]:
         for number, verb in enumerate(verbs)
     ]
     tokens = np.array([VERBS[verb] for verb in verbs]) * np.exp(0.2 * generator.standard_normal(count))
-    features = np.concatenate([extract(queries[start : start + 64]) for start in range(0, count, 64)])
-    return features, tokens
+    features = [sparse.csr_matrix(extract(queries[start : start + 64])) for start in range(0, count, 64)]
+    return sparse.vstack(features).tocsr(), tokens
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_export_says_what_the_model_says(trained: LengthModel) -> None:
     features, tokens = examples()
     model = calibrated(trained, features[300:], tokens[300:])
     session = OnnxSession(to_onnx(model), [CPU], 1)
-    exported = np.sort(session.run({"features": features}), axis=1)
+    exported = np.sort(session.run({"features": features.toarray()}), axis=1)
     apart = ~np.isclose(exported, model.predict(features), rtol=1e-3, atol=0.1).all(axis=1)
     # Sums in another order may send a row that lies on a threshold to the other side; among these few, alike prompts
     # that is common.
