@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from forebay.predictor.intervals import lead_grid
 from forebay.predictor.series import Floats, Ints
 
 LAGS_VERSION = "1"
@@ -15,6 +14,8 @@ SPAN_COUNT = 13
 SEASONS = (0, 1, 2, 6)
 """How many seasons more than the least are looked back."""
 SEASON_COUNT = 7
+ROAMED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96, 144, 216, 288, 432, 720, 1_008, 1_440, 2_016)
+"""Leads at which it is measured how far a quantity moves."""
 LAG_COUNT = len(AVERAGED) + len(LEADS_AVERAGED) + len(MEDIANS) + 2 + 2 * len(SEASONS) + 2 + 10
 NORMAL_MAX = 50.0
 """Nothing is told that is farther off, in steps."""
@@ -123,17 +124,16 @@ def _median(rows: Floats) -> Floats:
 def _roam(past: Past, origins: Ints, leads: Ints, scale: Floats) -> Floats:
     """How far roots were from those `leads` windows before, on average over the last season; interpolated in leads."""
     roots = np.sqrt(past.values[: int(origins.max())])
-    grid = lead_grid(int(leads.max()))
-    grid = grid[max(0, int(np.searchsorted(grid, leads.min(), side="right")) - 1) :]
-    rows = np.empty((len(grid), len(origins)))
-    for row, lead in enumerate(grid):
+    places = np.interp(leads, ROAMED, np.arange(len(ROAMED)))
+    low, high = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
+    needed = np.unique(np.concatenate((low, high)))
+    rows = np.zeros((len(ROAMED), len(origins)))
+    for row in needed:
+        lead = ROAMED[row]
         moves = np.concatenate((np.zeros(1 + min(lead, len(roots))), np.abs(roots[lead:] - roots[:-lead])))
         sums = np.cumsum(moves)
         starts = np.minimum(origins, np.maximum(lead, origins - past.season))
         rows[row] = (sums[origins] - sums[starts]) / np.maximum(1, origins - starts)
-    places = np.interp(leads, grid, np.arange(len(grid)))
-    low = np.floor(places).astype(np.int64)
-    high = np.minimum(low + 1, len(grid) - 1)
     pairs = np.arange(len(origins))
     roam: Floats = rows[low, pairs] + (places - low) * (rows[high, pairs] - rows[low, pairs])
     return roam / np.sqrt(scale)

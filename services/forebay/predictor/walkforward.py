@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ BAND_EDGES = (2, 4, 9, 19, 49, 145, 577)
 COMPARED_MIN = 8
 """Fewer forecasts than this do not tell one forecaster from another."""
 BLOCK_COUNT = 4
+SHARES = (1.0, 0.75, 0.5, 0.25)
+"""How much of the better ones is tried; the rest is the base."""
 KIND = "forebay.predictor.policy.forecaster"
 
 Stopwatch: TypeAlias = Callable[[], float]
@@ -39,7 +41,7 @@ class Costs:
 
     under_cost: float = 1.0
     over_cost: float = 1.0
-    origin_count: int = 96
+    origin_count: int = 144
     fit_count: int = 3
     fit_s_max: float = 20.0
     gain_min: float = 0.01
@@ -72,6 +74,10 @@ class Track:
     roots: Floats
     truth: Floats
     failure: str = ""
+
+    def at(self, rows: Ints) -> "Track":
+        """Only these of the leads."""
+        return Track(self.origins, self.leads[rows], self.roots[:, rows], self.truth[:, rows], self.failure)
 
     @property
     def errors(self) -> Floats:
@@ -110,25 +116,6 @@ class Chosen:
         return found
 
 
-@runtime_checkable
-class Choosing(Protocol):
-    """A forecaster that chooses among others."""
-
-    def choose(self, series: Series, lead_max: int, stopwatch: Stopwatch | None) -> Chosen:
-        """Chooses for leads up to `lead_max`. Raises ForecastFailed."""
-        ...
-
-
-def learn(policy: Forecaster, series: Series, lead_max: int, stopwatch: Stopwatch | None = None) -> Chosen:
-    """Fits a forecaster, with the spread that its forecasts of the series' own past show, each fitted before it.
-
-    Raises ForecastFailed where it cannot be fitted, or one fit takes too long.
-    """
-    if isinstance(policy, Choosing):
-        return policy.choose(series, lead_max, stopwatch)
-    return choose({"": policy}, series, lead_max, Costs(), stopwatch)
-
-
 def named(names: Sequence[str]) -> dict[str, Forecaster]:
     """Forecasters of these names, with their defaults. Raises ForecastFailed for a name that nobody has."""
     # By name, since they choose among their siblings, and policies do not import each other.
@@ -153,14 +140,15 @@ def average(
     """
     leads = lead_grid(lead_max)
     tracks = walk_all(candidates, series, leads, costs, stopwatch)
-    paid = np.array([cost_of(track, costs) for track in tracks.values()])
     failed = [bool(track.failure) for track in tracks.values()]
     weights = np.zeros((len(leads), len(tracks)))
     for band in _bands(leads):
-        means = _means(paid, band, tracks, costs, len(series))
-        best = [place for place in np.argsort(means, kind="stable")[:best_count] if not failed[place]]
+        told = {name: track.at(band) for name, track in tracks.items()}
+        means = _means(told, {name: cost_of(track, costs) for name, track in told.items()}, costs, len(series))
+        order = [int(place) for place in np.argsort(means, kind="stable") if not failed[place]]
+        best = order[:best_count]
         weights[np.ix_(band, best)] = 1.0 / max(1, len(best))
-    return _fitted(candidates, tracks, series, weights, paid, costs)
+    return _fitted(candidates, tracks, series, weights, costs)
 
 
 def choose(
@@ -175,14 +163,8 @@ def choose(
     Nothing that a walk or the choice reads comes from after the moment that it stands for. Raises ForecastFailed where
     no candidate can be fitted.
     """
-    leads = lead_grid(lead_max)
-    tracks = walk_all(candidates, series, leads, costs, stopwatch)
-    names = tuple(tracks)
-    paid = np.array([cost_of(track, costs) for track in tracks.values()])
-    weights = np.zeros((len(leads), len(names)))
-    for band in _bands(leads):
-        weights[band] = _mixture(tracks, paid, band, costs, len(series))
-    return _fitted(candidates, tracks, series, weights, paid, costs)
+    tracks = walk_all(candidates, series, lead_grid(lead_max), costs, stopwatch)
+    return _fitted(candidates, tracks, series, weights_of(tracks, costs, len(series)), costs)
 
 
 def walk_all(
@@ -253,12 +235,15 @@ def _shifts(track: Track, level: float) -> Floats:
     shifts = np.zeros(track.roots.shape)
     if level == 0.5:
         return shifts
+    targets = track.origins[:, None] + track.leads[None, :] - 1
     for share in np.array_split(np.arange(len(track.origins)), BLOCK_COUNT):
-        for row, lead in enumerate(track.leads if len(share) else ()):
-            seen = track.errors[track.origins + lead - 1 < track.origins[share[0]], row]
-            seen = seen[~np.isnan(seen[:, 0])]
-            if len(seen) >= COMPARED_MIN:
-                shifts[share, row] = np.quantile(seen, level, axis=0)
+        if len(share):
+            seen = np.where((targets < track.origins[share[0]])[:, :, None], track.errors, np.nan)
+            count = (~np.isnan(seen)).sum(axis=0)
+            order = np.sort(seen, axis=0)
+            place = np.clip(np.ceil(level * count).astype(np.int64) - 1, 0, None)
+            found = np.take_along_axis(order, place[None], axis=0)[0]
+            shifts[share] = np.where(count >= COMPARED_MIN, found, 0.0)
     return shifts
 
 
@@ -283,71 +268,76 @@ def _bands(leads: Ints) -> list[Ints]:
     return [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
 
 
-def _mixture(tracks: Mapping[str, Track], paid: Floats, band: Ints, costs: Costs, count: int) -> Floats:
-    """The weights of the candidates in a band: one of them, or some of the best alike."""
-    names = list(tracks)
-    base = names.index(BASELINE) if BASELINE in tracks else int(np.argmin(_means(paid, band, tracks, costs, count)))
-    means = _means(paid, band, tracks, costs, count)
-    order = [int(place) for place in np.argsort(means, kind="stable") if np.isfinite(means[place])]
-    options: list[tuple[int, ...]] = [(place,) for place in order[:1]]
-    options += [tuple(order[:size]) for size in range(2, 1 + min(costs.mixed_count, len(order)))]
-    best: tuple[int, ...] = (base,)
-    best_gain = 0.0
-    for option in options:
-        gain = _gain(tracks, paid, option, base, band, costs, count)
-        if gain > best_gain:
-            best, best_gain = option, gain
-    weights = np.zeros(len(names))
-    weights[list(best)] = 1.0 / len(best)
+def weights_of(tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
+    """How much each candidate counts at each lead [lead, candidate], from walks through a series of `count` windows."""
+    leads = next(iter(tracks.values())).leads
+    weights = np.zeros((len(leads), len(tracks)))
+    for band in _bands(leads):
+        weights[band] = _mixture({name: track.at(band) for name, track in tracks.items()}, costs, count)
     return weights
 
 
-def _means(paid: Floats, band: Ints, tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
-    """What each candidate cost in a band on average, recent origins first; infinite where nothing tells."""
-    weights = age_weights(next(iter(tracks.values())).origins, costs, count)
-    found = np.full(len(paid), np.inf)
-    for place, rows in enumerate(paid[:, :, band]):
-        known = ~np.isnan(rows)
+def _mixture(tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
+    """The weights of the candidates in a band: one of them, or the mean of some of the best, or partly the base.
+
+    The base is the last value, or who costs least where that is no candidate.
+    """
+    paid = {name: cost_of(track, costs) for name, track in tracks.items()}
+    means = _means(tracks, paid, costs, count)
+    names = list(tracks)
+    usual = BASELINE if BASELINE in tracks else names[int(np.argmin(means))]
+    base = np.array([float(name == usual) for name in names])
+    order = [int(place) for place in np.argsort(means, kind="stable") if np.isfinite(means[place])]
+    best, best_gain = base, 0.0
+    for size in range(1, 1 + min(costs.mixed_count, len(order))):
+        mean = np.zeros(len(names))
+        mean[order[:size]] = 1.0 / size
+        for share in SHARES:
+            option = share * mean + (1.0 - share) * base
+            gain = _gain(_mixed(tracks, option), paid[usual], costs, count)
+            if gain > best_gain:
+                best, best_gain = option, gain
+    return best
+
+
+def _means(tracks: Mapping[str, Track], paid: Mapping[str, Floats], costs: Costs, count: int) -> Floats:
+    """What each candidate cost on average, recent origins first; infinite where nothing tells."""
+    found = np.full(len(tracks), np.inf)
+    for place, (name, track) in enumerate(tracks.items()):
+        known = ~np.isnan(paid[name])
+        weights = age_weights(track.origins, costs, count)[:, None] * known
         if known.any():
-            found[place] = (weights[:, None] * np.where(known, rows, 0.0)).sum() / (weights[:, None] * known).sum()
+            found[place] = (weights * np.where(known, paid[name], 0.0)).sum() / weights.sum()
     return found
 
 
-def _gain(
-    tracks: Mapping[str, Track],
-    paid: Floats,
-    option: Sequence[int],
-    base: int,
-    band: Ints,
-    costs: Costs,
-    count: int,
-) -> float:
-    """By what share an option costs less than the baseline; 0 within the noise."""
-    every = list(tracks.values())
-    first = every[option[0]]
-    if len(option) == 1:
-        cost = paid[option[0]]
-    else:
-        roots = np.mean([every[place].roots for place in option], axis=0)
-        cost = cost_of(Track(first.origins, first.leads, roots, first.truth), costs)
-    rows, told = (paid[base] - cost)[:, band], ~np.isnan(cost[:, band])
-    if np.isinf(paid[base]).any():
+def _gain(mixed: Track, usual: Floats, costs: Costs, count: int) -> float:
+    """How much less a mixture surely costs than the base: the mean less its errors; 0 where that is little."""
+    if np.isinf(usual).any():
         return 1.0
+    cost = cost_of(mixed, costs)
+    told = ~np.isnan(cost)
     known = told.any(axis=1)
     if known.sum() < COMPARED_MIN:
         return 0.0
-    less = np.where(told, rows, 0.0)[known].sum(axis=1) / told[known].sum(axis=1)
-    weights = age_weights(first.origins[known], costs, count)
-    gain = float(np.average(less, weights=weights))
-    paid_base = float(
-        np.average(np.nansum(paid[base][:, band][known], axis=1) / told[known].sum(axis=1), weights=weights)
+    before, less = (
+        np.where(told, rows, 0.0)[known].sum(axis=1) / told[known].sum(axis=1) for rows in (usual, usual - cost)
     )
+    origins = mixed.origins[known]
+    weights = age_weights(origins, costs, count)
+    gain = float(np.average(less, weights=weights))
     # Forecasts that overlap tell the same thing twice.
-    span = float(first.origins[known][-1] - first.origins[known][0] + 1)
-    distinct = min(float(known.sum()), span / float(first.leads[band].mean()))
-    noise = float(less.std()) / np.sqrt(max(1.0, distinct))
-    enough = gain > costs.gain_min * paid_base and gain > costs.sigma_count * noise
-    return gain / paid_base if enough and paid_base > 0 else 0.0
+    distinct = min(float(len(origins)), float(origins[-1] - origins[0] + 1) / float(mixed.leads.mean()))
+    sure = gain - costs.sigma_count * float(less.std()) / np.sqrt(max(1.0, distinct))
+    return sure if gain > costs.gain_min * float(np.average(before, weights=weights)) else 0.0
+
+
+def _mixed(tracks: Mapping[str, Track], weights: Floats) -> Track:
+    """The track of a weighted mean in roots; a failure of any that counts is its own."""
+    used = [(weight, track) for weight, track in zip(weights, tracks.values(), strict=True) if weight]
+    roots = np.sum([weight * track.roots for weight, track in used], axis=0)
+    failure = "; ".join(track.failure for _, track in used if track.failure)
+    return Track(used[0][1].origins, used[0][1].leads, roots, used[0][1].truth, failure)
 
 
 def age_weights(origins: Ints, costs: Costs, count: int) -> Floats:
@@ -357,33 +347,30 @@ def age_weights(origins: Ints, costs: Costs, count: int) -> Floats:
 
 
 def _fitted(
-    candidates: Mapping[str, Forecaster],
-    tracks: Mapping[str, Track],
-    series: Series,
-    weights: Floats,
-    paid: Floats,
-    costs: Costs,
+    candidates: Mapping[str, Forecaster], tracks: Mapping[str, Track], series: Series, weights: Floats, costs: Costs
 ) -> Chosen:
     names = tuple(tracks)
     used = [place for place in range(len(names)) if weights[:, place].any()]
-    if not used or all(tracks[names[place]].failure for place in used):
-        failures = "; ".join(f"{name}: {track.failure}" for name, track in tracks.items())
-        raise ForecastFailed(f"no forecaster can be fitted ({failures})")
+    failures = {name: track.failure for name, track in tracks.items() if track.failure}
+    if not used or any(names[place] in failures for place in used):
+        told = "; ".join(f"{name}: {failure}" for name, failure in failures.items())
+        raise ForecastFailed(f"no forecaster can be fitted ({told})")
     first = tracks[names[used[0]]]
-    roots = sum(weights[None, :, place, None] * tracks[names[place]].roots for place in used)
-    errors = first.truth - roots
+    errors = np.column_stack(
+        [_mixed(tracks, weights[row]).at(np.array([row])).errors for row in range(len(first.leads))]
+    )
     spread = spread_of(first.leads, errors, series, age_weights(first.origins, costs, len(series)))
-    label = "+".join(names[place] for place in used if weights[0, place])
-    means = np.array([[_mean(paid[place][:, row]) for place in used] for row in range(len(first.leads))])
+    paid = [cost_of(tracks[names[place]], costs) for place in used]
+    recent = since_shift(series)
     return Chosen(
         tuple(names[place] for place in used),
-        tuple(candidates[names[place]].fit(since_shift(series)) for place in used),
+        tuple(candidates[names[place]].fit(recent) for place in used),
         first.leads,
         weights[:, used],
-        means,
+        np.array([[_mean(rows[:, row]) for rows in paid] for row in range(len(first.leads))]),
         spread,
-        label,
-        {name: track.failure for name, track in tracks.items() if track.failure},
+        "+".join(names[place] for place in used if weights[0, place]),
+        failures,
     )
 
 

@@ -9,6 +9,7 @@ from forebay.predictor.policy.forecaster.ensemble import Ensemble
 from forebay.predictor.policy.forecaster.last_value import LastValue
 from forebay.predictor.policy.forecaster.least_cost import LeastCost
 from forebay.predictor.policy.forecaster.least_error import LeastError
+from forebay.predictor.policy.forecaster.lstm import Lstm
 from forebay.predictor.policy.forecaster.mstl import Mstl
 from forebay.predictor.policy.forecaster.seasonal import Seasonal
 
@@ -21,6 +22,7 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "last_value": LastValue,
     "least_cost": LeastCost,
     "least_error": LeastError,
+    "lstm": Lstm,
     "mstl": Mstl,
     "seasonal": Seasonal,
 }
@@ -38,6 +40,7 @@ __all__ = [
     "LastValue",
     "LeastCost",
     "LeastError",
+    "Lstm",
     "Mstl",
     "Seasonal",
     "WorkloadHistory",

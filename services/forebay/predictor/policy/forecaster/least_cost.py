@@ -21,7 +21,7 @@ class LeastCost:
     candidates: tuple[str, ...] = ("last_value", "seasonal", "boosting")
     under_cost: float = 1.0
     over_cost: float = 1.0
-    origin_count: int = 96
+    origin_count: int = 144
     fit_count: int = 3
     fit_s_max: float = 20.0
     gain_min: float = 0.01
