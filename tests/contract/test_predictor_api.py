@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from forebay.cli import main
 from forebay.cli.state import Run, addresses_from, write_run
 from forebay.core.errors import AlreadyExists, FailedPrecondition, ForebayError, InvalidArgument, NotFound, Unavailable
+from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.units import US_PER_S
-from forebay.core.values import WorkloadPoint
+from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles, WorkloadPoint
 from forebay.predictor.build import FALLBACK, build_engine, build_loader
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config
+from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED
@@ -78,6 +81,7 @@ class Stage:
     metrics_server: Server
     registry: CollectorRegistry
     address: str
+    engine: PredictorEngine
 
 
 Start = Callable[[Config], Coroutine[Any, Any, Stage]]
@@ -105,7 +109,7 @@ async def start() -> AsyncIterator[Start]:
         outer = connect(address)
         stops.extend([outer.close, forecasts.close, inner.close])
         stops.extend([lambda: server.stop(0.1), lambda: metrics_server.stop(0.1)])
-        return Stage(PredictorServiceStub(outer), metrics, metrics_server, registry, address)  # type: ignore[arg-type]
+        return Stage(PredictorServiceStub(outer), metrics, metrics_server, registry, address, engine)  # type: ignore[arg-type]
 
     yield begin
     for stop in stops:
@@ -514,6 +518,41 @@ async def command(stage: Stage, folder: Path, *arguments: str) -> Result:
     )
     given = ["predictors", "--state-dir", str(folder), *arguments]
     return await asyncio.to_thread(CliRunner().invoke, main, given)
+
+
+class Stuck:
+    """A slow predictor that is not done before it is told; notes in which threads it was."""
+
+    def __init__(self) -> None:
+        self.entered, self.released = threading.Event(), threading.Event()
+        self.threads: set[int] = set()
+
+    def predict(self, queries: Sequence[InferenceRequest]) -> tuple[LengthPrediction, ...]:
+        self.entered.set()
+        assert self.released.wait(TIMEOUT_S)
+        self.threads.add(threading.get_ident())
+        return tuple(LengthPrediction(LengthQuantiles(1, 2, 3, 4), 2.0, 2.0, "stuck") for _ in queries)
+
+    def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
+        self.threads.add(threading.get_ident())
+
+
+async def test_a_slow_predictor_holds_up_nobody_else(stage: Stage) -> None:
+    stuck = Stuck()
+    stage.engine.on_loaded(Loaded(PredictorModel("stuck", ModelKind.LENGTH), stuck, is_slow=True))
+    await shadow(stage, "stuck", "s1")
+    learning = asyncio.create_task(observe(stage, 50, "o1"))
+    await asyncio.to_thread(stuck.entered.wait, TIMEOUT_S)
+    assert (await predict(stage, query())).predictions, "the active one answers while the shadow is stuck"
+    await activate(stage, "stuck", "a1")
+    asking = asyncio.create_task(predict(stage, query()))
+    assert (await models(stage)).models
+    assert not learning.done()
+    assert not asking.done()
+    stuck.released.set()
+    assert (await asking).predictions[0].quantiles.p50_tokens == 2
+    await learning
+    assert threading.get_ident() not in stuck.threads
 
 
 async def test_the_command_line_shows_swaps_measures_and_rolls_back(stage: Stage, tmp_path: Path) -> None:
