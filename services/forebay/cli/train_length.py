@@ -65,7 +65,7 @@ class Options:
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="The registry. Default: models, in --state-dir."
 )
-@click.option("--licence", help="Licence of the data, for the record. Default: that of the open sets, else not stated.")
+@click.option("--licence", help="Licence of the data, for the record. Default: what its rows say.")
 @click.option("--seed", type=int, default=SEED, show_default=True, help="Equal seeds and data give equal models.")
 @click.option("--report/--no-report", "has_report", default=True, help="Write a page with plots beside the model.")
 @click.option("--activate", "then", flag_value="activate", help="Make it answer in the running predictor.")
@@ -90,9 +90,9 @@ def length(
     """Train a model that predicts answer lengths, as the next version in the registry.
 
     Reads JSON lines, CSV or Parquet, one answer a row: the columns prompt and response_tokens, and where known
-    prompt_tokens, model, application, tenant, tokens_max, temperature, turn_number, system_digest, censored, prompt_id
-    and split. A fifth of the prompts is held back to test on; no prompt is on both sides. Without --data and --from-db
-    it trains on the open sets of FOREBAY_DATA, or shared/data beside the repository.
+    prompt_tokens, model, application, tenant, tokens_max, temperature, turn_number, system_digest, censored, prompt_id,
+    split and licence. A fifth of the prompts is held back to test on; no prompt is on both sides. Without --data and
+    --from-db it trains on the open sets of FOREBAY_DATA, or shared/data beside the repository.
 
     \b
     Examples:

@@ -124,7 +124,7 @@ def examples_of(batch: Sequence[tuple[int, LengthOutcome]], salt: bytes) -> list
             query=dataclasses.replace(outcome.query, prompt_head="", request_id=""),
             generated_tokens=outcome.generated_tokens,
             censored=outcome.censored,
-            group=group_of_prompt(outcome.query.prompt_head, salt),
+            group=group_of_prompt(outcome.query, salt),
             features_version=features.FEATURES_VERSION,
             cells=packed(row),
         )

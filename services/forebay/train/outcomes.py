@@ -41,7 +41,10 @@ def read_outcomes(store: ExampleStore, count_max: int = COUNT_MAX) -> Table:
 
 
 def _rows(found: list[Example]) -> Features:
-    pairs = [unpacked(one.cells, FEATURE_COUNT) for one in found]
+    try:
+        pairs = [unpacked(one.cells, FEATURE_COUNT) for one in found]
+    except ValueError as error:
+        raise ConfigError(f"the database has features that are damaged ({error}); train with --data") from error
     ends = np.cumsum([0, *(len(columns) for columns, _ in pairs)])
     columns = np.concatenate([columns for columns, _ in pairs])
     values = np.concatenate([values for _, values in pairs])

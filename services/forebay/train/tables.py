@@ -119,6 +119,7 @@ COLUMNS: Mapping[str, Column] = {
     "censored": Column(_flag, False, "whether the answer was cut, so that it is at least so long"),
     "prompt_id": Column(_text(200, 1), "", "rows with one id stay on one side of the split"),
     "split": Column(_side, "", "train or test; drawn by prompt where missing"),
+    "licence": Column(_text(200), "", "licence of the prompt, for the record of the model"),
 }
 """The columns of a table; those without a default are required. Others are left out, and a note says so."""
 REQUIRED = tuple(name for name, column in COLUMNS.items() if column.default is None)
@@ -132,12 +133,8 @@ class Table:
     sides: npt.NDArray[np.str_]
     digests: Mapping[str, str]
     notes: tuple[str, ...]
-
-    @property
-    def licence(self) -> str:
-        """The licences of the open sets; empty where a file is none of them, so that somebody must say."""
-        known = {source.files[0]: f"{source.origin} ({source.licence})" for source in SOURCES}
-        return ", ".join(known[name] for name in self.digests) if set(self.digests) <= set(known) else ""
+    licence: str = ""
+    """The licences that the rows name; empty where one names none, so that somebody must say."""
 
     def tested(self, seed: int) -> npt.NDArray[np.bool_]:
         """Rows to test on: as the files say, otherwise a fifth of the prompts, drawn by the hash of their substance."""
@@ -168,7 +165,8 @@ def read_tables(paths: Sequence[Path]) -> Table:
             raise ConfigError(f"{file} has no rows; give a file with at least one")
         sources += [_stem(file)] * (len(rows) - before)
     digests = {file.name: _digest(file) for file, _ in files}
-    return Table(_examples(rows, sources), np.array([row["split"] for row in rows]), digests, tuple(notes))
+    sides = np.array([row["split"] for row in rows])
+    return Table(_examples(rows, sources), sides, digests, tuple(notes), _licence(rows))
 
 
 _Reader: TypeAlias = Callable[[Path, list[str]], list[dict[str, Any]]]
@@ -208,6 +206,7 @@ def _read_open_set(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     found = rows.rename(columns=names)[["prompt", "response_tokens", "prompt_tokens", "model", "prompt_id"]]
     records: list[dict[str, Any]] = found.to_dict("records")
     for record in records:
+        record["licence"] = f"{source.licence} ({source.origin})"
         record["split"] = SIDES[int(record["prompt_id"][-4:], 16) % data.TEST_SHARE == 0]
         record["prompt_tokens"] = max(1, record["prompt_tokens"])
     notes.append(f"{path.name}: {source.origin} ({source.licence}); test prompts as for the model that ships")
@@ -295,6 +294,11 @@ def _note_unknown(path: Path, names: set[str], notes: list[str]) -> None:
         notes.append(f"{path.name}: not used: {', '.join(unknown)[:200]}")
     if "prompt_tokens" not in names:
         notes.append(f"{path.name}: prompt_tokens is estimated from the prompt's bytes")
+
+
+def _licence(rows: Sequence[Mapping[str, Any]]) -> str:
+    named = {row["licence"] for row in rows}
+    return "" if "" in named else ", ".join(sorted(named))
 
 
 def _examples(rows: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> Examples:

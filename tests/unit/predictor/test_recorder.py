@@ -81,8 +81,20 @@ def test_cells_that_cannot_be_a_row_are_refused(cells: bytes) -> None:
 
 
 def test_groups_need_the_salt_and_a_prompt_without_text_has_none() -> None:
-    assert group_of_prompt("a", b"one") == group_of_prompt("A ", b"one") != group_of_prompt("a", b"two")
-    assert group_of_prompt("", b"one") == 0
+    assert group("a") == group("A ") != group("a", salt=b"two")
+    assert group("") == 0
+
+
+def test_prompts_that_only_begin_alike_are_told_apart_by_their_length() -> None:
+    head = "You are a helpful assistant. " * 100
+    assert group(head, 8_000) == group(head, 8_010) != group(head, 9_000)
+    # All of the prompt is there, so that its count of tokens says nothing more.
+    assert group(head, 700) == group(head, 900)
+    assert group("short", 8_000) == group("short", 9_000)
+
+
+def group(prompt: str, prompt_tokens: int = 10, salt: bytes = b"one") -> int:
+    return group_of_prompt(InferenceRequest("q", "m", prompt_tokens, prompt_head=prompt), salt)
 
 
 async def test_outcomes_are_written_off_the_event_loop() -> None:

@@ -33,6 +33,7 @@ FULL = {
     "censored": True,
     "prompt_id": "p1",
     "split": "test",
+    "licence": "CC0",
 }
 SUFFIXES = [".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet"]
 
@@ -67,6 +68,7 @@ def test_every_column_arrives_from_every_kind_of_file(tmp_path: Path, suffix: st
     assert table.sides.tolist() == ["test", "test"]
     assert table.examples.sources.tolist() == ["mine", "mine"]
     assert list(table.digests) == [f"mine{suffix}"]
+    assert table.licence == "CC0"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -76,6 +78,7 @@ def test_two_columns_are_enough(tmp_path: Path, suffix: str) -> None:
     query = table.examples.queries[0]
     assert (query.model, query.tenant, query.prompt_tokens) == ("model", "default", 5)
     assert "estimated" in table.notes[0]
+    assert table.licence == ""
 
 
 @pytest.mark.parametrize(
