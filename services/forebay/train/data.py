@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -151,17 +151,33 @@ def digest_of(digests: dict[str, str]) -> str:
 
 
 def _examples(rows: pd.DataFrame, substance: "pd.Series[str]") -> Examples:
-    tokens = rows.prompt_tokens_llama2.clip(lower=1)
-    queries = tuple(
-        InferenceRequest(request_id=name, model=model, prompt_tokens=int(count), prompt_head=prompt)
-        for name, model, count, prompt in zip(rows.prompt_id, rows.model, tokens, rows.prompt, strict=True)
-    )
+    cut = rows.censored.eq(True).to_numpy(bool) if "censored" in rows else None
     return Examples(
-        queries,
+        tuple(_query(row) for row in rows.to_dict("records")),
         rows.response_tokens_llama2.to_numpy(np.float64),
         rows["set"].to_numpy(str),
         pd.factorize(substance)[0].astype(np.int64),
+        cut,
     )
+
+
+def _query(row: dict[str, Any]) -> InferenceRequest:
+    """What the sets know of a request, and what measured rows know besides."""
+    return InferenceRequest(
+        request_id=row["prompt_id"],
+        model=row["model"],
+        prompt_tokens=max(1, int(row["prompt_tokens_llama2"])),
+        prompt_head=row["prompt"],
+        **{name: kind(row[name]) for name, kind in _SETTING.items() if pd.notna(row.get(name))},
+    )
+
+
+_SETTING: dict[str, Callable[[Any], Any]] = {
+    "application": str,
+    "temperature": float,
+    "tokens_max": int,
+    "system_digest": str,
+}
 
 
 def _number(prompt_id: str) -> int:

@@ -44,6 +44,15 @@ def read(folder: Path | None, table: Path = TABLE) -> pd.DataFrame:
     return rows.assign(is_test=is_test).reset_index(drop=True)
 
 
+def as_set(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `read` under the names that `data.read` gives, so that `data.split` takes both as one table.
+
+    Tokens stay those that the model counted, not the sets' Llama-2 tokens; `set` is that of the prompt.
+    """
+    names = {"source": "set", "prompt_tokens": "prompt_tokens_llama2", "response_tokens": "response_tokens_llama2"}
+    return rows.rename(columns=names).drop(columns=["licence", "sample", "seed", "finish", "is_test"])
+
+
 def examples(rows: pd.DataFrame) -> Examples:
     """The rows of `read` as examples; `sources` are those of the prompts, with "measured:" before them."""
     return Examples(
