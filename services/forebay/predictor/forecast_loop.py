@@ -105,6 +105,8 @@ class Forecasts:
             task = asyncio.create_task(self._refit(refit))
             self._refits.add(task)
             task.add_done_callback(self._refits.discard)
+        if answer.failure:
+            self._stats.show(self._engine)
         return asking, answer
 
     async def close(self) -> None:
@@ -191,7 +193,7 @@ class Stats:
     def show(self, engine: ForecastingEngine) -> None:
         """Shows who forecasts how many series."""
         self._chosen.clear()
-        for label, count in engine.counts.chosen.items():
+        for label, count in engine.chosen().items():
             self._chosen.labels(label).set(count)
 
 

@@ -8,7 +8,7 @@ actions = engine.on_answered(asking, answer, now_us)
 
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -223,7 +223,6 @@ class Counts:
     answer_failures: int = 0
     shifts: int = 0
     masked: int = 0
-    chosen: Counter[str] = field(default_factory=Counter)
 
 
 class ForecastingEngine:
@@ -239,6 +238,10 @@ class ForecastingEngine:
     def series_count(self) -> int:
         """Series that are remembered."""
         return len(self._states)
+
+    def chosen(self) -> Counter[str]:
+        """How many series each of those who were fitted answers for, by label."""
+        return Counter(_label(state.by, state.learned) for state in self._states.values() if state.learned)
 
     def on_asked(
         self,
@@ -297,7 +300,6 @@ class ForecastingEngine:
         state.by, state.learned, state.fitted_count = refit.label, learned, len(refit.series)
         state.series = _grown(refit.series, state.series)
         state.told_from = 0
-        self._count_chosen()
 
     def on_refit_failed(self, refit: Refit, now_us: int) -> None:
         """A refit has come to nothing: what was learned before goes on, and the next try waits ever longer."""
@@ -326,10 +328,6 @@ class ForecastingEngine:
             state.read_count,
             state.told_from,
         )
-
-    def _count_chosen(self) -> None:
-        labels = (_label(state.by, state.learned) for state in self._states.values() if state.learned)
-        self.counts.chosen = Counter(labels)
 
 
 def told_of(points: Sequence[WorkloadPoint], window_us: int) -> Told:

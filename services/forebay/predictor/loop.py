@@ -11,7 +11,8 @@ from forebay.predictor.forecasting import SeriesName
 from forebay.wire.convert import duration, timestamp, workload_point_from_proto
 from forebay.wire.errors import from_rpc_error
 
-PAGE_SIZE = 10_000
+PAGE_SIZE = 2_000
+"""Few enough that nobody else waits for more than a few milliseconds while a page is read."""
 RETRY_AFTER_US = 2 * US_PER_S
 
 

@@ -319,10 +319,10 @@ def test_a_history_that_has_moved_on_for_too_long_is_forgotten() -> None:
 def test_counts_tell_who_was_chosen() -> None:
     one = stage()
     learned = one.refit()
-    assert one.engine.counts.chosen == {"level": 1}
+    assert one.engine.chosen() == {"level": 1}
     *_, (refit,) = one.ask(replace(NAME, model="n"))
     one.engine.on_refitted(refit, replace(learned, label="mstl+last_value"), one.now_us)
-    assert one.engine.counts.chosen == {"level": 1, "level:mstl+last_value": 1}
+    assert one.engine.chosen() == {"level": 1, "level:mstl+last_value": 1}
     assert one.ask(replace(NAME, model="n"))[1].label == "level:mstl+last_value"
 
 
