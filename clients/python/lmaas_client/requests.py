@@ -1,5 +1,6 @@
 """What both clients share: addresses, channel options and the messages that the verbs send."""
 
+import hashlib
 import json
 import uuid
 from collections.abc import Sequence
@@ -51,8 +52,14 @@ def new_request(
     tenant: str = "",
     application: str = "",
     request_id: str = "",
+    turn_number: int = 0,
+    system_prompt: str = "",
 ) -> request_pb2.InferenceRequest:
-    """A request to place, with a fresh id unless one is given; only the first 8,192 bytes of the prompt are sent."""
+    """A request to place, with a fresh id unless one is given.
+
+    Only the first 8,192 bytes of the prompt are sent, and of the system prompt a digest. `turn_number` is 1 for the first
+    question of a conversation, 0 where that is not known. Both help to predict how long the answer will be.
+    """
     return request_pb2.InferenceRequest(
         request_id=request_id or uuid.uuid4().hex,
         model=model,
@@ -62,6 +69,8 @@ def new_request(
         tenant=tenant,
         application=application,
         prompt_head=prompt.encode()[:8192].decode(errors="ignore"),
+        turn_number=turn_number,
+        system_digest=hashlib.sha256(system_prompt.encode()).hexdigest()[:16] if system_prompt else "",
     )
 
 

@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry
 from forebay.core.errors import NotFound, ResourceExhausted
 from forebay.wire.server import Server
 from lmaas_client import Addresses, AsyncClient, Client, ForebayError, new_request
+from lmaas_client.requests import length_query
 
 
 class FakeScheduler(SchedulerServiceServicer):
@@ -170,3 +171,10 @@ def test_a_long_prompt_is_cut_at_a_whole_character() -> None:
     request = new_request("llama", "ä" * 5000 + "x", prompt_tokens=7)
     assert len(request.prompt_head.encode()) == 8192
     assert set(request.prompt_head) == {"ä"}
+
+
+def test_a_request_tells_its_turn_and_names_its_system_prompt() -> None:
+    request = new_request("llama", "Hi", prompt_tokens=1, turn_number=2, system_prompt="Be brief.")
+    assert (request.turn_number, request.system_digest) == (2, "213c22ed7234eb11")
+    assert (length_query(request).turn_number, length_query(request).system_digest) == (2, "213c22ed7234eb11")
+    assert new_request("llama", "Hi", prompt_tokens=1).system_digest == ""
