@@ -25,13 +25,13 @@ GAP_MIN = 0.05
 class Settings:
     """How a network is fitted; `patience_count` epochs without a better validation end it."""
 
-    hidden_counts: tuple[int, int] = (128, 64)
+    hidden_counts: tuple[int, int] = (256, 64)
     epoch_count_max: int = 40
     patience_count: int = 8
     batch_count: int = 256
     learning_rate: float = 1e-3
     decay: float = 1e-4
-    dropout: float = 0.2
+    dropout: float = 0.4
 
 
 @dataclass(frozen=True, slots=True)
