@@ -48,6 +48,7 @@ NOW_US = 1_700_000_030 * US_PER_S
 MINUTE_US = 60 * US_PER_S
 LAST_US = NOW_US // MINUTE_US * MINUTE_US - MINUTE_US
 TIMEOUT_S = 10.0
+SHIPPED = f"onnx_quantile@{json.loads((PACKAGED / 'length_fast.json').read_text())['version']}"
 
 
 class Metrics(MetricsServiceServicer):
@@ -160,7 +161,7 @@ async def models(stage: Stage, **changes: Any) -> messages.ListModelsResponse:
 async def test_predictions_come_in_the_order_of_the_queries_with_their_names(stage: Stage) -> None:
     answer = await predict(stage, *(query(number, tokens_max=64) for number in range(100)))
     assert [one.query_id for one in answer.predictions] == [f"q{number}" for number in range(100)]
-    assert answer.predicted_by == "onnx_quantile@1"
+    assert answer.predicted_by == SHIPPED
     for one in answer.predictions:
         quantiles = one.quantiles
         assert 0 <= quantiles.p10_tokens <= quantiles.p50_tokens <= quantiles.p90_tokens <= quantiles.p97_tokens <= 64
@@ -221,7 +222,7 @@ async def test_another_batch_under_a_known_request_id_is_refused(stage: Stage) -
 async def test_the_trained_model_learns_what_a_new_llm_does(stage: Stage) -> None:
     await observe(stage, 777, "o1", count=1024)
     answer = await predict(stage, query(3))
-    assert answer.predicted_by == "onnx_quantile@1"
+    assert answer.predicted_by == SHIPPED
     assert answer.predictions[0].quantiles.p50_tokens == pytest.approx(777, rel=0.1)
 
 
@@ -270,7 +271,7 @@ async def test_a_model_is_swapped_under_load_without_dropping_a_call(stage: Stag
     _, *found = await asyncio.gather(swap(), *(ask() for _ in range(4)))
     answers = [answer for some in found for answer in some]
     assert {len(answer.predictions) for answer in answers} == {200}
-    assert {answer.predicted_by for answer in answers} == {"histogram", "onnx_quantile@1", "input_ratio"}
+    assert {answer.predicted_by for answer in answers} == {"histogram", SHIPPED, "input_ratio"}
     # Every answer comes whole from the one that it names: the ratio's are the same for all prompts of one length.
     for answer in answers:
         if answer.predicted_by == "input_ratio":
@@ -325,12 +326,12 @@ async def test_a_model_that_is_put_into_the_folder_can_be_activated_at_once(star
 async def test_a_model_that_cannot_be_loaded_fails_and_the_old_one_goes_on(
     start: Start, tmp_path: Path, changes: dict[str, Any], text: str
 ) -> None:
-    put_model(tmp_path, "one", version="1")
+    put_model(tmp_path, "one", version="11")
     stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
-    put_model(tmp_path, "two", version="2", **changes)
+    put_model(tmp_path, "two", version="12", **changes)
     error = await refused(activate(stage, "onnx_quantile", "a1"), FailedPrecondition)
     assert text in error.message
-    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@11"
 
 
 async def test_a_damaged_model_at_the_start_leaves_the_fallback_answering(
@@ -365,8 +366,8 @@ async def test_a_shadow_is_measured_until_it_ends(stage: Stage) -> None:
     assert (found.name, found.trial.outcome_count) == ("histogram", 50)
     assert found.trial.active_loss_tokens > 0
     assert found.trial.shadow_loss_tokens > 0
-    assert {row.predictor for row in (await accuracy(stage)).rows} >= {"histogram", "onnx_quantile@1"}
-    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    assert {row.predictor for row in (await accuracy(stage)).rows} >= {"histogram", SHIPPED}
+    assert (await predict(stage, query())).predicted_by == SHIPPED
     assert not (await shadow(stage, "histogram", "s2", ends=True)).shadow
     assert not any(model.HasField("trial") for model in (await models(stage)).models)
 
@@ -381,24 +382,24 @@ async def test_a_shadow_that_proves_better_becomes_the_active_model(start: Start
 
 
 async def test_a_stored_model_can_be_a_shadow_and_then_the_active_one(start: Start, tmp_path: Path) -> None:
-    put_model(tmp_path, "one", version="1")
+    put_model(tmp_path, "one", version="11")
     stage = await start(Config(provider="cpu", models_folder=str(tmp_path)))
-    put_model(tmp_path, "two", version="2")
-    assert (await shadow(stage, "onnx_quantile", "s1")).version == "2"
-    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
-    assert (await activate(stage, "onnx_quantile", "a1", "2")).model.active
+    put_model(tmp_path, "two", version="12")
+    assert (await shadow(stage, "onnx_quantile", "s1")).version == "12"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@11"
+    assert (await activate(stage, "onnx_quantile", "a1", "12")).model.active
     assert [(model.version, model.active, model.previous, model.shadow) for model in (await models(stage)).models][
         -len(FORECASTERS) - 2 : -len(FORECASTERS)
-    ] == [("1", False, True, False), ("2", True, False, False)]
-    assert (await rollback(stage, "b1")).version == "1"
-    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    ] == [("11", False, True, False), ("12", True, False, False)]
+    assert (await rollback(stage, "b1")).version == "11"
+    assert (await predict(stage, query())).predicted_by == "onnx_quantile@11"
 
 
 async def test_a_roll_back_that_is_repeated_is_one(stage: Stage) -> None:
     await activate(stage, "histogram", "a1")
     for _ in range(2):
         assert (await rollback(stage, "b1")).name == "onnx_quantile"
-    assert (await predict(stage, query())).predicted_by == "onnx_quantile@1"
+    assert (await predict(stage, query())).predicted_by == SHIPPED
     assert (await rollback(stage, "b2")).name == "histogram"
     await activate(stage, "last_value", "a2", kind=2)
     assert (await rollback(stage, "b3", kind=2)).name == "least_cost"
@@ -424,7 +425,7 @@ async def test_accuracy_comes_in_pages_by_predictor_model_and_application(stage:
         await stage.stub.ObserveOutcomes(request, timeout=TIMEOUT_S)
     rows = list((await accuracy(stage)).rows)
     assert [(row.predictor, row.model, row.application) for row in rows] == [
-        ("onnx_quantile@1", "m", application) for application in ("", "chat", "code")
+        (SHIPPED, "m", application) for application in ("", "chat", "code")
     ]
     for row in rows:
         assert (row.outcome_count, row.is_drifting) == (1, False)
@@ -440,7 +441,7 @@ async def test_accuracy_comes_in_pages_by_predictor_model_and_application(stage:
     assert not (await accuracy(stage, predictor="histogram")).rows
     await refused(accuracy(stage, page_token="no"), InvalidArgument)
     text = generate_latest(stage.registry).decode()
-    labels = '{application="chat",model="m",predictor="onnx_quantile@1"}'
+    labels = f'{{application="chat",model="m",predictor="{SHIPPED}"}}'
     assert f"forebay_predictor_row_outcomes{labels} 1.0" in text
     assert f"forebay_predictor_row_drifting{labels} 0.0" in text
 
@@ -559,14 +560,14 @@ async def test_the_command_line_shows_swaps_measures_and_rolls_back(stage: Stage
     await observe(stage, 50, "o1")
     shown = await command(stage, tmp_path)
     assert shown.exit_code == 0, shown.output
-    assert "onnx_quantile@1" in shown.output
+    assert SHIPPED in shown.output
     assert "reserve" in shown.output
     assert (await command(stage, tmp_path, "activate", "histogram")).output == "histogram answers now\n"
-    assert (await command(stage, tmp_path, "rollback")).output == "onnx_quantile@1 answers now\n"
+    assert (await command(stage, tmp_path, "rollback")).output == f"{SHIPPED} answers now\n"
     assert "histogram is measured;" in (await command(stage, tmp_path, "shadow", "histogram")).output
     told = json.loads((await command(stage, tmp_path, "--json")).output)
     assert {one["name"] for one in told["models"] if one["shadow"]} == {"histogram"}
-    assert {one["outcome_count"] for one in told["accuracy"] if one["predictor"] == "onnx_quantile@1"} == {50}
+    assert {one["outcome_count"] for one in told["accuracy"] if one["predictor"] == SHIPPED} == {50}
     ended = await command(stage, tmp_path, "shadow", "histogram", "--end")
     assert ended.output == "histogram is measured no more\n"
     assert (await command(stage, tmp_path, "activate", "seasonal")).output == "seasonal answers now\n"
