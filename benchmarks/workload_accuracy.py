@@ -38,7 +38,7 @@ from forebay.predictor.policy.forecaster import (
     Seasonal,
 )
 from forebay.predictor.series import Series
-from forebay.predictor.walkforward import Chosen, Costs, Stopwatch, choose
+from forebay.predictor.walkforward import Chosen, Stopwatch, choose
 from forebay.simulator.traces.servegen import read_rates
 from forebay.train.workload import BoostingSettings, mixtures, train_boosting
 
@@ -68,7 +68,7 @@ class Chooser:
             "boosting": Boosting(net=self.net),
         }
         assert tuple(found) == LeastCost().candidates
-        return choose(found, series, lead_max, Costs(), stopwatch)
+        return choose(found, series, lead_max, LeastCost()._costs(), stopwatch)
 
 
 @dataclass(frozen=True, slots=True)

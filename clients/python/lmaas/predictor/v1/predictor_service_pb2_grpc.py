@@ -96,8 +96,9 @@ class PredictorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ForecastWorkload(self, request, context):
-        """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. Fails
-        with UNAVAILABLE when metrics does not answer.
+        """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. It
+        answers within a deadline of the server's: at first by a simple forecaster, once one has been fitted in the
+        background by that one. Fails with UNAVAILABLE when metrics does not answer and its history was not read lately.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,9 @@ class PredictorServiceStub:
     of others. Fails with INVALID_ARGUMENT only.
     """
     ForecastWorkload: _grpc.UnaryUnaryMultiCallable[_predictor_service_pb2.ForecastWorkloadRequest, _predictor_service_pb2.ForecastWorkloadResponse]
-    """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. Fails
-    with UNAVAILABLE when metrics does not answer.
+    """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. It
+    answers within a deadline of the server's: at first by a simple forecaster, once one has been fitted in the
+    background by that one. Fails with UNAVAILABLE when metrics does not answer and its history was not read lately.
     """
     ObserveOutcomes: _grpc.UnaryUnaryMultiCallable[_predictor_service_pb2.ObserveOutcomesRequest, _predictor_service_pb2.ObserveOutcomesResponse]
     """ObserveOutcomes teaches the predictor. Idempotent by request_id."""
@@ -80,8 +81,9 @@ class PredictorServiceAsyncStub(PredictorServiceStub):
     of others. Fails with INVALID_ARGUMENT only.
     """
     ForecastWorkload: _aio.UnaryUnaryMultiCallable[_predictor_service_pb2.ForecastWorkloadRequest, _predictor_service_pb2.ForecastWorkloadResponse]  # type: ignore[assignment]
-    """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. Fails
-    with UNAVAILABLE when metrics does not answer.
+    """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. It
+    answers within a deadline of the server's: at first by a simple forecaster, once one has been fitted in the
+    background by that one. Fails with UNAVAILABLE when metrics does not answer and its history was not read lately.
     """
     ObserveOutcomes: _aio.UnaryUnaryMultiCallable[_predictor_service_pb2.ObserveOutcomesRequest, _predictor_service_pb2.ObserveOutcomesResponse]  # type: ignore[assignment]
     """ObserveOutcomes teaches the predictor. Idempotent by request_id."""
@@ -127,8 +129,9 @@ class PredictorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _predictor_service_pb2.ForecastWorkloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_predictor_service_pb2.ForecastWorkloadResponse, _abc.Awaitable[_predictor_service_pb2.ForecastWorkloadResponse]]:
-        """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. Fails
-        with UNAVAILABLE when metrics does not answer.
+        """ForecastWorkload predicts the traffic of one series over the next windows from the history that metrics keeps. It
+        answers within a deadline of the server's: at first by a simple forecaster, once one has been fitted in the
+        background by that one. Fails with UNAVAILABLE when metrics does not answer and its history was not read lately.
         """
 
     @_abc_1.abstractmethod
