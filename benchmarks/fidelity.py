@@ -32,8 +32,9 @@ from forebay.simulator.profiles import profile_of
 
 DATA = Path(os.environ.get("FOREBAY_DATA", live.ROOT.parent / "shared" / "data")) / "open" / "perf"
 
-ADMISSION = EngineFlags(reserve_full_prompt=False)
-"""vLLM 0.19 admits a prompt when its first chunk fits; the recorded runs never fill their memory."""
+ADMISSION = EngineFlags(reserve_full_prompt=False, admits_ahead=True)
+"""vLLM 0.19 plans an iteration while the last one runs, and admits a prompt when its first chunk fits; the recorded
+runs never fill their memory."""
 
 COLUMNS = (
     "run",

@@ -66,6 +66,7 @@ class Asked:
     kv_tokens: int
     no_prefix_cache: bool
     first_chunk: bool
+    ahead: bool
     engine: str
     output: Path | None
 
@@ -77,7 +78,7 @@ class Asked:
     @property
     def flags(self) -> EngineFlags:
         """How the engine admits."""
-        return EngineFlags(reserve_full_prompt=not self.first_chunk)
+        return EngineFlags(reserve_full_prompt=not self.first_chunk, admits_ahead=self.ahead)
 
 
 @click.command()
@@ -92,6 +93,7 @@ class Asked:
 @click.option("--kv-tokens", type=click.IntRange(0), default=0, help="What its KV cache holds. Default: the profile's.")
 @click.option("--no-prefix-cache", is_flag=True, help="The engine had no prefix cache: runs need no hit_tokens.")
 @click.option("--first-chunk", is_flag=True, help="The engine admits a prompt when its first chunk fits.")
+@click.option("--ahead", is_flag=True, help="It plans an iteration while the last one runs (async scheduling).")
 @click.option("--engine", default="", help="Engine and version, kept in the profile.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the fitted profile there.")
 @json_option

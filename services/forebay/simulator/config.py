@@ -80,6 +80,7 @@ class EngineConfig:
     watermark_blocks: int = 0
     no_evict: bool = False
     chunked_prefill: bool = True
+    admits_ahead: bool = False
     model_tokens_max: int = 0
     frontend_ms: float = 0.0
     order: str = "fcfs"

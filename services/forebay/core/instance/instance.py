@@ -42,7 +42,7 @@ class InstanceModel:
         self._work: list[tuple[Sequence, int]] = []
         self._end_ps: int | None = None
         self._hung_ps: int | None = None
-        self._now_ps = 0
+        self._now_ps = self._chosen_count = 0
         self._iteration_count = self._preemption_count = self._generated_tokens = 0
         self._arrived_count = self._finished_count = self._cancelled_count = self._queued_ps = 0
 
@@ -221,10 +221,13 @@ class InstanceModel:
         self._end_ps = None if self._running else self._gathered_ps(now_ps)
         if self._end_ps is not None or not (self._running or self._waiting):
             return
+        ahead = self.flags.admits_ahead and bool(self._running)
+        waiting = self._waiting[: self._chosen_count] if ahead else self._waiting
         self._plan = self._batcher.plan(
-            BatchView(self._running, self._waiting, self._pool.free_count, self.profile, self.flags)
+            BatchView(self._running, waiting, self._pool.free_count, self.profile, self.flags)
         )
         moved_blocks = self._apply(self._plan, now_ps)
+        self._chosen_count = min(len(self._waiting), self.profile.max_seqs - len(self._running))
         self._iteration_count += 1
         self._end_ps = now_ps + self._duration_ps(self._plan, moved_blocks)
 

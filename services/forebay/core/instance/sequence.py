@@ -76,6 +76,10 @@ class EngineFlags:
     `batch_padding` and `batch_answers_wait` are habits of static batches (`batcher.Static`); other batchers heed
     neither. `batch_delay_ps`: an empty engine lets requests gather and starts when `max_seqs` of them wait, or that
     long after the oldest of them arrived (0: at once, so that the first to come runs alone).
+
+    `admits_ahead`: who enters an iteration was chosen when the one before it began, as by an engine that plans while
+    the last plan is computed (vLLM's async scheduling): from those who waited then, for seats that were free then.
+    An empty engine starts at once. Memory is looked at when the iteration begins. Needs the order "fcfs".
     """
 
     reserve_full_prompt: bool = True
@@ -90,6 +94,7 @@ class EngineFlags:
     batch_padding: bool = False
     batch_answers_wait: bool = False
     batch_delay_ps: int = 0
+    admits_ahead: bool = False
 
     def __post_init__(self) -> None:
         for name in ("watermark_blocks", "model_tokens_max", "swap_block_ps", "batch_delay_ps"):
@@ -101,6 +106,8 @@ class EngineFlags:
             raise ValueError(f"preemption must be one of {', '.join(PREEMPTIONS)}, got {self.preemption!r}")
         if self.no_evict and self.order == "preemptive":
             raise ValueError("an engine with no_evict cannot have the order 'preemptive'")
+        if self.admits_ahead and self.order != "fcfs":
+            raise ValueError(f"an engine that admits ahead needs the order 'fcfs', got {self.order!r}")
 
 
 class TokenEvent(NamedTuple):

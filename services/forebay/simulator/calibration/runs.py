@@ -31,6 +31,8 @@ COUNTS: Mapping[str, Sequence[str]] = {
     "hit": ("hit_tokens", "cached_tokens"),
 }
 GROUPS = ("instance", "client")
+SENT = "arrival_time"
+"""When a client sent the request, on a clock of its own, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +68,9 @@ def read_runs(path: Path, *, hits_known: bool = True) -> list[Run]:
     Rows whose output is one token have no TPOT and are kept. Without a column of prefix hits the file is refused
     unless `hits_known` is False, which counts all of them as 0: hits make prefills short, and constants fitted without
     them are too small. Raises ConfigError naming file and line.
+
+    vLLM writes `queued_ts` when it takes requests in, between two iterations. Where `arrival_time` stands beside it,
+    requests arrive by that, on a clock that is set so that one of them was taken in at once and none before.
     """
     table = [_parse(path, line, row) for line, raw in read_rows(path) if (row := _served(f"{path}:{line}", raw))]
     if not table:
@@ -122,6 +127,7 @@ def _parse(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     where = f"{path}:{number}"
     parsed: dict[str, Any] = {name: time_s(where, row, TIMES[name]) for name in TIMES}
     parsed |= {name: _count(where, row, COUNTS[name]) for name in COUNTS}
+    parsed["sent"] = time_s(where, row, {SENT: S}) if row.get(SENT) not in (None, "") else math.nan
     parsed |= {name: row.get(name, "") if row.get(name) is not None else "" for name in GROUPS}
     if not parsed["arrival"] <= parsed["first"] <= parsed["last"]:
         raise ConfigError(f"{where}: times must not fall from arrival over first to last token")
@@ -144,7 +150,7 @@ def _count(where: str, row: Mapping[str, Any], names: Sequence[str]) -> float:
 
 
 def _run(name: str, rows: list[dict[str, Any]]) -> Run:
-    rows = sorted(rows, key=lambda row: float(row["arrival"]))
+    rows = sorted(_as_sent(rows), key=lambda row: float(row["arrival"]))
     start = rows[0]["arrival"]
     columns: dict[str, Any] = {f"{key}_s": np.array([row[key] - start for row in rows]) for key in TIMES}
     for key in COUNTS:
@@ -152,3 +158,11 @@ def _run(name: str, rows: list[dict[str, Any]]) -> Run:
     clients = {client: number for number, client in enumerate(sorted({str(row["client"]) for row in rows} - {""}))}
     client = np.array([clients.get(str(row["client"]), -1) for row in rows])
     return Run(name, **columns, client=client)
+
+
+def _as_sent(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the arrivals that their clients know, if all do."""
+    waits_s = [row["arrival"] - row["sent"] for row in rows]
+    if any(map(math.isnan, waits_s)):
+        return rows
+    return [{**row, "arrival": row["sent"] + min(waits_s)} for row in rows]

@@ -37,7 +37,9 @@ OBJECTIONS = {
 
 def covers(flags: EngineFlags, batcher: str) -> bool:
     """Whether the fast kernel knows such an engine."""
-    plain = flags.order == "fcfs" and flags.preemption == "recompute" and not flags.batch_delay_ps
+    plain = (
+        flags.order == "fcfs" and flags.preemption == "recompute" and not (flags.batch_delay_ps or flags.admits_ahead)
+    )
     return plain and batcher == "chunked_prefill"
 
 

@@ -67,6 +67,7 @@ def flag_sets(draw: st.DrawFn) -> EngineFlags:
         batch_padding=draw(st.booleans()),
         batch_answers_wait=draw(st.booleans()),
         batch_delay_ps=draw(st.sampled_from([0, 1, 3_000])),
+        admits_ahead=order == "fcfs" and draw(st.booleans()),
     )
 
 

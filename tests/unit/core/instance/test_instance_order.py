@@ -62,7 +62,7 @@ def test_with_equal_priorities_every_order_is_first_come_first_served(
     trace: list[Arrival], profile: EngineProfile, flags: EngineFlags, order: str
 ) -> None:
     equal = [(now_ps, replace(request, priority=7)) for now_ps, request in trace]
-    flags = replace(flags, no_evict=flags.no_evict and order != "preemptive", order="fcfs")
+    flags = replace(flags, no_evict=flags.no_evict and order != "preemptive", order="fcfs", admits_ahead=False)
     ordered = InstanceModel(profile, replace(flags, order=order))
     assert play(ordered, equal) == play(InstanceModel(profile, flags), equal)
 

@@ -85,7 +85,7 @@ def test_one_request_alone_is_the_closed_form(prompt: int, output: int) -> None:
 
 @given(traces(), flag_sets())
 def test_unlimited_memory_means_no_eviction(trace: list[Arrival], flags: EngineFlags) -> None:
-    instance = InstanceModel(AMPLE, replace(flags, order="priority"))
+    instance = InstanceModel(AMPLE, replace(flags, order="priority", admits_ahead=False))
     play(instance, trace)
     assert instance.view().preemption_count == 0
 

@@ -53,6 +53,18 @@ def test_rows_are_sorted_by_arrival_and_clients_are_numbered(tmp_path: Path) -> 
     assert run.client.tolist() == [0, 1]
 
 
+def test_requests_arrive_when_their_clients_sent_them_whatever_clock_those_have(tmp_path: Path) -> None:
+    rows = [
+        {**VLLM, "queued_ts": queued_s, "arrival_time": sent_s} for queued_s, sent_s in ((10.0, 900.0), (10.4, 900.1))
+    ]
+    run = read_runs(jsonl(tmp_path / "r.jsonl", rows), hits_known=False)[0]
+    assert run.arrival_s.tolist() == pytest.approx([0.0, 0.1])
+    assert run.first_s.tolist() == pytest.approx([0.5, 0.5])
+    del rows[1]["arrival_time"]
+    run = read_runs(jsonl(tmp_path / "r.jsonl", rows), hits_known=False)[0]
+    assert run.arrival_s.tolist() == pytest.approx([0.0, 0.4]), "not all are known"
+
+
 def test_every_instance_is_a_run_of_its_own(tmp_path: Path) -> None:
     rows = [{**ROW, "instance": name} for name in ("b", "a", "b")]
     runs = read_runs(jsonl(tmp_path / "r.jsonl", rows))

@@ -116,6 +116,7 @@ special_engines = st.tuples(
             EngineFlags(order="priority"),
             EngineFlags(order="preemptive"),
             EngineFlags(batch_delay_ps=40),
+            EngineFlags(admits_ahead=True),
         ]
     ),
     st.sampled_from(["chunked_prefill", "static"]),
