@@ -57,8 +57,8 @@ def new_request(
 ) -> request_pb2.InferenceRequest:
     """A request to place, with a fresh id unless one is given.
 
-    Only the first 8,192 bytes of the prompt are sent, and of the system prompt a digest. `turn_number` is 1 for the first
-    question of a conversation, 0 where that is not known. Both help to predict how long the answer will be.
+    Only the first 8,192 bytes of the prompt are sent, and of the system prompt a digest. `turn_number` is 1 for the
+    first question of a conversation, 0 where that is not known. Both help to predict how long the answer will be.
     """
     return request_pb2.InferenceRequest(
         request_id=request_id or uuid.uuid4().hex,

@@ -191,9 +191,9 @@ def _accuracy(rows: Sequence[PredictorAccuracy]) -> Table:
     table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(
-            row.predictor,
-            row.model,
-            row.application or ABSENT,
+            _given(row.predictor),
+            _given(row.model),
+            _given(row.application or ABSENT),
             str(row.outcome_count),
             f"{row.mae_tokens:.1f}",
             share(row.coverage_p90 if row.HasField("coverage_p90") else None),
@@ -201,6 +201,11 @@ def _accuracy(rows: Sequence[PredictorAccuracy]) -> Table:
             _drift(row),
         )
     return table
+
+
+def _given(text: str) -> Text:
+    """What a caller chose, with nothing in it that a terminal would obey."""
+    return Text("".join(one if one.isprintable() else "·" for one in text))
 
 
 def _drift(row: PredictorAccuracy) -> Text:

@@ -70,6 +70,13 @@ def test_figures_stand_by_predictor_model_and_application() -> None:
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
+def test_what_callers_chose_is_shown_and_not_obeyed() -> None:
+    text = page(PredictorAccuracy(predictor="p", model="[/bold]", application="a\x1b[2J\n\0"))
+    assert "[/bold]" in text
+    assert "a·[2J··" in text
+    assert "\x1b" not in text
+
+
 @pytest.mark.parametrize("name", ["@3", "onnx_quantile@", ""])
 def test_a_name_that_is_none_is_refused_before_anything_is_sent(name: str) -> None:
     for command in ("activate", "shadow"):
