@@ -118,18 +118,30 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     await nowhere.close()
 
 
+def kept_in(folder: Path) -> str:
+    """All that the database's files hold."""
+    return b"".join(file.read_bytes() for file in folder.glob("forebay.db*")).decode("latin-1")
+
+
 async def train(folder: Path, *more: str) -> dict[str, str]:
     """Runs the command as an operator would; what it printed as JSON."""
-    command = ["train", "length", "--from-db", f"sqlite:///{folder}/forebay.db", "--output", str(folder / "models")]
+    out, err = await run_train(folder, folder / "models", *more)
+    assert out, err
+    found: dict[str, str] = json.loads(out)
+    return found
+
+
+async def run_train(folder: Path, output: Path, *more: str) -> tuple[str, str]:
+    """What the command printed and what it complained about."""
+    command = ["train", "length", "--from-db", f"sqlite:///{folder}/forebay.db", "--output", str(output)]
     environment = {**os.environ, "PYTHONPATH": "services:clients/python", "OMP_NUM_THREADS": "1"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "forebay.cli", *command, "--json", *more,
         cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), TRAIN_TIMEOUT_S)
-    assert process.returncode == 0, err.decode()
-    found: dict[str, str] = json.loads(out)
-    return found
+    assert (process.returncode == 0) == bool(out)
+    return out.decode(), err.decode()
 
 
 async def test_a_model_of_the_deployments_own_outcomes_takes_over_when_it_is_better_and_can_be_undone(
@@ -143,7 +155,7 @@ async def test_a_model_of_the_deployments_own_outcomes_takes_over_when_it_is_bet
         while stage.recorder.kept_count < stage.observed_count:
             await asyncio.sleep(0.01)
     assert stage.recorder.dropped_count == 0
-    assert not any(b"list item" in file.read_bytes() for file in tmp_path.glob("forebay.db*"))
+    assert "list item" not in kept_in(tmp_path)
 
     told = await train(tmp_path, "--shadow", "--predictor", f"127.0.0.1:{stage.port}")
     trained = told["model"].partition("@")[2]
@@ -160,6 +172,7 @@ async def test_a_model_of_the_deployments_own_outcomes_takes_over_when_it_is_bet
 
     request = messages.RollbackModelRequest(kind=LENGTH, request_id="back")
     assert (await stage.stub.RollbackModel(request, timeout=TIMEOUT_S)).model.version == shipped
+    assert (await stage.models())[trained].previous
     await asyncio.sleep(0.1)
 
     assert stage.failures == []
@@ -177,7 +190,10 @@ async def test_a_new_model_can_be_activated_at_once_while_calls_go_on(stage: Sta
     async with asyncio.timeout(TIMEOUT_S):
         while stage.recorder.kept_count < stage.observed_count:
             await asyncio.sleep(0.01)
-    told = await train(tmp_path, "--activate", "--no-report", "--predictor", f"127.0.0.1:{stage.port}")
+    here = ("--activate", "--no-report", "--predictor", f"127.0.0.1:{stage.port}")
+    _, complaint = await run_train(tmp_path, tmp_path / "elsewhere", *here)
+    assert "does not read there; set models_folder" in " ".join(complaint.split())
+    told = await train(tmp_path, *here)
     assert await stage.active() == told["model"].partition("@")[2]
     await asyncio.sleep(0.1)
     assert stage.failures == []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 from lmaas.predictor.v1 import length_pb2
 from lmaas.predictor.v1 import predictor_service_pb2 as messages
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
@@ -24,11 +25,12 @@ from forebay.cli.datasets import data_dir
 from forebay.cli.options import json_option, state_dir_option
 from forebay.cli.stack_config import MODELS_FOLDER
 from forebay.cli.state import locate, read_run
-from forebay.core.errors import ConfigError
+from forebay.core.errors import ConfigError, NotFound
 from forebay.core.prediction import PredictorModel
 from forebay.predictor.engine import label
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
 from forebay.wire.channel import connect
+from forebay.wire.errors import from_rpc_error
 
 SEED = 20260801
 FAMILIES = ("fast", "magnus", "semantic", "preserve")
@@ -114,7 +116,7 @@ def length(
     )
     model, page, rows = _make(options)
     if then:
-        asyncio.run(_tell(then, model, predictor or locate(state_dir).grpc["predictor"]))
+        _tell(then, model, options.output, predictor or locate(state_dir).grpc["predictor"])
     done = {"activate": "it answers now", "shadow": "it is measured beside the active model now"}.get(then or "", "")
     if as_json:
         print_json({"model": label(model), "file": model.metadata["file"], "folder": str(options.output),
@@ -187,8 +189,21 @@ def _open_sets() -> Path:
     return folder
 
 
-async def _tell(then: str, model: PredictorModel, address: str) -> None:
-    """Tells the running predictor what to do with the model; it must read the folder that has it."""
+def _tell(then: str, model: PredictorModel, folder: Path, address: str) -> None:
+    """Tells the running predictor what to do with the model. Raises NotFound when it does not read the folder."""
+    try:
+        asyncio.run(_call(then, model, address))
+    except grpc.RpcError as error:
+        found = from_rpc_error(error)
+        if isinstance(found, NotFound):
+            raise NotFound(
+                f"{label(model)} is in {folder}, but the predictor at {address} does not read there; set models_folder "
+                "of its section [predictor], or train with --output where it reads"
+            ) from error
+        raise
+
+
+async def _call(then: str, model: PredictorModel, address: str) -> None:
     request_id = uuid.uuid4().hex
     async with connect(address) as channel:
         stub = PredictorServiceStub(channel)
@@ -211,7 +226,7 @@ def _print(model: PredictorModel, page: Path | None, rows: Any, options: Options
     console.print(f"wrote {label(model)}: {path} (sha256 {model.digest_sha256[:16]})", soft_wrap=True)
     if page:
         console.print(f"report: {page}", soft_wrap=True)
-    console.print(done or f"next: forebay train length … --shadow, or activate {label(model)}", style="dim")
+    console.print(done or f"next: forebay predictors shadow {label(model)}", style="dim", markup=False)
 
 
 @contextmanager
