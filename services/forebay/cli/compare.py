@@ -68,7 +68,7 @@ class Asked:
 @click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
 @json_option
 @click.pass_context
-def compare(ctx: click.Context, **given: Any) -> None:
+def compare(ctx: click.Context, /, **given: Any) -> None:
     """Run policies over the same traffic in virtual time and write a report.
 
     Every policy runs at every load with every seed. Finished runs are kept: after Ctrl-C, or with another policy in
