@@ -17,7 +17,8 @@ import pyarrow
 import pyarrow.parquet as parquet
 
 from forebay.core.errors import ConfigError
-from forebay.train.tables import COLUMNS, HEAD_BYTES, REQUIRED, read_tables
+from forebay.train.columns import COLUMNS, REQUIRED
+from forebay.train.tables import HEAD_BYTES, read_tables
 
 FULL = {
     "prompt": "Write a poem, please",
