@@ -117,10 +117,9 @@ class Accuracy:
         row.add(predicted, outcome, now_us)
         (self._ringing.add if row.alarm.is_ringing else self._ringing.discard)(key)
 
-    @property
-    def has_alarm(self) -> bool:
-        """Whether the bounds of anybody fail."""
-        return bool(self._ringing)
+    def has_alarm(self, predictor: str) -> bool:
+        """Whether the predictor's bounds fail for anybody."""
+        return any(key[0] == predictor for key in self._ringing)
 
     def is_ringing(self, predictor: str, query: InferenceRequest) -> bool:
         """Whether the predictor's bounds fail for queries like this one."""

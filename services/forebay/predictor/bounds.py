@@ -57,9 +57,9 @@ class Bounds:
 
     def broken(self, by: Loaded[LengthPredictor], queries: Sequence[InferenceRequest]) -> frozenset[int]:
         """The places of the queries for which the predictor's bounds do not hold now."""
-        if by.is_plain or not self._accuracy.has_alarm:
-            return frozenset()
         name = by.label
+        if by.is_plain or not self._accuracy.has_alarm(name):
+            return frozenset()
         return frozenset(index for index, query in enumerate(queries) if self._accuracy.is_ringing(name, query))
 
     def learned(self, by: Loaded[LengthPredictor], outcomes: Sequence[LengthOutcome]) -> list[LengthQuantiles]:

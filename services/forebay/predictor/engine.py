@@ -2,109 +2,22 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
-from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.predictor.accuracy import Accuracy
 from forebay.predictor.bounds import Bounds, Loaded, label
 from forebay.predictor.care import Care
 from forebay.predictor.policy.forecaster import Forecaster
-from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
+from forebay.predictor.policy.length import PredictionFailed
 from forebay.predictor.shadowing import Duel, is_better, pinball_loss
+from forebay.predictor.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
 
 __all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
 
-T = TypeVar("T")
-Predictor: TypeAlias = Loaded[LengthPredictor]
-
-SLICE_COUNT = 16
-"""Queries or outcomes handled in one step: few enough that a step ends within about 2 ms."""
-SLOW_SLICE_COUNT = 4
-"""Outcomes handled in one step where a slow predictor is loaded: queries to it may be waiting."""
 REQUEST_IDS_MAX = 10_000
-
-
-class Work:
-    """Something that is done step by step; `step` until it says done.
-
-    `uses` is the slow predictor that the next step asks, None where it asks fast ones alone. Whoever steps may do a
-    step that uses one beside everything else, since it touches nothing but this predictor: only never two of the same.
-    """
-
-    def __init__(self, stages: Iterator[Predictor | None]) -> None:
-        self.uses: Predictor | None = None
-        self._stages = stages
-
-    def step(self) -> bool:
-        """Does the next piece; true when all is done."""
-        try:
-            self.uses = next(self._stages)
-        except StopIteration:
-            self.uses = None
-            return True
-        return False
-
-
-class Answering(Work):
-    """One batch on its way. The predictor that began it ends it, unless it fails.
-
-    Queries for which its bounds do not hold now are answered by the fallback; each prediction says by whom.
-    """
-
-    def __init__(
-        self,
-        queries: Sequence[InferenceRequest],
-        by: Predictor,
-        fallback: Predictor,
-        bounds: Bounds,
-        on_failure: Callable[[], None],
-    ) -> None:
-        super().__init__(self._answer_all())
-        self.queries = queries
-        self.by = by
-        self.predictions: list[LengthPrediction] = []
-        self._fallback = fallback
-        self._bounds = bounds
-        self._on_failure = on_failure
-
-    def _answer_all(self) -> Iterator[Predictor | None]:
-        while True:
-            try:
-                yield from self._answer_by()
-                return
-            except PredictionFailed:
-                if self.by is self._fallback:
-                    raise
-                # Scores of two predictors do not compare, so the whole batch starts anew.
-                self._on_failure()
-                self.by, self.predictions = self._fallback, []
-            yield None
-
-    def _answer_by(self) -> Iterator[Predictor | None]:
-        for chunk in _slices(self.queries, SLICE_COUNT):
-            if self.predictions:
-                yield None
-            broken = self._bounds.broken(self.by, chunk) if self.by is not self._fallback else frozenset()
-            if self.by.is_slow:
-                yield self.by
-            found = self._bounds.promised(self.by, _without(chunk, broken))
-            if broken:
-                if self.by.is_slow:
-                    yield None
-                others = self._bounds.promised(self._fallback, [chunk[index] for index in sorted(broken)])
-                found = _merged(found, others, broken)
-            self.predictions += found
-
-
-class Learning(Work):
-    """One batch of outcomes on its way to every loaded predictor."""
-
-    def __init__(self, outcomes: Sequence[LengthOutcome], stages: Iterator[Predictor | None]) -> None:
-        super().__init__(stages)
-        self.outcomes = outcomes
 
 
 class PredictorEngine:
@@ -117,7 +30,7 @@ class PredictorEngine:
 
     def __init__(
         self,
-        lengths: Sequence[Loaded[LengthPredictor]],
+        lengths: Sequence[Predictor],
         forecasters: Sequence[Loaded[Forecaster]],
         *,
         active: Mapping[ModelKind, str],
@@ -145,7 +58,7 @@ class PredictorEngine:
         return self._forecasters[self._active[ModelKind.WORKLOAD]]
 
     @property
-    def length(self) -> Loaded[LengthPredictor]:
+    def length(self) -> Predictor:
         """The length predictor that answers now."""
         return self._lengths[self._active[ModelKind.LENGTH]]
 
@@ -183,15 +96,15 @@ class PredictorEngine:
             self._request_ids.popitem(last=False)
         return Learning(fresh, self._learn(fresh, now_us))
 
-    def on_loaded(self, loaded: Loaded[LengthPredictor]) -> None:
+    def on_loaded(self, loaded: Predictor) -> None:
         """Adds a length model; it does not answer before it is activated."""
         self._lengths[loaded.label] = loaded
 
     def on_activate(self, kind: ModelKind, name: str) -> PredictorModel:
         """Makes the model of this label the one that answers from the next batch on.
 
-        The one before stays, learning, for a roll-back; others of the name that do nothing are dropped. Trials start
-        anew, since they are against the active model. Raises NotFound when it is not loaded.
+        The one before stays, learning, for a roll-back; others of the name, and slow ones, that do nothing are dropped.
+        Trials start anew, since they are against the active model. Raises NotFound when it is not loaded.
         """
         model = self.known(kind, name)
         if name != self._active[kind]:
@@ -199,7 +112,7 @@ class PredictorEngine:
             if kind is ModelKind.LENGTH:
                 self._duels = {shadow: Duel() for shadow in self._duels if shadow != name}
         if kind is ModelKind.LENGTH:
-            self._drop_others(model.name)
+            self._drop_idle(model.name)
         return self.model(kind, name)
 
     def on_rollback(self, kind: ModelKind) -> PredictorModel:
@@ -226,14 +139,14 @@ class PredictorEngine:
 
     def on_shadow_end(self, name: str) -> PredictorModel:
         """Ends the measuring of a shadow; one that is none stays as it is. Raises NotFound when it is not loaded."""
-        model = self.known(ModelKind.LENGTH, name)
         self._duels.pop(name, None)
-        self._drop_others(model.name, but=name)
-        return self.model(ModelKind.LENGTH, name)
+        model = self.model(ModelKind.LENGTH, name)
+        self._drop_idle(model.name)
+        return model
 
     def known(self, kind: ModelKind, name: str) -> PredictorModel:
         """The description of a loaded model. Raises NotFound."""
-        table: Mapping[str, Loaded[LengthPredictor] | Loaded[Forecaster]] = (
+        table: Mapping[str, Predictor | Loaded[Forecaster]] = (
             self._lengths if kind is ModelKind.LENGTH else self._forecasters
         )
         if name not in table:
@@ -243,7 +156,7 @@ class PredictorEngine:
     def _learn(self, outcomes: Sequence[LengthOutcome], now_us: int) -> Iterator[Predictor | None]:
         """Predict first, learn after: all are scored before anybody is taught the first of them."""
         count = SLOW_SLICE_COUNT if any(one.is_slow for one in self._lengths.values()) else SLICE_COUNT
-        chunks = _slices(outcomes, count)
+        chunks = slices(outcomes, count)
         for chunk in chunks:
             yield from self._score(chunk, now_us)
             yield None
@@ -279,10 +192,10 @@ class PredictorEngine:
         active, care = self.length, self._care
         if not self._duels and (active.is_plain or not (care.window_count or care.drift_window_count)):
             return ()
-        fallback = (self._fallback,) if self.accuracy.has_alarm else ()
+        fallback = (self._fallback,) if self.accuracy.has_alarm(active.label) else ()
         return tuple(dict.fromkeys((active.label, *fallback, *self._duels)))
 
-    def _expect(self, one: Loaded[LengthPredictor], outcomes: Sequence[LengthOutcome]) -> Sequence[LengthQuantiles]:
+    def _expect(self, one: Predictor, outcomes: Sequence[LengthOutcome]) -> Sequence[LengthQuantiles]:
         """What the predictor would have promised, which also teaches its bounds; nothing where it fails."""
         try:
             return self._bounds.learned(one, outcomes)
@@ -316,10 +229,12 @@ class PredictorEngine:
                 self.on_activate(ModelKind.LENGTH, name)
                 return
 
-    def _drop_others(self, model_name: str, but: str = "") -> None:
-        stay = {self._active[ModelKind.LENGTH], self._previous.get(ModelKind.LENGTH), self._fallback, but, *self._duels}
+    def _drop_idle(self, model_name: str) -> None:
+        """Drops versions of this name that do nothing, and slow ones, which cost a lot; fast ones go on learning."""
+        stay = {self._active[ModelKind.LENGTH], self._previous.get(ModelKind.LENGTH), self._fallback, *self._duels}
         for name, one in tuple(self._lengths.items()):
-            if one.model.name == model_name and name not in stay:
+            has_file = one.model.name == model_name and one.model.version
+            if (one.is_slow or has_file) and name not in stay:
                 del self._lengths[name]
                 self._bounds.forget(name)
                 self.accuracy.forget(name)
@@ -328,20 +243,5 @@ class PredictorEngine:
         self.failure_count += 1
 
 
-def _slices(values: Sequence[T], count: int) -> list[Sequence[T]]:
-    """The values by `count`; one empty slice where there are none."""
-    return [values[start : start + count] for start in range(0, len(values) or 1, count)]
-
-
 def _fast_first(predictors: Iterable[Predictor]) -> list[Predictor]:
     return sorted(predictors, key=lambda one: one.is_slow)
-
-
-def _without(values: Sequence[T], places: frozenset[int]) -> Sequence[T]:
-    return [value for index, value in enumerate(values) if index not in places] if places else values
-
-
-def _merged(found: Sequence[T], others: Sequence[T], places: frozenset[int]) -> list[T]:
-    """Both in one list: `others` at these places, `found` at the rest."""
-    left, right = iter(found), iter(others)
-    return [next(right if index in places else left) for index in range(len(found) + len(others))]

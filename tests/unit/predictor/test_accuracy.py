@@ -70,7 +70,7 @@ def test_a_drift_rings_for_its_key_alone_and_says_since_when() -> None:
     assert not accuracy.is_ringing("a", replace(QUERY, application=""))
     for now_us in range(100, 300):
         accuracy.add("a", PROMISE, outcome(15), now_us)
-    assert not accuracy.has_alarm
+    assert not accuracy.has_alarm("a")
     assert accuracy.rows()[0].drift_since_us == 0
 
 
@@ -78,8 +78,9 @@ def test_keys_are_bounded_and_the_oldest_go_with_their_alarms() -> None:
     accuracy = Accuracy(Care())
     for _ in range(30):
         accuracy.add("loud", PROMISE, outcome(999), 1)
-    assert accuracy.has_alarm
+    assert accuracy.has_alarm("loud")
+    assert not accuracy.has_alarm("quiet")
     for number in range(KEYS_MAX):
         accuracy.add(f"p{number}", PROMISE, outcome(15), 2)
     assert len(accuracy.rows()) == KEYS_MAX
-    assert not accuracy.has_alarm
+    assert not accuracy.has_alarm("loud")

@@ -367,6 +367,13 @@ def test_slow_answers_come_whole_and_in_order_also_where_bounds_fail_for_some() 
     assert (set(slow.used), set(fast.used)) == ({"slow"}, {""})
 
 
+def test_a_slow_predictor_that_does_nothing_is_dropped() -> None:
+    state, _, _ = with_slow(active=False)
+    assert not state.on_shadow_end("slow").shadow
+    assert not state.is_loaded(ModelKind.LENGTH, "slow")
+    assert state.is_loaded(ModelKind.LENGTH, "long")
+
+
 def test_a_slow_predictor_that_breaks_leaves_the_batch_to_the_fallback() -> None:
     state, slow, fast = with_slow(active=True, good_count=1)
     answering = state.on_queries(queries(2 * SLICE_COUNT))
