@@ -12,7 +12,7 @@ from rich.console import Console
 
 from forebay.cli.console import make_console, make_table, print_json
 from forebay.cli.models import Chosen, choose_model
-from forebay.cli.options import json_option, names, state_dir_option
+from forebay.cli.options import head_bytes_option, json_option, names, state_dir_option
 from forebay.cli.stack_config import MODELS_FOLDER
 from forebay.core.errors import ConfigError
 
@@ -41,6 +41,7 @@ class Evaluation:
 @click.argument("more", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("--by", "keys_text", metavar="application,model,tenant", help="Figures by these columns too.")
 @click.option("--models", "folder", type=click.Path(path_type=Path), help="The registry. Default: that of --state-dir.")
+@head_bytes_option
 @state_dir_option
 @json_option
 def length(
@@ -49,6 +50,7 @@ def length(
     more: tuple[Path, ...],
     keys_text: str | None,
     folder: Path | None,
+    head_bytes: int,
     state_dir: Path,
     as_json: bool,
 ) -> None:
@@ -75,7 +77,7 @@ def length(
     except ImportError as error:
         raise ConfigError(f"evaluating needs {error.name}, which is not here; run: make setup") from error
     chosen = choose_model(wanted, folder or state_dir / MODELS_FOLDER)
-    found = evaluate(chosen, read_tables(files), keys)
+    found = evaluate(chosen, read_tables(files, head_bytes), keys)
     if as_json:
         print_json(_plain({"model": chosen.label, "digest_sha256": chosen.model.digest_sha256,
                            "notes": list(found.notes), "figures": found.rows, "by": dict(found.by)}))  # fmt: skip

@@ -24,6 +24,13 @@ port_base_option = click.option(
     show_default=True,
     help="First port of the stack; the gateway's HTTP is 80 above.",
 )
+head_bytes_option = click.option(
+    "--head-bytes",
+    type=click.IntRange(0, 8_192),
+    default=2_048,
+    show_default=True,
+    help="Read so much of each prompt: as much as the gateways send, [gateway] prompt_head_bytes.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from forebay.cli.console import make_console, make_folder, print_json
 from forebay.cli.datasets import data_dir
-from forebay.cli.options import json_option, state_dir_option
+from forebay.cli.options import head_bytes_option, json_option, state_dir_option
 from forebay.cli.stack_config import MODELS_FOLDER
 from forebay.cli.state import locate, read_run
 from forebay.core.errors import ConfigError, NotFound
@@ -50,6 +50,7 @@ class Options:
     licence: str | None
     seed: int
     has_report: bool
+    head_bytes: int
 
 
 @click.command("length")
@@ -73,6 +74,7 @@ class Options:
 @click.option("--activate", "then", flag_value="activate", help="Make it answer in the running predictor.")
 @click.option("--shadow", "then", flag_value="shadow", help="Measure it beside the active model of the running one.")
 @click.option("--predictor", metavar="HOST:PORT", help="The running predictor. Default: that of --state-dir.")
+@head_bytes_option
 @state_dir_option
 @json_option
 def length(
@@ -86,6 +88,7 @@ def length(
     has_report: bool,
     then: str | None,
     predictor: str | None,
+    head_bytes: int,
     state_dir: Path,
     as_json: bool,
 ) -> None:
@@ -113,6 +116,7 @@ def length(
         licence=licence,
         seed=seed,
         has_report=has_report,
+        head_bytes=head_bytes,
     )
     model, page, rows = _make(options)
     if then:
@@ -135,7 +139,9 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
     make_folder(options.output)
     console = Console(stderr=True)
     with _progress(console, 1 + candidate.step_count(options.family)) as on_step:
-        table: Table = _read_database(options.database) if options.database else read_tables(options.files)
+        table: Table = (
+            _read_database(options.database) if options.database else read_tables(options.files, options.head_bytes)
+        )
         on_step("read")
         made_by = shlex.join(["forebay", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "forebay train length"
         licence = options.licence or table.licence or LICENCE_UNSTATED

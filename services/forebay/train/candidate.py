@@ -118,6 +118,7 @@ def _describe(
         "licence": job.licence,
         "data_sha256": hashlib.sha256(json.dumps(dict(table.digests), sort_keys=True).encode()).hexdigest(),
         "data_files_sha256": dict(table.digests),
+        "prompt_head_bytes": table.head_bytes,
         "split": SPLIT,
         "seed": job.seed,
         "train_count": len(learnt),

@@ -21,8 +21,8 @@ from forebay.train.columns import COLUMNS, PROMPT_BYTES_MAX, SIDES, checked, ref
 from forebay.train.data import SOURCES, Examples
 from forebay.train.folds import TEST_SHARE, drawn, linked
 
-HEAD_BYTES = 8_192
-"""What the predictor is sent of a prompt at most; training sees no more."""
+HEAD_BYTES = 2_048
+"""What a gateway sends of a prompt where nobody sets prompt_head_bytes: training must see no more than is seen live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Table:
     notes: tuple[str, ...]
     licence: str = ""
     """The licences that the rows name; empty where one names none, so that somebody must say."""
+    head_bytes: int = 0
+    """How much of each prompt the examples hold; 0 where they hold features."""
 
     def tested(self, seed: int) -> npt.NDArray[np.bool_]:
         """Rows to test on: as the files say, otherwise a fifth of the prompts, drawn by the hash of their substance."""
@@ -47,10 +49,11 @@ class Table:
         return self.examples.where(~shared), self.examples.where(tested)
 
 
-def read_tables(paths: Sequence[Path]) -> Table:
+def read_tables(paths: Sequence[Path], head_bytes: int = HEAD_BYTES) -> Table:
     """All rows of the files, in order; a folder is one of the open sets' (`data.SOURCES`).
 
-    The name tells the kind: .jsonl, .csv (both also .gz), .parquet. Raises ConfigError naming file, row and column.
+    The name tells the kind: .jsonl, .csv (both also .gz), .parquet. Examples hold the first `head_bytes` of prompts;
+    they are split by all of them. Raises ConfigError naming file, row and column.
     """
     files = [file for path in paths for file in _files(path)]
     if len({file.name for file, _ in files}) < len(files):
@@ -64,9 +67,15 @@ def read_tables(paths: Sequence[Path]) -> Table:
         if len(rows) == before:
             raise ConfigError(f"{file} has no rows; give a file with at least one")
         sources += [_stem(file)] * (len(rows) - before)
-    digests = {file.name: _digest(file) for file, _ in files}
+    read = [one for file, _ in files for one in (file, _answers_of(file)) if one.is_file()]
+    digests = {file.name: _digest(file) for file in read}
     sides = np.array([row["split"] for row in rows])
-    return Table(_examples(rows, sources), sides, digests, tuple(notes), _licence(rows))
+    return Table(_examples(rows, sources, head_bytes), sides, digests, tuple(notes), _licence(rows), head_bytes)
+
+
+def _answers_of(path: Path) -> Path:
+    """The other half of an open set; of any other file itself."""
+    return path.with_name(path.name.replace(".prompts.parquet", ".answers.parquet"))
 
 
 _Reader: TypeAlias = Callable[[Path, list[str]], list[dict[str, Any]]]
@@ -178,9 +187,9 @@ def _licence(rows: Sequence[Mapping[str, Any]]) -> str:
     return "" if "" in named else ", ".join(sorted(named))
 
 
-def _examples(rows: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> Examples:
+def _examples(rows: Sequence[Mapping[str, Any]], sources: Sequence[str], head_bytes: int) -> Examples:
     return Examples(
-        queries=tuple(_query(row, number) for number, row in enumerate(rows)),
+        queries=tuple(_query(row, number, head_bytes) for number, row in enumerate(rows)),
         tokens=np.array([row["response_tokens"] for row in rows], dtype=np.float64),
         sources=np.array(sources),
         groups=linked([group_of(row["prompt"]) for row in rows], [row["prompt_id"] for row in rows]),
@@ -191,19 +200,19 @@ def _examples(rows: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> Exam
 _SAME = ("model", "application", "tenant", "tokens_max", "temperature", "turn_number", "system_digest")
 
 
-def _query(row: Mapping[str, Any], number: int) -> InferenceRequest:
+def _query(row: Mapping[str, Any], number: int, head_bytes: int) -> InferenceRequest:
     text: str = row["prompt"]
     return InferenceRequest(
         request_id=row["prompt_id"] or f"row-{number}",
         prompt_tokens=row["prompt_tokens"] or max(1, estimate_tokens(text.encode(errors="replace").decode())),
-        prompt_head=head(text),
+        prompt_head=head(text, head_bytes),
         **{name: row[name] for name in _SAME},
     )
 
 
-def head(text: str) -> str:
-    """The part of a prompt that the predictor is sent: as many whole characters as fit into `HEAD_BYTES`."""
-    return text.encode(errors="replace")[:HEAD_BYTES].decode(errors="ignore")
+def head(text: str, bytes_max: int) -> str:
+    """The part of a prompt that the predictor is sent: as many whole characters as fit."""
+    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
 
 
 def _stem(path: Path) -> str:

@@ -17,6 +17,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 
 from forebay.core.errors import ConfigError
+from forebay.gateway.config import Config
 from forebay.train.columns import COLUMNS, REQUIRED
 from forebay.train.tables import HEAD_BYTES, read_tables
 
@@ -204,12 +205,24 @@ def test_a_given_split_is_kept_and_what_shares_a_prompt_is_left_out(tmp_path: Pa
     assert test.tokens.tolist() == [2.0]
 
 
+def test_what_is_read_of_prompts_is_what_gateways_send() -> None:
+    assert Config().prompt_head_bytes == HEAD_BYTES
+
+
 def test_a_prompt_of_a_megabyte_is_cut_to_what_is_sent(tmp_path: Path) -> None:
     text = "é" * 500_000
     table = read_tables([write(tmp_path / "a.jsonl", [{"prompt": text, "response_tokens": 1}])])
     query = table.examples.queries[0]
     assert query.prompt_head == "é" * (HEAD_BYTES // 2)
     assert query.prompt_tokens == 250_000
+    (more,) = read_tables([tmp_path / "a.jsonl"], 8_192).examples.queries
+    assert more.prompt_head == "é" * 4_096
+
+
+def test_prompts_that_only_begin_alike_are_split_by_all_of_their_text(tmp_path: Path) -> None:
+    rows = [{"prompt": "x" * 5_000 + str(n), "response_tokens": 1} for n in range(50)]
+    groups = read_tables([write(tmp_path / "a.jsonl", rows)]).examples.groups
+    assert len(set(groups.tolist())) == 50
 
 
 @pytest.mark.parametrize("text", ["", "\0", "🦆🦆", "ꙮ العربية", "\ud800"])
