@@ -209,10 +209,10 @@ class History:
     is_away: bool = False
     delay_s: float = 0.0
     bad_count: int = 0
-    asked: list[SeriesName] = field(default_factory=list)
+    asked: list[tuple[SeriesName, int]] = field(default_factory=list)
 
     async def read(self, series: SeriesName, start_us: int, end_us: int) -> Sequence[WorkloadPoint]:
-        self.asked.append(series)
+        self.asked.append((series, (end_us - start_us) // series.window_us))
         await asyncio.sleep(self.delay_s)
         if self.is_away:
             raise Unavailable("metrics does not answer", retry_after_us=1)
@@ -259,7 +259,7 @@ async def start(pool: Callable[..., RefitPool]) -> AsyncIterator[Start]:
             active={ModelKind.LENGTH: "input_ratio", ModelKind.WORKLOAD: "level@1"},
             fallback="input_ratio",
         )
-        limits = Limits(3_600 * US_PER_S, config.forecast_deadline_s, 2)
+        limits = Limits(7_200 * US_PER_S, 10_000, config.forecast_deadline_s, 2)
         forecasts = Forecasts(
             build_forecasting(config),
             who_of(config, engine),
@@ -294,7 +294,7 @@ async def test_a_forecast_is_there_at_once_and_a_better_one_later(start: Start) 
     assert [one.requests.p50 for one in second.forecasts] == [500.0] * 3
     assert 'forebay_predictor_series_fitted{by="level@1"} 1.0' in generate_latest(stage.registry).decode()
     assert stage.figure("refit_seconds_count") == 1
-    assert len(stage.history.asked) == 2
+    assert [count for _, count in stage.history.asked] == [120, 60]
 
 
 async def test_regions_classes_and_windows_are_series_of_their_own(start: Start) -> None:
@@ -340,12 +340,23 @@ async def test_without_metrics_the_last_history_answers_and_without_one_nobody(s
 
 async def test_metrics_that_take_too_long_are_as_good_as_none(start: Start) -> None:
     stage = await start(Level(500.0), forecast_deadline_s=0.5)
-    stage.history.delay_s = 5.0
+    stage.history.delay_s = 3.0
     began = time.monotonic()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stage.ask()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert time.monotonic() - began < 2
+    stage.history.delay_s = 0.0
+    await until(lambda: stage.figure("series") == 1)
+    assert (await stage.ask()).history_count == 60
+
+
+async def test_questions_about_one_series_share_one_reading(start: Start) -> None:
+    stage = await start(LastValue())
+    stage.history.delay_s = 0.3
+    answers = await asyncio.gather(*(stage.ask() for _ in range(10)))
+    assert len(stage.history.asked) == 1
+    assert {answer.history_count for answer in answers} == {60}
 
 
 async def test_windows_that_make_no_sense_are_masked_and_counted(start: Start) -> None:

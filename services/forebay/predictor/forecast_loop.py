@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +20,6 @@ from forebay.predictor.forecasting import (
     Learned,
     Refit,
     SeriesName,
-    Told,
     Who,
     curves_of,
     lead_max_of,
@@ -59,9 +59,11 @@ class Fitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much history is read, how long an answer takes at most, and how many are worked on at once."""
+    """How much history is read (in no more than `points_max` windows), how long an answer takes at most, and how many
+    are worked on at once."""
 
     history_us: int
+    points_max: int
     deadline_s: float
     count_max: int
 
@@ -87,6 +89,7 @@ class Forecasts:
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.count_max)
         self._refits: set[asyncio.Task[None]] = set()
+        self._readings: dict[SeriesName, asyncio.Task[None]] = {}
         self._stats = Stats(registry, engine, lambda: len(self._refits))
 
     async def ask(self, name: SeriesName, horizon_count: int) -> tuple[Asking, Answer]:
@@ -111,31 +114,50 @@ class Forecasts:
 
     async def close(self) -> None:
         """Lets go of all that is being fitted."""
-        for task in self._refits:
+        tasks = [*self._refits, *self._readings.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._refits, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._fitter.close()
 
     async def _asking(self, name: SeriesName, horizon_count: int, until_s: float) -> Asking:
         now_us = self._clock()
-        end_us = now_us // name.window_us * name.window_us
-        who, first_start_us = self._who(), end_us + name.window_us
+        cause: Exception | None = None
         try:
             async with asyncio.timeout_at(until_s):
-                told = await self._told(name, end_us)
+                # Who cannot wait goes without; the reading goes on, and the next one finds what it brings.
+                await asyncio.shield(self._reading(name, now_us))
         except (Unavailable, TimeoutError) as error:
-            found = self._engine.on_asked_blindly(name, who, first_start_us, horizon_count, now_us)
-            if found is None:
-                raise _unavailable(error) from error
-            return found
+            cause = error
+        first_start_us = (now_us // name.window_us + 1) * name.window_us
+        asking = self._engine.on_asked(name, self._who(), first_start_us, horizon_count, now_us)
+        if asking is None:
+            raise _unavailable(cause) from cause
+        return asking
+
+    def _reading(self, name: SeriesName, now_us: int) -> asyncio.Task[None]:
+        """The one reading of a series that is on its way."""
+        if name not in self._readings:
+            task = self._readings[name] = asyncio.create_task(self._read(name, now_us))
+            task.add_done_callback(partial(self._has_read, name))
+        return self._readings[name]
+
+    def _has_read(self, name: SeriesName, task: asyncio.Task[None]) -> None:
+        del self._readings[name]
+        if not task.cancelled():
+            # Whoever waited has it; if nobody did, it is told nowhere else.
+            task.exception()
+
+    async def _read(self, name: SeriesName, now_us: int) -> None:
+        end_us = now_us // name.window_us * name.window_us
+        since_us = end_us - min(self._limits.history_us, self._limits.points_max * name.window_us)
+        from_us = self._engine.read_from(name, now_us)
+        points = await self._history.read(name, since_us if from_us is None else max(since_us, from_us), end_us)
+        told = await asyncio.to_thread(told_of, points, name.window_us, None if from_us is None else since_us)
         if told.masked_count:
             fields = {"model": name.model, "windows": told.masked_count}
             log.warning("windows of the history make no sense and are taken for gaps", extra={"fields": fields})
-        return self._engine.on_asked(name, told, who, first_start_us, horizon_count, now_us)
-
-    async def _told(self, name: SeriesName, end_us: int) -> Told:
-        points = await self._history.read(name, end_us - self._limits.history_us, end_us)
-        return await asyncio.to_thread(told_of, points, name.window_us)
+        self._engine.on_history(name, told, now_us)
 
     async def _answer(self, asking: Asking, end_s: float) -> Answer:
         try:
@@ -197,8 +219,8 @@ class Stats:
             self._chosen.labels(label).set(count)
 
 
-def _unavailable(error: Unavailable | TimeoutError) -> Unavailable:
-    if isinstance(error, Unavailable):
-        return error
-    text = "metrics takes too long to tell the history; ask for longer windows, or set history_s lower"
+def _unavailable(cause: Exception | None) -> Unavailable:
+    if isinstance(cause, Unavailable):
+        return cause
+    text = "metrics takes too long to tell the history; come back, ask for longer windows, or set history_s lower"
     return Unavailable(text, retry_after_us=RETRY_AFTER_US)

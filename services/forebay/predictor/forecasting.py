@@ -50,6 +50,9 @@ GROWTH_MAX = 1_000.0
 """A forecast of more than so many times what a window ever had is nonsense."""
 BACKOFF_MAX = 8
 """After failures the time to the next refit doubles up to so many times."""
+LATE_US = 3_600 * US_PER_S
+LATE_COUNT = 6
+"""Of the windows that are known so much, and so many, are read again: requests that ended late count there."""
 LATE_MAX = 2
 """What was learned is given up once it has been too slow so many times in a row."""
 DAY_US = 86_400 * US_PER_S
@@ -71,11 +74,15 @@ class SeriesName:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A history as it was read: so many points, of which so many cannot be and are taken for gaps."""
+    """A history as it was read: so many points, of which so many cannot be and are taken for gaps.
+
+    With `since_us` it is only what came lately of a history that begins there; else it is all of it.
+    """
 
     series: Series
     count: int
     masked_count: int
+    since_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,7 @@ class _State:
 
     series: Series
     read_at_us: int
+    whole_at_us: int = 0
     read_count: int = 0
     told_from: int = 0
     by: str = ""
@@ -207,8 +215,13 @@ class _State:
 
     def read(self, told: Told, now_us: int) -> None:
         """The history was read; what nobody tells any more stays in memory for a while, since the fit counts it."""
-        self.read_at_us, self.read_count, fresh = now_us, told.count, told.series
-        grown = _grown(self.series, fresh) if self.learned or self.asked else fresh
+        self.read_at_us = now_us
+        if told.since_us is None:
+            self.whole_at_us, self.read_count, fresh = now_us, told.count, told.series
+        else:
+            fresh = _from_traffic(_grown(self.series, told.series), told.since_us)
+            self.read_count = min(self.read_count, told.count) if not len(fresh) else max(self.read_count, len(fresh))
+        grown = _grown(self.series, fresh) if len(fresh) and (self.learned or self.asked) else fresh
         if len(grown) > MEMORY_FACTOR * max(len(fresh), FIT_COUNT_MIN):
             self.learned, grown = None, fresh
         self.series, self.told_from = grown, max(0, (fresh.start_us - grown.start_us) // fresh.window_us)
@@ -243,31 +256,50 @@ class ForecastingEngine:
         """How many series each of those who were fitted answers for, by label."""
         return Counter(_label(state.by, state.learned) for state in self._states.values() if state.learned)
 
-    def on_asked(
-        self,
-        name: SeriesName,
-        told: Told,
-        who: Who,
-        first_start_us: int,
-        horizon_count: int,
-        now_us: int,
-    ) -> Asking:
-        """Somebody asks, and this is the history."""
+    def read_from(self, name: SeriesName, now_us: int) -> int | None:
+        """Where to read a history from, so that nothing is missed that counts late; None: from its start.
+
+        Now and then it is read from its start, since requests count where they arrived once they have ended.
+        """
+        state = self._states.get(name)
+        if state is None or not len(state.series) or now_us - state.whole_at_us >= self._refit_us:
+            return None
+        end_us = state.series.start_us + len(state.series) * name.window_us
+        return max(
+            state.series.start_us, end_us - max(LATE_US, LATE_COUNT * name.window_us) // name.window_us * name.window_us
+        )
+
+    def on_history(self, name: SeriesName, told: Told, now_us: int) -> None:
+        """The history of a series was read."""
         self.counts.masked += told.masked_count
         state = self._states.get(name)
         if state is None:
-            state = self._states[name] = _State(told.series, now_us)
+            state = self._states[name] = _State(Series(np.empty((0, 3)), 0, name.window_us), now_us)
         state.read(told, now_us)
-        return self._asking(name, state, who, first_start_us, horizon_count)
+        self._keep(name)
 
-    def on_asked_blindly(
+    def on_asked(
         self, name: SeriesName, who: Who, first_start_us: int, horizon_count: int, now_us: int
     ) -> Asking | None:
-        """Somebody asks while nobody can tell the history: None unless it was read not long ago."""
+        """Somebody asks; None where no history is known, or only one that is too old."""
         state = self._states.get(name)
         if state is None or now_us - state.read_at_us > self._settings.stale_s * US_PER_S:
             return None
-        return self._asking(name, state, who, first_start_us, horizon_count)
+        self._keep(name)
+        if state.by != who.label:
+            # Another forecaster answers now: what this one learned is not its.
+            state.by, state.learned, state.asked, state.due_us = who.label, None, None, 0
+        return Asking(
+            name,
+            state.series,
+            who,
+            first_start_us,
+            horizon_count,
+            state.learned,
+            state.fitted_count,
+            state.read_count,
+            state.told_from,
+        )
 
     def on_answered(self, asking: Asking, answer: Answer, now_us: int) -> list[Refit]:
         """The answer is there: perhaps it is time to learn again."""
@@ -310,30 +342,37 @@ class ForecastingEngine:
             state.failure_count += 1
             state.due_us = now_us + self._refit_us * min(BACKOFF_MAX, 2 ** (state.failure_count - 1))
 
-    def _asking(self, name: SeriesName, state: _State, who: Who, first_start_us: int, horizon_count: int) -> Asking:
+    def _keep(self, name: SeriesName) -> None:
         self._states.move_to_end(name)
         while len(self._states) > self._settings.series_max:
             self._states.popitem(last=False)
-        if state.by != who.label and not (state.asked and state.asked.label == who.label):
-            # Another forecaster answers now: what this one learned is not its.
-            state.by, state.learned, state.asked, state.due_us = who.label, None, None, 0
-        return Asking(
-            name,
-            state.series,
-            who,
-            first_start_us,
-            horizon_count,
-            state.learned,
-            state.fitted_count,
-            state.read_count,
-            state.told_from,
-        )
 
 
-def told_of(points: Sequence[WorkloadPoint], window_us: int) -> Told:
-    """The history in windows; points that cannot be (negative, not finite, absurd, off the grid) are gaps."""
+def told_of(points: Sequence[WorkloadPoint], window_us: int, since_us: int | None = None) -> Told:
+    """The history in windows; points that cannot be (negative, not finite, absurd, off the grid) are gaps.
+
+    A whole history begins with the first traffic; the end of one that begins at `since_us` where its points do.
+    """
     sound = [point for point in points if _is_sound(point, window_us)]
-    return Told(align(sound, window_us), len(points), len(points) - len(sound))
+    series = align(sound, window_us) if since_us is None else _placed(sound, window_us)
+    return Told(series, len(points), len(points) - len(sound), since_us)
+
+
+def _from_traffic(series: Series, since_us: int) -> Series:
+    """What came at that time or later, from the first window with traffic on."""
+    first = max(0, (since_us - series.start_us) // series.window_us)
+    busy = np.flatnonzero(series.values[first:, 0] > 0)
+    return _since(series, first + int(busy[0])) if len(busy) else Series(series.values[:0], 0, series.window_us)
+
+
+def _placed(points: Sequence[WorkloadPoint], window_us: int) -> Series:
+    if not points:
+        return Series(np.empty((0, 3)), 0, window_us)
+    first, last = (choose(point.start_us for point in points) for choose in (min, max))
+    values = np.full(((last - first) // window_us + 1, 3), np.nan)
+    for point in points:
+        values[(point.start_us - first) // window_us] = point.request_count, point.prompt_tokens, point.response_tokens
+    return Series(values, first, window_us)
 
 
 def lead_max_of(window_us: int) -> int:
@@ -411,7 +450,7 @@ def _since(series: Series, row: int) -> Series:
 def _grown(kept: Series, fresh: Series) -> Series:
     """What was kept, from its own start, with what came since; where both tell of a window, the fresh one counts."""
     if not len(fresh) or not len(kept):
-        return fresh
+        return fresh if len(fresh) else kept
     shift = (fresh.start_us - kept.start_us) // kept.window_us
     if shift < 0:
         fresh, shift = _since(fresh, -shift), 0

@@ -81,8 +81,9 @@ class Stage:
     ) -> tuple[Asking, Answer, list[Refit]]:
         end = start + len(self.counts)
         self.now_us = max(self.now_us, end * W)
-        told = told_of(points(self.counts, start), W)
-        asking = self.engine.on_asked(name, told, self.who, (end + 1) * W, horizon_count, self.now_us)
+        self.engine.on_history(name, told_of(points(self.counts, start), W), self.now_us)
+        asking = self.engine.on_asked(name, self.who, (end + 1) * W, horizon_count, self.now_us)
+        assert asking is not None
         answer = asking.answer()
         return asking, answer, self.engine.on_answered(asking, answer, self.now_us)
 
@@ -255,11 +256,11 @@ def test_without_news_the_last_history_answers_for_a_while() -> None:
     one = stage()
     one.ask()
     late_us = one.now_us + 299 * US_PER_S
-    asking = one.engine.on_asked_blindly(NAME, WHO, 46 * W, 2, late_us)
+    asking = one.engine.on_asked(NAME, WHO, 46 * W, 2, late_us)
     assert asking is not None
     assert [forecast.start_us // W for forecast in asking.answer().forecasts] == [46, 47]
-    assert one.engine.on_asked_blindly(NAME, WHO, 46 * W, 2, late_us + 2 * US_PER_S) is None
-    assert one.engine.on_asked_blindly(replace(NAME, model="n"), WHO, 46 * W, 2, late_us) is None
+    assert one.engine.on_asked(NAME, WHO, 46 * W, 2, late_us + 2 * US_PER_S) is None
+    assert one.engine.on_asked(replace(NAME, model="n"), WHO, 46 * W, 2, late_us) is None
 
 
 def test_a_slow_answer_is_forgiven_once() -> None:
@@ -270,8 +271,9 @@ def test_a_slow_answer_is_forgiven_once() -> None:
         assert (asking.learned is not None) == (count < LATE_MAX)
         one.engine.on_answered(asking, asking.at_last("slow", is_late=True), one.now_us)
         if count + 1 < LATE_MAX:
-            told = told_of(points(one.counts), W)
-            assert one.engine.on_asked(NAME, told, one.who, 41 * W, 1, one.now_us).learned is not None
+            again = one.engine.on_asked(NAME, one.who, 41 * W, 1, one.now_us)
+            assert again is not None
+            assert again.learned is not None
 
 
 def test_the_last_value_needs_no_work() -> None:
@@ -332,6 +334,61 @@ def test_leads_of_a_refit_cover_a_day_and_the_contract() -> None:
     assert lead_max_of(US_PER_S) == 1_442
 
 
+def asked(known: list[WorkloadPoint], end: int, horizon_count: int) -> Asking:
+    engine = ForecastingEngine(Settings())
+    engine.on_history(NAME, told_of(known, W), end * W)
+    asking = engine.on_asked(NAME, WHO, (end + 1) * W, horizon_count, end * W)
+    assert asking is not None
+    return asking
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 50), min_size=2, max_size=60),
+    span=st.integers(1, 40),
+    steps=st.lists(st.integers(1, 5), max_size=8),
+)
+def test_reading_only_what_came_lately_leads_to_the_same_history(
+    counts: list[int], span: int, steps: list[int]
+) -> None:
+    window_us = 600 * US_PER_S
+    name, who = replace(NAME, window_us=window_us), replace(WHO, policy=LastValue())
+    every = [WorkloadPoint(row * window_us, count, 10 * count, count) for row, count in enumerate(counts)]
+    whole, partly = ForecastingEngine(Settings()), ForecastingEngine(Settings(refit_s=1e9))
+    end = 1
+    for step in (0, *steps):
+        end = min(len(counts), end + step)
+        since, now_us = max(0, end - span), end * window_us
+        whole.on_history(name, told_of(every[since:end], window_us), now_us)
+        from_us = partly.read_from(name, now_us)
+        late = every[since if from_us is None else max(since, from_us // window_us) : end]
+        partly.on_history(name, told_of(late, window_us, None if from_us is None else since * window_us), now_us)
+        first, second = (engine.on_asked(name, who, (end + 1) * window_us, 2, now_us) for engine in (whole, partly))
+        assert first is not None
+        assert second is not None
+        assert np.array_equal(first.series.values, second.series.values)
+        assert first.answer() == second.answer()
+
+
+def test_a_history_is_read_from_its_start_now_and_then_and_else_from_what_may_have_changed() -> None:
+    one = stage([9] * 200)
+    assert one.engine.read_from(NAME, 0) is None
+    one.ask()
+    assert one.engine.read_from(NAME, one.now_us) == 140 * W
+    assert one.engine.read_from(NAME, one.now_us + 3_600 * US_PER_S - 1) == 140 * W
+    assert one.engine.read_from(NAME, one.now_us + 3_600 * US_PER_S) is None
+
+
+def test_requests_that_ended_late_count_where_they_arrived() -> None:
+    one = stage([9] * 200)
+    one.ask()
+    late = told_of([WorkloadPoint(row * W, 10, 0, 0) for row in range(140, 202)], W, 0)
+    one.engine.on_history(NAME, late, one.now_us)
+    asking = one.engine.on_asked(NAME, WHO, 203 * W, 1, one.now_us)
+    assert asking is not None
+    assert asking.series.values[:, 0].tolist() == [9] * 140 + [10] * 62
+
+
 @settings(max_examples=30, deadline=None)
 @given(names=st.lists(st.integers(0, 30), max_size=60), series_max=st.integers(1, 8))
 def test_however_many_series_are_asked_for_only_so_many_are_remembered(names: list[int], series_max: int) -> None:
@@ -352,12 +409,7 @@ def test_a_forecast_knows_nothing_of_later_and_is_orderly(
     counts: list[int], later: list[int], horizon_count: int
 ) -> None:
     end = len(counts)
-    first, second = (
-        ForecastingEngine(Settings()).on_asked(
-            NAME, told_of(points(all_counts)[:end], W), WHO, (end + 1) * W, horizon_count, end * W
-        )
-        for all_counts in (counts, counts + later)
-    )
+    first, second = (asked(points(known)[:end], end, horizon_count) for known in (counts, counts + later))
     answer = first.answer()
     assert answer == second.answer()
     assert len(answer.forecasts) == horizon_count

@@ -82,14 +82,13 @@ class Script:
 
     def _ask(self, series: str, how: str = "") -> list[str]:
         end, name = START + self._minute, SeriesName(series, "", 0, W)
-        if how:
-            found = self._engine.on_asked_blindly(name, self._who, (end + 1) * W, 1, end * W)
-            return ["nobody knows"] if found is None else self._answered(found)
-        counts = self._histories[series]
-        first = end - len(counts)
-        points = [WorkloadPoint((first + row) * W, count, count, count) for row, count in enumerate(counts)]
-        told = told_of(points, W)
-        return self._answered(self._engine.on_asked(name, told, self._who, (end + 1) * W, 1, end * W))
+        if not how:
+            counts = self._histories[series]
+            first = end - len(counts)
+            points = [WorkloadPoint((first + row) * W, count, count, count) for row, count in enumerate(counts)]
+            self._engine.on_history(name, told_of(points, W), end * W)
+        found = self._engine.on_asked(name, self._who, (end + 1) * W, 1, end * W)
+        return ["nobody knows"] if found is None else self._answered(found)
 
     def _answered(self, asking: Asking) -> list[str]:
         answer = asking.answer()

@@ -50,8 +50,9 @@ class LiveForecasts:
     def _forecast(self, model: str, history: WorkloadHistory, now_us: int) -> tuple[WorkloadForecast, ...]:
         self.settle(now_us)
         name = SeriesName(model, "", 0, history.window_us)
-        told = told_of(history.points, history.window_us)
-        asking = self.engine.on_asked(name, told, self.who(), history.first_start_us, history.horizon_count, now_us)
+        self.engine.on_history(name, told_of(history.points, history.window_us), now_us)
+        asking = self.engine.on_asked(name, self.who(), history.first_start_us, history.horizon_count, now_us)
+        assert asking is not None, "the history was told just now"
         try:
             answer = asking.answer()
         except ForecastFailed as error:
