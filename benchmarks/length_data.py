@@ -1,0 +1,73 @@
+"""What lengths are measured on: prompts with the lengths of their answers, read where they lie and never kept here."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from forebay.core.values import InferenceRequest
+from forebay.train.data import Examples
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("FOREBAY_DATA", ROOT.parent / "shared" / "data"))
+ALPACA = DATA / "measure_only" / "prompts" / "alpaca10k_train_vicuna7b_lengths.parquet"
+SAMPLES = ("vicuna7b_T0.0", "vicuna7b_T0.3", "vicuna7b_T0.5", "vicuna7b_T0.7")
+APPLICATION_COUNT = 1_100
+"""Prompts of each application in the mix, the first in order of their ids."""
+
+
+def alpaca() -> tuple[Examples, np.ndarray, np.ndarray]:
+    """10,000 Alpaca prompts with the longest of Vicuna's four answers, the four, and which rows are the test split."""
+    rows = pd.read_parquet(ALPACA)
+    rows["prompt"] = (rows.instruction + "\n" + rows.input.fillna("")).str.strip()
+    rows["prompt_tokens_llama2"] = (rows.prompt.str.len() // 4).clip(lower=1)
+    samples = rows[list(SAMPLES)].to_numpy(np.float64)
+    found = examples(rows.assign(model="vicuna-7b", response_tokens_llama2=samples.max(axis=1)), application="")
+    return found, samples, (rows.alpaca_index % 5 == 0).to_numpy()
+
+
+def mix() -> tuple[Examples, np.ndarray]:
+    """Eight applications with the reference answers or davinci-003's, and which rows are the test split."""
+    gold = _pair("measure_only", "grammar_jfleg_gold").assign(task="grammar")
+    code = _pair("open", "code_codexglue_gold")
+    detox = _pair("open", "detox_paradetox_gold").assign(task="detox")
+    spoken = _pair("open", "translation_gpt_mt")
+    spoken = spoken[spoken.model.str.contains("davinci-003") & spoken.task.str.endswith(("en-de", "de-en"))]
+    rows = pd.concat([gold, detox, code, spoken], ignore_index=True)
+    rows = rows.sort_values("prompt_id", kind="stable").groupby("task").head(APPLICATION_COUNT)
+    rows = rows.sort_values(["task", "prompt_id"], kind="stable").reset_index(drop=True)
+    return examples(rows, application="task"), _tested(rows)
+
+
+def chats() -> tuple[Examples, np.ndarray]:
+    """607 prompts answered by 20 chat models, and which rows are the test split."""
+    rows = _pair("measure_only", "alpaca_eval_models")
+    return examples(rows, application=""), _tested(rows)
+
+
+def examples(rows: Any, application: str) -> Examples:
+    """Rows as examples; `application` names the column that holds it, if any."""
+    names = rows[application] if application else [""] * len(rows)
+    fields = zip(rows.prompt, rows.model, rows.prompt_tokens_llama2, names, strict=True)
+    queries = tuple(
+        InferenceRequest(f"q{number}", model, max(1, int(count)), application=name, prompt_head=_head(prompt))
+        for number, (prompt, model, count, name) in enumerate(fields)
+    )
+    tokens = rows.response_tokens_llama2.to_numpy(np.float64)
+    return Examples(queries, tokens, np.array(list(names), dtype=str), pd.factorize(rows.prompt)[0].astype(np.int64))
+
+
+def _head(prompt: str) -> str:
+    return prompt.encode()[:8_192].decode(errors="ignore")
+
+
+def _pair(folder: str, name: str) -> pd.DataFrame:
+    base = DATA / folder / "prompts" / name
+    prompts, answers = (pd.read_parquet(f"{base}.{kind}.parquet") for kind in ("prompts", "answers"))
+    return prompts.merge(answers, on="prompt_id").drop_duplicates(["model", "task", "prompt_id"])
+
+
+def _tested(rows: pd.DataFrame) -> np.ndarray:
+    return (rows.prompt_id.map(lambda name: int(name[-4:], 16)) % 5 == 0).to_numpy()
