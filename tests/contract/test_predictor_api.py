@@ -442,8 +442,8 @@ async def test_accuracy_comes_in_pages_by_predictor_model_and_application(stage:
     await refused(accuracy(stage, page_token="no"), InvalidArgument)
     text = generate_latest(stage.registry).decode()
     labels = f'{{application="chat",model="m",predictor="{SHIPPED}"}}'
-    assert f"forebay_predictor_row_outcomes{labels} 1.0" in text
-    assert f"forebay_predictor_row_drifting{labels} 0.0" in text
+    assert f"forebay_predictor_accuracy_outcomes{labels} 1.0" in text
+    assert f"forebay_predictor_accuracy_drifting{labels} 0.0" in text
 
 
 async def test_bounds_that_fail_are_answered_by_the_fallback_until_they_hold(start: Start) -> None:

@@ -15,11 +15,11 @@ ROWS_MAX = 100
 """Series of accuracy at most: those with the most outcomes."""
 LABELS = ("predictor", "model", "application")
 GAUGES = (
-    ("row_outcomes", "Outcomes that the figures of one predictor, model and application rest on.", "outcome_count"),
-    ("row_mae_tokens", "Mean absolute error of the newest 500 medians.", "mae_tokens"),
-    ("row_coverage_p90", "Share of the newest 500 answers within p90.", "coverage_p90"),
-    ("row_reserve_ratio", "Sum of the newest 500 bounds over that of the lengths.", "reserve_ratio"),
-    ("row_drifting", "Whether the bounds fail more often than chance allows.", "is_drifting"),
+    ("accuracy_outcomes", "Outcomes that the figures of one predictor, model and application rest on.", "outcome_count"),
+    ("accuracy_mae_tokens", "Mean absolute error of the newest 500 medians.", "mae_tokens"),
+    ("accuracy_coverage_p90", "Share of the newest 500 answers within p90.", "coverage_p90"),
+    ("accuracy_reserve_ratio", "Sum of the newest 500 bounds over that of the lengths.", "reserve_ratio"),
+    ("accuracy_drifting", "Whether the bounds fail more often than chance allows.", "is_drifting"),
 )
 
 
