@@ -28,10 +28,10 @@ def test_before_enough_outcomes_the_prior_speaks() -> None:
     assert levels(policy) == LengthQuantiles(500, 500, 500, 500)
 
 
-def test_the_mean_is_that_of_prism_where_the_prior_does_not_decay() -> None:
+def test_with_its_parameters_the_mean_is_that_of_prism() -> None:
     rng = np.random.default_rng(1)
     history = [(int(rng.integers(1, 900)), int(rng.integers(1, 40)) * 10) for _ in range(200)]
-    policy = KernelHistory(prior_decay=1.0)
+    policy = KernelHistory(window_count=128, decay=0.96, width_share=1e9, prior_decay=1.0)
     policy.observe([seen(tokens, prompt) for prompt, tokens in history])
     weights: dict[int, float] = {}
     for age, (prompt, tokens) in enumerate(reversed(history[-128:])):
@@ -42,7 +42,7 @@ def test_the_mean_is_that_of_prism_where_the_prior_does_not_decay() -> None:
 
 
 def test_quantiles_are_where_the_weighted_answers_end() -> None:
-    policy = KernelHistory(decay=1.0, prior_weight=0.0, width_tokens=1e9)
+    policy = KernelHistory(decay=1.0, prior_weight=0.0, width_tokens=1e9, width_share=1e9)
     policy.observe([seen(tokens) for tokens in range(100, 0, -1)])
     assert levels(policy) == LengthQuantiles(10, 50, 90, 97)
 
@@ -54,14 +54,21 @@ def test_prompts_of_like_length_weigh_more() -> None:
     assert levels(policy, query(1_900)).p50 == 1_000
 
 
-def test_new_answers_weigh_more_than_old_ones() -> None:
+def test_what_is_a_like_length_grows_with_the_prompt() -> None:
     policy = KernelHistory()
+    policy.observe([seen(length // 2, length) for length in (20, 40, 2_000, 2_020) * 10])
+    assert levels(policy, query(20)).p90 == 10
+    assert (levels(policy, query(2_000)).p10, levels(policy, query(2_000)).p90) == (1_000, 1_010)
+
+
+def test_new_answers_weigh_more_than_old_ones() -> None:
+    policy = KernelHistory(decay=0.96)
     policy.observe([seen(10)] * 60 + [seen(400)] * 30)
     assert levels(policy).p50 == 400
 
 
 def test_a_prompt_unlike_all_others_is_answered_from_the_newest() -> None:
-    policy = KernelHistory(prior_weight=0.0)
+    policy = KernelHistory(prior_weight=0.0, decay=0.96)
     policy.observe([seen(10)] * 60 + [seen(400)] * 30)
     assert levels(policy, query(1_000_000)).p50 == 400
 
@@ -117,6 +124,7 @@ def test_the_histories_that_are_remembered_are_bounded() -> None:
         {"decay": 0.0},
         {"prior_decay": 1.1},
         {"width_tokens": 0.0},
+        {"width_share": 0.0},
         {"prior_weight": -1.0},
         {"prior_tokens": (1, 2)},
         {"prior_tokens": (4, 3, 2, 1)},
