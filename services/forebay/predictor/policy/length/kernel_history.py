@@ -80,11 +80,11 @@ class KernelHistory:
     For a prompt of p tokens an answer of age a to a prompt of q tokens weighs `decay`^a · exp(-(p - q)² / (2w²)), where
     w is `width_share` of p, at most `width_tokens`; each length seen has a prior of `prior_weight` · `prior_decay`^n
     once n outcomes came. Source: PRISM (ICDCS'26), which keeps one history of 128 for all, has w = 256, a decay of 0.96
-    and a prior that does not decay, and reads off the mean alone. On streams of published lengths
-    the width that grows with the prompt and the slower decay have a quarter less error on translation (13.3 for 17.7
-    tokens), three quarters less on grammar (2.1 for 8.1), and about as much on chat. Here quantiles are read off too, by the estimate of Kaplan and Meier where answers were cut. The
-    narrowest of application, model and all that has `count_min` outcomes speaks; before that `prior_tokens` (p10, p50,
-    p90, p97).
+    and a prior that does not decay, and reads off the mean alone. On streams of published lengths the width that grows
+    with the prompt and the slower decay have a quarter less error on translation (13.3 for 17.7 tokens), three quarters
+    less on grammar (2.1 for 8.1), and about as much on chat. Here quantiles are read off too, by the estimate of Kaplan
+    and Meier where answers were cut. The narrowest of application, model and all that has `count_min` outcomes speaks;
+    before that `prior_tokens` (p10, p50, p90, p97).
     """
 
     window_count: int = 256
