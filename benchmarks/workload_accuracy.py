@@ -26,7 +26,7 @@ from forebay.cli.workload_data import NamedSeries, busiest, servegen
 from forebay.cli.workload_scores import BASELINE, Row, mean_gain, score_all
 from forebay.core.units import US_PER_S
 from forebay.predictor.backtest import Walk
-from forebay.predictor.forecasting import curves_of, lead_max_of, learn
+from forebay.predictor.learned import curves_of, lead_max_of, learn
 from forebay.predictor.nets import StoredNet
 from forebay.predictor.policy.forecaster import (
     FORECASTERS,
@@ -64,8 +64,8 @@ class Chooser:
     def choose(self, series: Series, lead_max: int, stopwatch: Stopwatch | None) -> Chosen:
         found: Mapping[str, Forecaster] = {
             "last_value": LastValue(),
-            "seasonal": Seasonal(),
             "boosting": Boosting(net=self.net),
+            "seasonal": Seasonal(),
         }
         assert tuple(found) == LeastCost().candidates
         return choose(found, series, lead_max, LeastCost()._costs(), stopwatch)

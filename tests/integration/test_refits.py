@@ -26,7 +26,7 @@ from forebay.predictor.build import build_forecasting, who_of
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.forecast_loop import Forecasts, Limits
-from forebay.predictor.forecasting import SeriesName
+from forebay.predictor.history import SeriesName
 from forebay.predictor.policy.forecaster import Fitted, Forecaster, ForecastFailed, LastValue, Seasonal
 from forebay.predictor.policy.length import InputRatio
 from forebay.predictor.refit.pool import RefitPool

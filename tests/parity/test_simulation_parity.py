@@ -21,7 +21,7 @@ from forebay.core.metrics import RequestRecord
 from forebay.predictor.build import build_engine
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config as PredictorConfig
-from forebay.predictor.forecasting import Learned, learn
+from forebay.predictor.learned import Learned, learn
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.refit.tasks import Task

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.forecasting import Learned, curves_of, learn
 from forebay.predictor.intervals import MEDIAN
+from forebay.predictor.learned import Learned, curves_of, learn
 from forebay.predictor.policy.forecaster import Forecaster, ForecastFailed, LastValue
 from forebay.predictor.series import Floats, Ints, Series
 from forebay.predictor.walkforward import Stopwatch

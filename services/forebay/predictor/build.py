@@ -8,10 +8,11 @@ from pathlib import Path
 from forebay.core.errors import ConfigError, FailedPrecondition
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import choose, with_plugins
+from forebay.predictor.asking import Who
 from forebay.predictor.care import Care
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
-from forebay.predictor.forecasting import ForecastingEngine, Settings, Who
+from forebay.predictor.forecasting import ForecastingEngine, Settings
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor

@@ -13,18 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
 from forebay.core.errors import Unavailable
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.forecasting import (
-    Answer,
-    Asking,
-    ForecastingEngine,
-    Learned,
-    Refit,
-    SeriesName,
-    Who,
-    curves_of,
-    lead_max_of,
-    told_of,
-)
+from forebay.predictor.asking import Answer, Asking, Who
+from forebay.predictor.forecasting import ForecastingEngine, Refit
+from forebay.predictor.history import SeriesName, told_of
+from forebay.predictor.learned import Learned, curves_of, lead_max_of
 from forebay.predictor.policy.forecaster import ForecastFailed
 from forebay.predictor.refit.tasks import Task
 from forebay.wire.clock import Clock

@@ -17,7 +17,7 @@ from forebay.core.units import US_PER_S
 from forebay.core.values import LengthPrediction
 from forebay.predictor.engine import PredictorEngine, Work
 from forebay.predictor.forecast_loop import Forecasts
-from forebay.predictor.forecasting import SeriesName
+from forebay.predictor.history import SeriesName
 from forebay.predictor.loader import Loader
 from forebay.predictor.meters import Meters
 from forebay.wire.clock import Clock

@@ -10,21 +10,10 @@ from hypothesis import strategies as st
 
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.forecasting import (
-    FIT_COUNT_MIN,
-    LATE_MAX,
-    Answer,
-    Asking,
-    ForecastingEngine,
-    Learned,
-    Refit,
-    SeriesName,
-    Settings,
-    Who,
-    lead_max_of,
-    learn,
-    told_of,
-)
+from forebay.predictor.asking import Answer, Asking, Who
+from forebay.predictor.forecasting import FIT_COUNT_MIN, LATE_MAX, ForecastingEngine, Refit, Settings
+from forebay.predictor.history import SeriesName, told_of
+from forebay.predictor.learned import Learned, lead_max_of, learn
 from forebay.predictor.policy.forecaster import Fitted, ForecastFailed, LastValue, LeastError
 from forebay.predictor.series import Floats, Series
 

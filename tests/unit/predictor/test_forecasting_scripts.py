@@ -18,7 +18,10 @@ import pytest
 
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.forecasting import Asking, ForecastingEngine, Refit, SeriesName, Settings, Who, learn, told_of
+from forebay.predictor.asking import Asking, Who
+from forebay.predictor.forecasting import ForecastingEngine, Refit, Settings
+from forebay.predictor.history import SeriesName, told_of
+from forebay.predictor.learned import learn
 from forebay.predictor.policy.forecaster import Fitted, LastValue, LeastError
 from forebay.predictor.series import Floats, Series
 

@@ -6,7 +6,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 
-from forebay.predictor.forecasting import Learned
+from forebay.predictor.learned import Learned
 from forebay.predictor.policy.forecaster import ForecastFailed
 from forebay.predictor.refit.frames import HEAD, FrameError, pack, sizes
 from forebay.predictor.refit.tasks import OURS, Task, outcome

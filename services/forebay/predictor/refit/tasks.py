@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from forebay.predictor.forecasting import Learned, learn
+from forebay.predictor.learned import Learned, learn
 from forebay.predictor.policy.forecaster import Forecaster, ForecastFailed
 from forebay.predictor.refit.frames import HEAD, FrameError, pack, sizes, unpack
 from forebay.predictor.series import Series

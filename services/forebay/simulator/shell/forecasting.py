@@ -6,16 +6,10 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from forebay.core.prediction import WorkloadForecast
-from forebay.predictor.forecasting import (
-    ForecastingEngine,
-    Learned,
-    Refit,
-    SeriesName,
-    Who,
-    lead_max_of,
-    learn,
-    told_of,
-)
+from forebay.predictor.asking import Who
+from forebay.predictor.forecasting import ForecastingEngine, Refit
+from forebay.predictor.history import SeriesName, told_of
+from forebay.predictor.learned import Learned, lead_max_of, learn
 from forebay.predictor.policy.forecaster import ForecastFailed, WorkloadHistory
 
 Forecast = Callable[[WorkloadHistory, int], tuple[WorkloadForecast, ...]]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.predictor.forecasting import Learned, learn
+from forebay.predictor.learned import Learned, learn
 from forebay.predictor.policy.forecaster import FORECASTERS, ForecastFailed, LeastError
 from forebay.predictor.refit.frames import FRAME_BYTES_MAX, HEAD, MAGIC, FrameError, pack, sizes, unpack
 from forebay.predictor.refit.tasks import Failed, Task, answer, outcome

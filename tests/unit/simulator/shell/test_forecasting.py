@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.forecasting import ForecastingEngine, Settings, Who
+from forebay.predictor.asking import Who
+from forebay.predictor.forecasting import ForecastingEngine, Settings
 from forebay.predictor.policy.forecaster import FORECASTERS, Fitted, ForecastFailed, LeastError, WorkloadHistory
 from forebay.predictor.series import Floats, Series
 from forebay.simulator.shell.forecasting import LiveForecasts
