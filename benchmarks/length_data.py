@@ -28,6 +28,20 @@ def alpaca() -> tuple[Examples, np.ndarray, np.ndarray]:
     return found, samples, (rows.alpaca_index % 5 == 0).to_numpy()
 
 
+def other_model() -> Examples:
+    """davinci-003's answers to Alpaca prompts, without the prompts of the test split, by number or by text."""
+    rows = pd.read_parquet(ALPACA.with_name("alpaca42k_davinci003_lengths.parquet"))
+    rows["prompt"] = (rows.instruction + "\n" + rows.input.fillna("")).str.strip()
+    known, _, tested = alpaca()
+    texts = {query.prompt_head for query, is_tested in zip(known.queries, tested, strict=True) if is_tested}
+    numbers = pd.read_parquet(ALPACA, columns=["alpaca_index"]).alpaca_index[tested]
+    kept = ~rows.alpaca_index.isin(set(numbers)) & ~rows.prompt.map(_head).isin(texts)
+    rows = rows[kept & (rows.davinci003_tokens_llama2 > 0)].reset_index(drop=True)
+    rows["prompt_tokens_llama2"] = (rows.prompt.str.len() // 4).clip(lower=1)
+    named = rows.assign(model="davinci-003", response_tokens_llama2=rows.davinci003_tokens_llama2)
+    return examples(named, application="")
+
+
 def mix() -> tuple[Examples, np.ndarray]:
     """Eight applications with the reference answers or davinci-003's, and which rows are the test split."""
     gold = _pair("measure_only", "grammar_jfleg_gold").assign(task="grammar")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from forebay.core.errors import ConfigError
@@ -16,6 +17,7 @@ from forebay.train.model import step_count as fit_step_count
 
 TEXTLESS_SHARE = 10
 """One example in so many is shown once more without its text, so that the model knows what length alone tells."""
+CUT_FACTOR = 1.5
 EXAMPLES_MIN = 200
 """Fewer say nothing that counting would not."""
 
@@ -36,8 +38,8 @@ def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
     shown, calibration = with_textless(examples.where(~held_back)), examples.where(held_back)
     features, features_held_back = features_of(shown), features_of(calibration)
     on_step("features")
-    fitted = fit(features, shown.tokens, shown.groups, settings, on_step)
-    model = calibrated(fitted, features_held_back, calibration.tokens) if len(calibration) else fitted
+    fitted = fit(features, likely_tokens(shown), shown.groups, settings, on_step)
+    model = calibrated(fitted, features_held_back, likely_tokens(calibration)) if len(calibration) else fitted
     content = to_onnx(model)
     on_step("export")
     return Trained(
@@ -57,6 +59,14 @@ def sized(settings: Settings, count: int) -> Settings:
     if count >= 5_000:
         return settings
     return dataclasses.replace(settings, tree_count=100, leaf_count=7)
+
+
+def likely_tokens(examples: Examples) -> npt.NDArray[np.float64]:
+    """The answers' tokens, cut ones longer by half.
+
+    Quantile regression needs to know only that they lie above the quantile, as they do where that is below the cut.
+    """
+    return np.where(examples.complete, examples.tokens, CUT_FACTOR * examples.tokens)
 
 
 def with_textless(examples: Examples) -> Examples:
