@@ -34,11 +34,12 @@ class Mark(NamedTuple):
 def mark_of(predicted: LengthQuantiles, outcome: LengthOutcome) -> Mark:
     """What is to be told of one prediction.
 
-    A bound that is the client's limit cannot fail and is not judged, and neither is one above an answer that was cut
-    for another reason.
+    A bound that is the client's limit is kept, since no more is served. Whether one holds is not known where the answer
+    was cut below it for another reason.
     """
-    is_covered = outcome.generated_tokens <= predicted.p90
-    is_unknown = is_limit(outcome.query, predicted) or (outcome.censored and is_covered)
+    is_unknown = (
+        outcome.censored and outcome.generated_tokens <= predicted.p90 and not is_limit(outcome.query, predicted)
+    )
     return Mark(predicted, outcome.generated_tokens, not outcome.censored, not is_unknown)
 
 

@@ -70,7 +70,8 @@ class Scores:
 class Calibration:
     """The bounds of one predictor, by application of a served model; falls back on the model, then on all.
 
-    A level speaks once `count_min` of its answers ended; until one does the predictor's own p90 stands. Source: MAPS
+    A level speaks once `count_min` of its answers ended, and all together once there is such a rank at all; until then
+    the predictor's own p90 stands. Source: MAPS
     (ICML'26): of the scores s = max(0, L - L̂) of the last n = 500 answers, the ⌈(1 - alpha)(n + 1)⌉-th smallest is
     added to the next prediction, which then is enough with probability 1 - alpha where answers are exchangeable, and
     nearly so where they drift slower than the window. Here a score is (L - p90) / max(1, p90 - p50), so that a wide
@@ -85,6 +86,7 @@ class Calibration:
         self._window_count = window_count
         self._alpha = alpha
         self._count_min = count_min
+        self._count_min_all = min(count_min, math.ceil((1 - alpha) / alpha - SLACK))
         self._scores: OrderedDict[Key, Scores] = OrderedDict()
 
     def bounded(self, query: InferenceRequest, raw: LengthQuantiles) -> LengthQuantiles:
@@ -93,7 +95,7 @@ class Calibration:
             return raw
         for key in keys_of(query):
             scores = self._scores.get(key)
-            if scores is not None and scores.count >= self._count_min:
+            if scores is not None and scores.count >= (self._count_min if key else self._count_min_all):
                 return _shifted(raw, scores.shift, query.tokens_max or TOKENS_MAX)
         return raw
 

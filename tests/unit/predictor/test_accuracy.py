@@ -37,13 +37,19 @@ def test_an_answer_that_was_cut_has_no_error_and_breaks_a_bound_only_beyond_it()
     assert (figures.mae_tokens, figures.coverage_p90) == (5, 0.5)
 
 
-def test_a_bound_that_is_the_limit_is_not_judged_however_long_the_answer() -> None:
+def test_a_bound_that_is_the_limit_is_kept_however_long_the_answer() -> None:
     figures = Figures()
     figures.add(PROMISE.capped(15), outcome(15, censored=True, tokens_max=15))
     figures.add(PROMISE.capped(15), outcome(3, tokens_max=15))
-    assert (figures.count, figures.coverage_p90, figures.reserve_ratio) == (2, None, None)
+    assert (figures.count, figures.coverage_p90, figures.reserve_ratio) == (2, 1, 30 / 18)
     figures.add(PROMISE, outcome(25, tokens_max=100))
-    assert figures.coverage_p90 == 0
+    assert figures.coverage_p90 == 2 / 3
+
+
+def test_where_nothing_is_known_nothing_is_told() -> None:
+    figures = Figures()
+    figures.add(PROMISE, outcome(18, censored=True))
+    assert (figures.count, figures.coverage_p90, figures.reserve_ratio) == (1, None, None)
 
 
 def test_rows_tell_predictor_model_and_application_apart() -> None:
@@ -84,3 +90,13 @@ def test_keys_are_bounded_and_the_oldest_go_with_their_alarms() -> None:
         accuracy.add(f"p{number}", PROMISE, outcome(15), 2)
     assert len(accuracy.rows()) == KEYS_MAX
     assert not accuracy.has_alarm("loud")
+
+
+def test_an_alarm_ends_where_bounds_have_come_to_be_the_limit() -> None:
+    accuracy = Accuracy(Care())
+    for _ in range(30):
+        accuracy.add("a", PROMISE, outcome(25, tokens_max=100), 1)
+    assert accuracy.has_alarm("a")
+    for _ in range(100):
+        accuracy.add("a", LengthQuantiles(1, 10, 100, 100), outcome(25, tokens_max=100), 2)
+    assert not accuracy.has_alarm("a")

@@ -98,12 +98,14 @@ def test_the_narrowest_key_that_knows_enough_speaks() -> None:
 
 def test_before_enough_is_known_the_predictor_s_own_bound_stands() -> None:
     found = calibration()
-    for _ in range(29):
+    for _ in range(8):
         found.learn(LengthOutcome(query(), 900), RAW)
     assert found.bounded(query(), RAW) == RAW
     for _ in range(100):
         found.learn(LengthOutcome(query(), 900, censored=True), RAW)
     assert found.bounded(query(), RAW) == RAW, "answers that were cut tell no bound alone"
+    found.learn(LengthOutcome(query("new", "newest"), 100), RAW)
+    assert found.bounded(query("any", "other"), RAW).p90 == 900, "of nine the rank is the ninth"
 
 
 def test_a_bound_that_is_the_limit_stays_and_teaches_nothing() -> None:
