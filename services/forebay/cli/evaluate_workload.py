@@ -64,14 +64,16 @@ def workload(
     """Score forecasts of traffic on your own data, beside the last value.
 
     Walks through the later part of each series as the service does: at every window it forecasts from what was known
-    then, and fits anew now and then. WAPE is the sum of errors over the sum of traffic; P90 should cover 90 %; the cost
-    is the mean pinball loss of all quantiles in shares of the traffic.
+    then, and fits anew now and then (long series: at every few windows). WAPE is the sum of errors over the sum of
+    traffic; P90 should cover 90 %; the cost is the mean pinball loss of all quantiles in shares of the traffic.
+
+    The networks that ship have learned from ServeGen's services: no score on those is fair to the other forecasters.
 
     \b
     FILE is CSV, JSON lines or Parquet of points, one a series and window (or finer), with the columns
       start_time (seconds since 1970, or 2026-01-31T00:10:00Z), requests, and where known
       prompt_tokens, response_tokens, model, region, class;
-    or a trace in any format that `forebay simulate` reads, such as: forebay export requests.
+    or a trace in any format that `forebay simulate` reads, such as what `forebay export requests` writes.
 
     \b
     Examples:
@@ -81,7 +83,7 @@ def workload(
     """
     found = read_series(paths, Reading(window, tuple(names(by)), absent, format_))
     leads = leads_of(horizon, window)
-    plan = partial(plan_of, leads=leads, test_share=test, refit_s=seconds_of(refit), step=1)
+    plan = partial(plan_of, leads=leads, test_share=test, refit_s=seconds_of(refit))
     kept = [named for named in found if _is_long_enough(named, leads, test)] or found[:1]
     scored = score_all(kept, policies_of(models), plan, time.perf_counter)
     if report:
@@ -126,7 +128,7 @@ def _usual(window_s: int) -> list[int]:
 
 def _is_long_enough(named: NamedSeries, leads: Sequence[int], test: float) -> bool:
     try:
-        plan_of(named, leads, test, 1.0, 1)
+        plan_of(named, leads, test, 1.0)
     except ConfigError:
         return False
     return True

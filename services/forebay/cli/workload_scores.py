@@ -19,6 +19,7 @@ from forebay.predictor.walkforward import Stopwatch
 from forebay.simulator.report.figure import PALETTE, paper, stand_alone, styled, to_svg
 
 BASELINE = "last_value"
+ORIGIN_COUNT_MAX = 1_000
 KNOWN_MIN = 20
 """Fewer windows than this to forecast from tell nothing."""
 P10, P90 = QUANTILE_LEVELS.index(0.1), QUANTILE_LEVELS.index(0.9)
@@ -45,8 +46,8 @@ class Scored:
     walks: Mapping[str, Walked]
 
 
-def plan_of(named: NamedSeries, leads: Sequence[int], test_share: float, refit_s: float, step: int) -> Walk:
-    """Where a series is forecast from. Raises ConfigError where it is too short."""
+def plan_of(named: NamedSeries, leads: Sequence[int], test_share: float, refit_s: float) -> Walk:
+    """Where a series is forecast from: `ORIGIN_COUNT_MAX` moments at most. Raises ConfigError where it is too short."""
     series = named.series
     first = max(2, round(len(series) * (1 - test_share)))
     if len(series) - first < KNOWN_MIN + max(leads):
@@ -55,7 +56,7 @@ def plan_of(named: NamedSeries, leads: Sequence[int], test_share: float, refit_s
             f"{named.name} has {len(series)} windows, and {needed} are needed; take a shorter --window or --horizon"
         )
     refit = max(1, round(refit_s * US_PER_S / series.window_us))
-    return Walk(tuple(leads), first, step, refit)
+    return Walk(tuple(leads), first, max(1, (len(series) - first) // ORIGIN_COUNT_MAX), refit)
 
 
 def score_all(

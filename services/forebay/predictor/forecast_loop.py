@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_US = 2 * US_PER_S
 WARM_LEAD_COUNT = 24
+READ_COUNT_MAX = 8
+"""Histories that are read at once."""
 READ_SHARE = 0.8
 """Of a deadline, what reading the history may take at most."""
 
@@ -80,6 +82,7 @@ class Forecasts:
         self._clock = clock
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.count_max)
+        self._read_slots = asyncio.Semaphore(READ_COUNT_MAX)
         self._refits: set[asyncio.Task[None]] = set()
         self._readings: dict[SeriesName, asyncio.Task[None]] = {}
         self._stats = Stats(registry, engine, lambda: len(self._refits))
@@ -144,7 +147,8 @@ class Forecasts:
         end_us = now_us // name.window_us * name.window_us
         since_us = end_us - min(self._limits.history_us, self._limits.points_max * name.window_us)
         from_us = self._engine.read_from(name, now_us)
-        points = await self._history.read(name, since_us if from_us is None else max(since_us, from_us), end_us)
+        async with self._read_slots:
+            points = await self._history.read(name, since_us if from_us is None else max(since_us, from_us), end_us)
         told = await asyncio.to_thread(told_of, points, name.window_us, None if from_us is None else since_us)
         if told.masked_count:
             fields = {"model": name.model, "windows": told.masked_count}
