@@ -71,12 +71,11 @@ class Calibration:
     """The bounds of one predictor, by application of a served model; falls back on the model, then on all.
 
     A level speaks once `count_min` of its answers ended, and all together once there is such a rank at all; until then
-    the predictor's own p90 stands. Source: MAPS
-    (ICML'26): of the scores s = max(0, L - L̂) of the last n = 500 answers, the ⌈(1 - alpha)(n + 1)⌉-th smallest is
-    added to the next prediction, which then is enough with probability 1 - alpha where answers are exchangeable, and
-    nearly so where they drift slower than the window. Here a score is (L - p90) / max(1, p90 - p50), so that a wide
-    prediction moves further than a narrow one, and it may be negative: a bound that is too careful comes down, never
-    below the median.
+    the predictor's own p90 stands. Source: MAPS (ICML'26): of the scores s = max(0, L - L̂) of the last n = 500 answers,
+    the ⌈(1 - alpha)(n + 1)⌉-th smallest is added to the next prediction, which then is enough with probability
+    1 - alpha where answers are exchangeable, and nearly so where they drift slower than the window. Here a score is
+    (L - p90) / max(1, p90 - p50), so that a wide prediction moves further than a narrow one, and it may be negative: a
+    bound that is too careful comes down, never below the median.
 
     A bound that is the client's limit holds whatever happens, so such answers teach nothing and are left as they are;
     which ones these are is known before the answer, so leaving them out bends nothing.
