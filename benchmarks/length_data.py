@@ -1,6 +1,7 @@
 """What lengths are measured on: prompts with the lengths of their answers, read where they lie and never kept here."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,33 @@ def chats() -> tuple[Examples, np.ndarray]:
     """607 prompts answered by 20 chat models, and which rows are the test split."""
     rows = _pair("measure_only", "alpaca_eval_models")
     return examples(rows, application=""), _tested(rows)
+
+
+def streams(count: int) -> Iterator[tuple[str, Examples]]:
+    """What the shipped model meets, in an order drawn once: the test split of its own sets, then what it never saw."""
+    own = {
+        "gpt-MT": "translation_gpt_mt",
+        "BIG-Bench Hard": "bbh_cot_code-davinci-002",
+        "GPTeacher": "gpteacher_gpt4",
+    }
+    for title, name in own.items():
+        rows = _pair("open", name)
+        yield f"{title}, test split", _drawn(examples(rows[_tested(rows)], application=""), count)
+    yield "JFLEG, gold, unseen", _drawn(examples(_pair("measure_only", "grammar_jfleg_gold"), application=""), count)
+    known, tested = chats()
+    yield "alpaca_eval, 20 models, unseen", _drawn(known.where(tested), count)
+    known, _, tested = alpaca()
+    yield "Alpaca, longest of 4 of Vicuna, unseen", _drawn(known.where(tested), count)
+
+
+def _drawn(some: Examples, count: int) -> Examples:
+    return reordered(some, np.random.default_rng(1).permutation(len(some))[:count])
+
+
+def reordered(some: Examples, order: np.ndarray) -> Examples:
+    """The examples at these places, in this order."""
+    queries = tuple(some.queries[place] for place in order)
+    return Examples(queries, some.tokens[order], some.sources[order], some.groups[order])
 
 
 def examples(rows: Any, application: str) -> Examples:
