@@ -147,7 +147,7 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
         licence = options.licence or table.licence or LICENCE_UNSTATED
         job = candidate.Job(options.family, table, options.seed, licence, made_by)
         found = candidate.train(job, on_step)
-    for note in table.notes:
+    for note in (*table.notes, *candidate.doubts(found.rows)):
         console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
     store = FolderModelStore(options.output, PACKAGED)
     model = store.add(str(found.description["name"]), found.content, found.description)

@@ -132,6 +132,15 @@ def _describe(
     }
 
 
+def doubts(rows: Sequence[Figures]) -> tuple[str, ...]:
+    """Why not to trust a model with these figures; nothing where it does better than what needs no model."""
+    live = next(row for row in rows if row.name == LIVE)
+    better = [row.name for row in rows if row.name not in (ALONE, LIVE) and row.pinball_tokens <= live.pinball_tokens]
+    if not better:
+        return ()
+    return (f"the model is no better than: {', '.join(better)}; train on more examples before it answers",)
+
+
 def versions() -> dict[str, str]:
     """What is installed of what training depends on."""
     found = {}

@@ -9,7 +9,7 @@ from forebay.core.errors import ConfigError
 from forebay.core.prediction import PredictorModel
 from forebay.simulator.report.template import STYLE
 from forebay.train import plots
-from forebay.train.candidate import LIVE, Candidate
+from forebay.train.candidate import LIVE, Candidate, doubts
 from forebay.train.evaluation import Figures, figures, parts, scored
 from forebay.train.figures_table import COLUMNS, cells
 
@@ -96,6 +96,7 @@ def _facts(found: Candidate) -> Iterator[tuple[str, str]]:
 
 
 def _notes(found: Candidate) -> Iterator[str]:
+    yield from doubts(found.rows)
     described: Any = found.description
     if described["censored_count"]:
         text = "answers were cut: they count as long as their cut in training, and are not scored"

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_a_model_of_anybodys_examples_beats_what_needs_no_model(found: Candidate
     assert rows["model alone"].mae_tokens < 0.5 * rows["constant"].mae_tokens
     assert rows["model, live"].mae_tokens < 0.5 * rows["length only"].mae_tokens
     assert rows["model alone"].tau > 0.5
+
+
+def test_a_model_that_is_no_better_than_counting_is_doubted(found: Candidate) -> None:
+    assert candidate.doubts(found.rows) == ()
+    worse = [replace(row, pinball_tokens=1e9) if row.name == candidate.LIVE else row for row in found.rows]
+    assert "no better than: constant, length only, histogram" in candidate.doubts(worse)[0]
 
 
 def test_no_prompt_that_is_tested_was_trained_on(found: Candidate, table: Table) -> None:
