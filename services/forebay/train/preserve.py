@@ -128,8 +128,17 @@ def head_of(model: Any, standard: tuple[Matrix, Matrix], shifts: Matrix) -> Head
 
 def lower_onnx(weights: Weights, head_count: int) -> bytes:
     """All layers but the last: "ids" and "mask" [n, tokens] to states [n, tokens, size]."""
+    return _states_onnx(weights, head_count, layer_count(weights) - 1)
+
+
+def embedding_onnx(weights: Weights, head_count: int) -> bytes:
+    """All layers: "ids" and "mask" [n, tokens] to states [n, tokens, size], as the published encoder gives them."""
+    return _states_onnx(weights, head_count, layer_count(weights))
+
+
+def _states_onnx(weights: Weights, head_count: int, count: int) -> bytes:
     graph = Graph()
-    states = _lower(graph, weights, head_count)
+    states = _lower(graph, weights, head_count, count)
     size = weights["embeddings.LayerNorm.bias"].shape[0]
     graph.nodes.append(onnx.helper.make_node("Identity", [states], ["states"]))
     return graph.serialized(_inputs(), ("states", [None, None, size]))
@@ -138,7 +147,7 @@ def lower_onnx(weights: Weights, head_count: int) -> bytes:
 def to_onnx(weights: Weights, head: Head, head_count: int) -> bytes:
     """The whole model: "ids" and "mask" [n, tokens] and "plain" [n, columns] to "tokens" [n, 4]."""
     graph = Graph()
-    states = _lower(graph, weights, head_count)
+    states = _lower(graph, weights, head_count, layer_count(weights) - 1)
     count = len(head.prompts)
     mask = graph.add("Cast", "mask", to=onnx.TensorProto.FLOAT)
     row_count = graph.add("Slice", graph.add("Shape", "ids"), np.array([0]), np.array([1]))
@@ -177,10 +186,10 @@ def _inputs() -> dict[str, tuple[int, int | None]]:
     return {"ids": (onnx.TensorProto.INT64, None), "mask": (onnx.TensorProto.INT64, None)}
 
 
-def _lower(graph: Graph, weights: Weights, head_count: int) -> str:
+def _lower(graph: Graph, weights: Weights, head_count: int, count: int) -> str:
     bias = bias_of(graph, graph.add("Cast", "mask", to=onnx.TensorProto.FLOAT))
     states = embeddings(graph, weights)
-    for number in range(layer_count(weights) - 1):
+    for number in range(count):
         states = layer(graph, states, bias, weights, f"encoder.layer.{number}", head_count)
     return states
 
