@@ -148,7 +148,7 @@ def _describe(
         "coverage_p90": f"{overall.coverage_p90:.3f}",
         "scores": [asdict(one) for one in scores],
         "settings": asdict(settings),
-        "made_by": f"forebay train length --data DATA --version {version}",
+        "made_by": f"python -m forebay.train.length --data DATA --version {version}",
         "made_with": {name: version_of(name) for name in ("scikit-learn", "skl2onnx", "numpy", "scipy")},
     }
 
