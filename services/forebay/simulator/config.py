@@ -198,21 +198,27 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """[[knobs]]: from `at_s` on the GPUs of an instance run at `frequency`, a share of their full clock.
+    """[[knobs]]: from `at_s` on the GPUs of an instance run at `frequency`, a share of their full clock, and its engine
+    plans with `max_seqs` seats and `max_batch_tokens` an iteration, which are at most those of [engine].
 
-    `place` is as in [[faults]], and -1 means all instances of the model, those that start later too; an empty model
-    means all models. All iterations take 1/`frequency` as long, which is too much where memory is the limit.
+    0 leaves a setting as it is. `place` is as in [[faults]], and -1 means all instances of the model, those that start
+    later too; an empty model means all models. All iterations take 1/`frequency` as long, which is too much where
+    memory is the limit. Who runs is not evicted for a lack of seats.
     """
 
     at_s: float = 0.0
     model: str = ""
     place: int = -1
-    frequency: float = 1.0
+    frequency: float = 0.0
+    max_seqs: int = 0
+    max_batch_tokens: int = 0
 
     def __post_init__(self) -> None:
-        _need_from_0(self, "at_s")
+        _need_from_0(self, "at_s", "max_seqs", "max_batch_tokens")
         _need(self.place >= -1, f"knob at {self.at_s:g} s: place must be -1 (all) or from 0 on")
-        _need(0 < self.frequency <= 2, f"knob at {self.at_s:g} s: frequency must be above 0 and at most 2")
+        _need(0 <= self.frequency <= 2, f"knob at {self.at_s:g} s: frequency must be above 0 and at most 2")
+        turns = self.frequency or self.max_seqs or self.max_batch_tokens
+        _need(turns > 0, f"knob at {self.at_s:g} s turns nothing: give frequency, max_seqs or max_batch_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,12 +352,25 @@ class World:
             for one in named:
                 known = f"models of groups: {', '.join(models)}"
                 _need(one.model in ("", *models), f"[[{what}]]: no group has the model {one.model!r}; {known}")
+        for knob in self.knobs:
+            self._check_budget(knob)
         _need_from_0(self, "horizon_s")
         _need(
             self.horizon_s < HORIZON_S_MAX, f"horizon_s must be below {HORIZON_S_MAX:,}; 0 ends with the last request"
         )
         caching = self.prefill and self.engine.prefix_cache_tokens
         _need(not caching, "[[prefill]] instances have no prefix cache; leave out prefix_cache_tokens in [engine]")
+
+    def _check_budget(self, knob: Knob) -> None:
+        """An iteration holds all who decode, and prompts that are not cut into chunks."""
+        if not knob.max_batch_tokens:
+            return
+        seats = max(group.concurrency_max or self.engine.max_seqs for group in self.groups)
+        _need(self.engine.chunked_prefill, "[[knobs]] max_batch_tokens needs chunked_prefill in [engine]")
+        _need(
+            seats < knob.max_batch_tokens,
+            f"[[knobs]] max_batch_tokens must be above the {seats} seats of an engine, not {knob.max_batch_tokens}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ engines have to agree with it to the picosecond.
 
 from bisect import insort
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 
 from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
@@ -31,7 +32,7 @@ class InstanceModel:
     def __init__(
         self, profile: EngineProfile, flags: EngineFlags | None = None, batcher: Batcher | None = None
     ) -> None:
-        self.profile = profile
+        self.profile = self._limited = profile
         self.flags = EngineFlags() if flags is None else flags
         self._batcher = BATCHERS["chunked_prefill"]() if batcher is None else batcher
         self._pool = BlockPool(profile.block_count)
@@ -164,6 +165,22 @@ class InstanceModel:
         ):
             raise ValueError(f"profile {profile.name!r} has other memory or limits than {old.name!r}")
         self.profile = profile
+        self._limited = _limited(profile, self._limited.max_seqs, self._limited.max_batch_tokens)
+
+    def limit(self, max_seqs: int, max_batch_tokens: int) -> None:
+        """Plan with so many seats and tokens an iteration from the next one on, within those of the profile.
+
+        Nobody is evicted for it: whoever runs goes on, and seats are not given again until fewer run. The budget stays
+        above the profile's seats, so that all who decode fit, and is the profile's own where prompts are not computed
+        in chunks. Raises ValueError for anything else.
+        """
+        seats, budget = self.profile.max_seqs, self.profile.max_batch_tokens
+        least = seats + 1 if self.flags.chunked_prefill else budget
+        if not 1 <= max_seqs <= seats:
+            raise ValueError(f"max_seqs must be from 1 to {seats}, got {max_seqs}")
+        if not least <= max_batch_tokens <= budget:
+            raise ValueError(f"max_batch_tokens must be from {least} to {budget}, got {max_batch_tokens}")
+        self._limited = _limited(self.profile, max_seqs, max_batch_tokens)
 
     def view(self) -> EngineView:
         """The instance as of its last boundary; blocks of the iteration in progress are already taken."""
@@ -176,7 +193,7 @@ class InstanceModel:
             block_count=self._pool.block_count,
             free_block_count=self._pool.free_count,
             block_size=self.profile.block_size,
-            max_seqs=self.profile.max_seqs,
+            max_seqs=self._limited.max_seqs,
             iteration_count=self._iteration_count,
             preemption_count=self._preemption_count,
             arrived_count=self._arrived_count,
@@ -224,16 +241,16 @@ class InstanceModel:
         ahead = self.flags.admits_ahead and bool(self._running)
         waiting = self._waiting[: self._chosen_count] if ahead else self._waiting
         self._plan = self._batcher.plan(
-            BatchView(self._running, waiting, self._pool.free_count, self.profile, self.flags)
+            BatchView(self._running, waiting, self._pool.free_count, self._limited, self.flags)
         )
         moved_blocks = self._apply(self._plan, now_ps)
-        self._chosen_count = min(len(self._waiting), self.profile.max_seqs - len(self._running))
+        self._chosen_count = min(len(self._waiting), max(0, self._limited.max_seqs - len(self._running)))
         self._iteration_count += 1
         self._end_ps = now_ps + self._duration_ps(self._plan, moved_blocks)
 
     def _gathered_ps(self, now_ps: int) -> int | None:
         """Until when the empty engine waits for more requests; None if it does not."""
-        if not (self.flags.batch_delay_ps and 0 < len(self._waiting) < self.profile.max_seqs):
+        if not (self.flags.batch_delay_ps and 0 < len(self._waiting) < self._limited.max_seqs):
             return None
         gathered_ps = min(sequence.arrived_ps for sequence in self._waiting) + self.flags.batch_delay_ps
         return gathered_ps if gathered_ps > now_ps else None
@@ -330,3 +347,9 @@ class InstanceModel:
             del self._sequences[sequence.request_id]
         if leaving:
             self._running = [sequence for sequence in self._running if not sequence.ended]
+
+
+def _limited(profile: EngineProfile, max_seqs: int, max_batch_tokens: int) -> EngineProfile:
+    if (max_seqs, max_batch_tokens) == (profile.max_seqs, profile.max_batch_tokens):
+        return profile
+    return replace(profile, max_seqs=max_seqs, iteration_ps=profile.iteration_ps[: max_batch_tokens + 1])

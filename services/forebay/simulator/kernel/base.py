@@ -96,6 +96,10 @@ class Kernel(Protocol):
         """Uses another profile of equal memory and limits from the next iteration on."""
         ...
 
+    def limit(self, instance: int, max_seqs: int, max_batch_tokens: int, now_ps: int) -> None:
+        """Plans with fewer seats and tokens than the engine has, from the next iteration on (`InstanceModel.limit`)."""
+        ...
+
     def hang(self, instance: int, now_ps: int) -> None:
         """The instance stops making progress, in the middle of an iteration too."""
         ...

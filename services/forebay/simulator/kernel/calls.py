@@ -237,6 +237,14 @@ def retime(head: Ints, inst: Ints, tree: Ints, i: int, profile: int, now_ps: int
     inst[i + at.PROFILE] = profile
 
 
+def limit(head: Ints, inst: Ints, tree: Ints, i: int, seats: int, budget: int, now_ps: int) -> None:
+    """The next iteration is planned with so many seats and tokens."""
+    head[at.NOW] = now_ps
+    cut(head, inst, tree, i, now_ps)
+    inst[i + at.SEATS] = seats
+    inst[i + at.BUDGET] = budget
+
+
 def look(inst: Ints, room: Ints, seq: Ints, i: int, now_ps: int) -> tuple[int, ...]:
     """The numbers of `EngineView`, in its order, as of now; -1 for no boundary."""
     works = inst[i + at.END] != at.NEVER_PS

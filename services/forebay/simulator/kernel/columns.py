@@ -82,7 +82,9 @@ QUEUED_PS = 46
 GAPS = 47
 """Its longest iterations, and how many there are."""
 GAP_COUNT = 48
-INST_WIDTH = 49
+SEATS_MOST = 49
+"""Those that the engine has, of which SEATS may be given."""
+INST_WIDTH = 50
 GAPS_PER_SEAT = 2
 
 # a list

@@ -116,6 +116,11 @@ class DividedKernel:
         kernel, number = self._homes[instance]
         kernel.retime(number, profile, now_ps)
 
+    def limit(self, instance: int, max_seqs: int, max_batch_tokens: int, now_ps: int) -> None:
+        """Plans with fewer seats and tokens than the engine has, from the next iteration on."""
+        kernel, number = self._homes[instance]
+        kernel.limit(number, max_seqs, max_batch_tokens, now_ps)
+
     def hang(self, instance: int, now_ps: int) -> None:
         """The instance stops making progress."""
         kernel, number = self._homes[instance]

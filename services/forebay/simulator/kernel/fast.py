@@ -161,6 +161,13 @@ class FastKernel:
         place = cells.profile(profile)
         self._do.retime(cells.head, cells.inst, cells.tree, instance * at.INST_WIDTH, place, now_ps)
 
+    def limit(self, instance: int, max_seqs: int, max_batch_tokens: int, now_ps: int) -> None:
+        """Plans with fewer seats and tokens than the engine has, from the next iteration on."""
+        self._act(instance, now_ps)
+        self._models[instance].limit(max_seqs, max_batch_tokens)
+        cells = self._cells
+        self._do.limit(cells.head, cells.inst, cells.tree, instance * at.INST_WIDTH, max_seqs, max_batch_tokens, now_ps)
+
     def hang(self, instance: int, now_ps: int) -> None:
         """The instance stops making progress."""
         self._act(instance, now_ps)

@@ -31,6 +31,10 @@ class FrontKernel:
         """Uses another profile from the next iteration on."""
         self._kernel.retime(instance, profile, now_ps)
 
+    def limit(self, instance: int, max_seqs: int, max_batch_tokens: int, now_ps: int) -> None:
+        """Plans with fewer seats and tokens than the engine has, from the next iteration on."""
+        self._kernel.limit(instance, max_seqs, max_batch_tokens, now_ps)
+
     def hang(self, instance: int, now_ps: int) -> None:
         """The instance stops making progress."""
         self._kernel.hang(instance, now_ps)

@@ -15,7 +15,7 @@ def note_gap(inst: Ints, room: Ints, seq: Ints, i: int, clock: int, length_ps: i
     while count > 0 and room[gaps + 2 * count - 1] <= length_ps:
         count -= 1
     inst[i + at.GAP_COUNT] = count
-    if count == at.GAPS_PER_SEAT * inst[i + at.SEATS]:
+    if count == at.GAPS_PER_SEAT * inst[i + at.SEATS_MOST]:
         count = drop_gaps(inst, room, seq, i)
     room[gaps + 2 * count] = clock
     room[gaps + 2 * count + 1] = length_ps

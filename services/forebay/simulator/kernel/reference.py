@@ -142,6 +142,11 @@ class ReferenceKernel:
         self._reach(now_ps)
         self._model(instance).retime(profile)
 
+    def limit(self, instance: int, max_seqs: int, max_batch_tokens: int, now_ps: int) -> None:
+        """Plans with fewer seats and tokens than the engine has, from the next iteration on."""
+        self._reach(now_ps)
+        self._model(instance).limit(max_seqs, max_batch_tokens)
+
     def hang(self, instance: int, now_ps: int) -> None:
         """The instance stops making progress."""
         self._reach(now_ps)

@@ -51,6 +51,7 @@ class Storage:
             at.BLOCK: profile.block_size,
             at.BLOCKS: profile.block_count,
             at.SEATS: profile.max_seqs,
+            at.SEATS_MOST: profile.max_seqs,
             at.BUDGET: profile.max_batch_tokens,
             at.WATERMARK: flags.watermark_blocks,
             at.RESERVE_PROMPT: int(flags.reserve_full_prompt),
@@ -93,7 +94,7 @@ class Storage:
         i = index * at.INST_WIDTH
         for residue in range(self.inst[i + at.BLOCK]):
             self.room[self.inst[i + at.RESIDUES] + residue] = 0
-        size = int(self.inst[i + at.BLOCK]), int(self.inst[i + at.SEATS])
+        size = int(self.inst[i + at.BLOCK]), int(self.inst[i + at.SEATS_MOST])
         self._left_rooms.setdefault(size, []).append(int(self.inst[i + at.RESIDUES]))
         self._seat_count -= size[1]
         record = {at.END: at.NEVER_PS, at.LENGTH: 1, at.FREE: self.inst[i + at.BLOCKS], at.GONE: 1, at.HUNG: at.NONE}

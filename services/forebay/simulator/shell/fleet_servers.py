@@ -14,12 +14,30 @@ from forebay.simulator.shell.ports import Serving
 from forebay.simulator.shell.starting import Starts
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an engine plans an iteration with; 0: what it has."""
+
+    max_seqs: int = 0
+    max_batch_tokens: int = 0
+
+    def within(self, newer: "Limits") -> "Limits":
+        """These, where the newer ones say nothing."""
+        return Limits(newer.max_seqs or self.max_seqs, newer.max_batch_tokens or self.max_batch_tokens)
+
+    def of(self, profile: EngineProfile) -> tuple[int, int]:
+        """Seats and tokens of an engine that has those of the profile."""
+        seats, budget = profile.max_seqs, profile.max_batch_tokens
+        return min(self.max_seqs or seats, seats), min(self.max_batch_tokens or budget, budget)
+
+
 @dataclass(slots=True, eq=False)
 class Server:
     """One process with one model. `live`: it runs; `machine`: its engine, from when it is warm; `gone`: why it ended.
 
-    `launched`: the autoscaler started it and may stop it. `slow_factors` are the slow-downs in force, `frequency`
-    is that of its GPUs. `noted` is the state of its instance that was written down last.
+    `launched`: the autoscaler started it and may stop it. `slow_factors` are the slow-downs in force, `frequency` is
+    that of its GPUs, `limits` are those that its engine plans with. `noted` is the state of its instance that was
+    written down last.
     """
 
     instance_id: str
@@ -32,6 +50,7 @@ class Server:
     gone: str = ""
     slow_factors: list[float] = field(default_factory=list)
     frequency: float = 1.0
+    limits: Limits = Limits()
     noted: InstanceState | None = None
 
     @property
@@ -62,6 +81,7 @@ class Servers:
         self._starts = Starts(context.world.start, context.rng, context.world.spot)
         self._servers: dict[str, Server] = {}
         self._frequencies: dict[str, float] = {}
+        self._limits: dict[str, Limits] = {}
 
     def begin(self, gateway: Serving, watcher: Watcher, welcome: Watcher) -> None:
         """Who is told of requests that are lost, of servers that change, and of those that are new."""
@@ -154,6 +174,20 @@ class Servers:
         for server in self.serving(model):
             self.tune(server, frequency)
 
+    def limit(self, server: Server, limits: Limits) -> None:
+        """The server's engine plans with these limits from the next iteration on, as far as it has as much."""
+        server.limits = server.limits.within(limits)
+        if server.machine is not None and not server.gone:
+            seats, budget = server.limits.of(server.profile)
+            self._kernel.limit(server.machine.number, seats, budget, self._context.now_ps)
+
+    def limit_all(self, model: str, limits: Limits) -> None:
+        """Limits all servers of a model, or of all models for an empty name, and those that begin to serve later."""
+        for name in (group.model for group in self._context.world.groups if model in ("", group.model)):
+            self._limits[name] = self._limits.get(name, Limits()).within(limits)
+        for server in self.serving(model):
+            self.limit(server, limits)
+
     def _add(self, instance_id: str, group: Group, launched: bool) -> Server:
         server = Server(instance_id, group, self._context.machines.profile(group), launched)
         self._servers[instance_id] = server
@@ -178,6 +212,8 @@ class Servers:
             frequency = self._frequencies.get(server.group.model, server.frequency)
             if frequency != server.frequency:
                 self.tune(server, frequency)
+            if server.group.model in self._limits:
+                self.limit(server, self._limits[server.group.model])
             self._watcher(server)
 
     def _end(self, server: Server, why: str) -> None:

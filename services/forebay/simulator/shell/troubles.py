@@ -6,7 +6,7 @@ from functools import partial
 from forebay.core.units import S_PER_HOUR, US_PER_S
 from forebay.simulator.config import Fault, Knob
 from forebay.simulator.shell.context import Context
-from forebay.simulator.shell.fleet_servers import Server, Servers
+from forebay.simulator.shell.fleet_servers import Limits, Server, Servers
 
 
 class Faults:
@@ -59,12 +59,18 @@ class Knobs:
 
     def _turn(self, knob: Knob) -> None:
         serving = self._servers.serving(knob.model)
-        if knob.place < 0:
-            self._servers.tune_all(knob.model, knob.frequency)
-        elif knob.place < len(serving):
-            self._servers.tune(serving[knob.place], knob.frequency)
-        else:
+        if knob.place >= len(serving):
             self._context.counters["knobs_missed"] += 1
+            return
+        limits = Limits(knob.max_seqs, knob.max_batch_tokens)
+        if knob.frequency and knob.place < 0:
+            self._servers.tune_all(knob.model, knob.frequency)
+        elif knob.frequency:
+            self._servers.tune(serving[knob.place], knob.frequency)
+        if limits != Limits() and knob.place < 0:
+            self._servers.limit_all(knob.model, limits)
+        elif limits != Limits():
+            self._servers.limit(serving[knob.place], limits)
 
 
 class Spots:

@@ -68,7 +68,9 @@ class Story:
     steps: list[Step]
 
 
-KINDS = ("arrive",) * 9 + ("cancel",) * 2 + ("again", "look", "hang", "resume", "resume", "slow", "crash", "add")
+KINDS = (
+    ("arrive",) * 9 + ("cancel",) * 2 + ("again", "look", "hang", "resume", "resume", "slow", "limit", "crash", "add")
+)
 
 profiles = st.builds(
     profile,
@@ -140,6 +142,7 @@ class Teller:
     here: list[int] = field(default_factory=list)
     lengths: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     engines: dict[int, EngineProfile] = field(default_factory=dict)
+    chunked: dict[int, bool] = field(default_factory=dict)
     loads: OpenLoop | None = None
 
     def tell(self) -> list[tuple[object, ...]]:
@@ -158,7 +161,8 @@ class Teller:
         return self.log
 
     def add(self, engine: tuple[EngineProfile, EngineFlags, str]) -> None:
-        self.engines[self.kernel.add(*engine)] = engine[0]
+        instance = self.kernel.add(*engine)
+        self.engines[instance], self.chunked[instance] = engine[0], engine[1].chunked_prefill
 
     def pass_time(self, until_ps: int) -> None:
         while rows := self.kernel.advance(until_ps):
@@ -190,6 +194,8 @@ class Teller:
             self.kernel.resume(instance, self.now_ps)
         elif step.kind == "slow":
             self.kernel.retime(instance, self.engines[instance].slowed(1 + step.prompt_tokens / 25), self.now_ps)
+        elif step.kind == "limit":
+            self.limit(instance, step)
         elif step.kind == "crash" and len(self.engines) > 1:
             del self.engines[instance]
             lost = self.kernel.crash(instance, self.now_ps)
@@ -203,6 +209,13 @@ class Teller:
         prompt, output, _, limit = self.lengths[row]
         assert entered == (self.kernel.refusal(instance, prompt, output, limit) is None)
         (self.here if entered else self.away).append(row)
+
+    def limit(self, instance: int, step: Step) -> None:
+        engine = self.engines[instance]
+        spare = engine.max_batch_tokens - engine.max_seqs
+        chunked = self.chunked[instance]
+        budget = engine.max_batch_tokens - (step.output_tokens % spare if chunked else 0)
+        self.kernel.limit(instance, 1 + step.prompt_tokens % engine.max_seqs, budget, self.now_ps)
 
     def cancel(self, row: int) -> None:
         assert self.kernel.cancel(row, self.now_ps)

@@ -47,15 +47,43 @@ def test_instances_that_start_later_are_turned_too() -> None:
     assert result.turns[1].at_us > 0
 
 
-@pytest.mark.parametrize("frequency", [0.0, -1.0, 3.0])
+@pytest.mark.parametrize("frequency", [-1.0, 3.0])
 def test_a_clock_that_stands_or_flies_is_refused(frequency: float) -> None:
     with pytest.raises(ValueError, match="frequency must be above 0"):
         Knob(frequency=frequency)
 
 
+def test_a_knob_that_turns_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="turns nothing: give frequency, max_seqs or max_batch_tokens"):
+        Knob(at_s=3.0)
+
+
+def test_fewer_seats_let_others_wait_and_are_given_to_those_who_start_later_too() -> None:
+    growing = group(1, instances_max=2, concurrency_target=2.0)
+    waits = [
+        run(workload([0] * 8, 40, 1_200), world(growing, knobs=knobs)).requests
+        for knobs in ((), (Knob(max_seqs=1),), (Knob(max_seqs=1), Knob(at_s=1.0, max_seqs=8)))
+    ]
+    last_s = [max(one.finish_us) / S for one in waits]
+    assert last_s[0] <= last_s[2] < last_s[1]
+    assert min(waits[1].first_us) == min(waits[0].first_us)
+
+
+def test_a_smaller_budget_cuts_prompts_into_more_chunks_and_needs_room_for_all_decodes() -> None:
+    plain, cut = (turned(*knobs, output_tokens=2) for knobs in ((), [Knob(max_batch_tokens=10)]))
+    assert cut.requests.first_us[0] > plain.requests.first_us[0]
+    with pytest.raises(ValueError, match="max_batch_tokens must be above the 8 seats of an engine, not 8"):
+        turned(Knob(max_batch_tokens=8))
+
+
+def test_limits_at_their_stops_change_nothing() -> None:
+    plain, limited = (turned(*knobs, count=3) for knobs in ((), [Knob(max_seqs=99, max_batch_tokens=9_999)]))
+    assert plain.requests.finish_us.tolist() == limited.requests.finish_us.tolist()
+
+
 def test_a_model_that_no_group_has_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[\[knobs\]\]: no group has the model 'x'; models of groups: model"):
-        turned(Knob(model="x"))
+        turned(Knob(model="x", frequency=0.5))
 
 
 # Energy
