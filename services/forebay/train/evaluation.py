@@ -12,6 +12,7 @@ from forebay.core.errors import FailedPrecondition
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
 from forebay.core.values import LengthPrediction
 from forebay.predictor.calibration import Calibration
+from forebay.predictor.config import Config
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 from forebay.train.data import Examples
 from forebay.train.folds import folds
@@ -23,9 +24,8 @@ WARM_UP_SHARE = 0.2
 WARM_UP_COUNT_MIN = 100
 FOLDS = 5
 NEIGHBOUR_COUNT = 101
-CALIBRATION_WINDOW = 500
-CALIBRATION_ALPHA = 0.1
-CALIBRATION_COUNT_MIN = 32
+DEFAULTS = Config()
+"""Bounds are calibrated as the predictor does where nobody configures it."""
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -68,7 +68,9 @@ def follow(name: str, policy: LengthPredictor, examples: Examples, *, learns: bo
 
     Raises FailedPrecondition when the policy fails.
     """
-    calibration = Calibration(CALIBRATION_WINDOW, CALIBRATION_ALPHA, CALIBRATION_COUNT_MIN)
+    calibration = Calibration(
+        DEFAULTS.calibration_window_count, DEFAULTS.calibration_alpha, DEFAULTS.calibration_count_min
+    )
     found: list[tuple[float, ...]] = []
     try:
         for start in range(0, len(examples), SLICE_COUNT):
