@@ -1,5 +1,6 @@
 """An experiment is read strictly: each mistake is named with its line and its key."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from forebay.core.errors import ConfigError
 from forebay.simulator.config import OracleConfig
 from forebay.simulator.experiment import Experiment, read
-from forebay.simulator.jobs import Job, code_digest, jobs_of
+from forebay.simulator.jobs import Job, code_digest, execute, jobs_of
 
 GOOD = """\
 seeds = [1, 2]
@@ -232,3 +233,29 @@ def test_prompts_are_sought_like_the_trace_and_count_for_the_digest(tmp_path: Pa
     made = read(written(tmp_path, with_prompts))
     assert Path(made.trace.prompts) == tmp_path / "p.jsonl"
     assert jobs_of(made)[0].digest() != jobs_of(good(tmp_path))[0].digest()
+
+
+def test_routers_are_compared_directly_where_the_experiment_says_so(tmp_path: Path) -> None:
+    text = """direct = true
+[trace]
+generator = "poisson"
+options = { rate_per_s = 4.0, duration_s = 20.0 }
+[[groups]]
+model = "m"
+profile = "A100-80G/Llama-3-8B/tp1"
+[[policies]]
+name = "round robin"
+[policies.scheduler]
+router = "round_robin"
+admission = "open"
+puller = "unlimited"
+[policies.predictor]
+length = "input_ratio"
+"""
+    [job, *_] = jobs_of(read(written(tmp_path, text), None, tmp_path))
+    assert job.direct
+    assert execute(job).summary.classes[0].finished_count > 40
+    with pytest.raises(ConfigError, match="a direct run cannot do this: the world has horizon_s"):
+        execute(replace(job, world=replace(job.world, horizon_s=5.0)))
+    with pytest.raises(ConfigError, match="direct runs have no fleet to search"):
+        read(written(tmp_path, text + "[oracle]\nsearch = true\n"), None, tmp_path)
