@@ -14,9 +14,12 @@ SPAN_COUNT = 13
 SEASONS = (0, 1, 2, 6)
 """How many seasons more than the least are looked back."""
 SEASON_COUNT = 7
+WALKED = (6, 24)
+"""Windows whose mean is tried as a forecast."""
+SHARE_MAX = 4.0
 ROAMED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 48, 72, 96, 144, 216, 288, 432, 720, 1_008, 1_440, 2_016)
 """Leads at which it is measured how far a quantity moves."""
-LAG_COUNT = len(AVERAGED) + len(LEADS_AVERAGED) + len(MEDIANS) + 2 + 2 * len(SEASONS) + 2 + 10
+LAG_COUNT = len(AVERAGED) + len(LEADS_AVERAGED) + len(MEDIANS) + 2 + 2 * len(SEASONS) + 2 + 13
 NORMAL_MAX = 50.0
 """Nothing is told that is farther off, in steps."""
 
@@ -68,15 +71,16 @@ def lag_features(past: Past, origins: Ints, leads: Ints) -> tuple[Floats, Floats
     scale = past.scale(origins)
     last = np.sqrt(past.values[origins - 1] / scale)
     chance = 0.5 * np.sqrt(past.unit[origins] / scale)
-    roams = [_roam(past, origins, leads, scale), _roam(past, origins, np.full_like(leads, past.season), scale)]
-    step = roams[0] + 0.5 * chance + 0.003
+    moved, *shares = _walked(past, origins, leads)
+    roam = moved / np.sqrt(scale)
+    step = roam + 0.5 * chance + 0.003
     levels = [past.mean(origins, count) for count in AVERAGED]
     levels += [past.mean(origins, count * leads) for count in LEADS_AVERAGED]
     levels += _local(past.values, origins)
     far = [np.sqrt(level / scale) - last for level in levels]
     seasons, season_count = _seasons(past, origins, leads, scale, last)
     normal = [np.clip(column / step, -NORMAL_MAX, NORMAL_MAX) for column in far + seasons]
-    plain = [season_count, *roams, last, np.log(leads), leads / past.season, chance]
+    plain = [season_count, roam, *shares, last, np.log(leads), leads / past.season, chance]
     plain += [np.minimum(origins / past.season, 8.0), np.sqrt(past.mean(origins, 7 * past.season) / scale)]
     plain.append((past.values[origins - 1] == 0).astype(np.float64))
     return np.column_stack(normal + plain), last, step, scale
@@ -121,19 +125,45 @@ def _median(rows: Floats) -> Floats:
     return np.nan_to_num(middle)
 
 
-def _roam(past: Past, origins: Ints, leads: Ints, scale: Floats) -> Floats:
-    """How far roots were from those `leads` windows before, on average over the last season; interpolated in leads."""
+def _walked(past: Past, origins: Ints, leads: Ints) -> list[Floats]:
+    """How far roots moved within the lead, on average over the last season, and how far off simple forecasts of them
+    were, in shares of that; interpolated in leads.
+    """
     roots = np.sqrt(past.values[: int(origins.max())])
+    levels = [_smoothed(past.values[: len(roots)], count) for count in WALKED]
     places = np.interp(leads, ROAMED, np.arange(len(ROAMED)))
     low, high = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)
-    needed = np.unique(np.concatenate((low, high)))
-    rows = np.zeros((len(ROAMED), len(origins)))
-    for row in needed:
-        lead = ROAMED[row]
-        moves = np.concatenate((np.zeros(1 + min(lead, len(roots))), np.abs(roots[lead:] - roots[:-lead])))
-        sums = np.cumsum(moves)
-        starts = np.minimum(origins, np.maximum(lead, origins - past.season))
-        rows[row] = (sums[origins] - sums[starts]) / np.maximum(1, origins - starts)
+    rows = np.zeros((len(ROAMED), 3 + len(WALKED), len(origins)))
+    for row in np.unique(np.concatenate((low, high))):
+        rows[row] = _recent(past, origins, roots, levels, ROAMED[row])
     pairs = np.arange(len(origins))
-    roam: Floats = rows[low, pairs] + (places - low) * (rows[high, pairs] - rows[low, pairs])
-    return roam / np.sqrt(scale)
+    found = rows[low, :, pairs] + (places - low)[:, None] * (rows[high, :, pairs] - rows[low, :, pairs])
+    moved = found[:, 0] + 1e-9
+    shares = [np.clip(found[:, place] / moved, 0.0, SHARE_MAX) for place in range(1, found.shape[1])]
+    return [found[:, 0], *shares]
+
+
+def _recent(past: Past, origins: Ints, roots: Floats, levels: list[Floats], lead: int) -> list[Floats]:
+    """Mean errors over the season before each origin: of the last value, of what the last season did from then to then,
+    of the last season itself, and of levels; 0 where nothing tells.
+    """
+    season = past.season * -(-lead // past.season)
+    moves = roots[lead:] - roots[:-lead]
+    errors = [moves, moves[season:] - moves[:-season], roots[season:] - roots[:-season]]
+    errors += [roots[lead:] - level[:-lead] for level in levels]
+    found = []
+    for one in errors:
+        first = len(roots) - len(one)
+        sums = np.concatenate((np.zeros(first + 1), np.cumsum(np.abs(one))))
+        starts = np.minimum(origins, np.maximum(first, origins - past.season))
+        found.append((sums[origins] - sums[starts]) / np.maximum(1, origins - starts))
+    return found
+
+
+def _smoothed(values: Floats, count: int) -> Floats:
+    """The root of the mean of so many windows up to each."""
+    sums = np.concatenate(([0.0], np.cumsum(values)))
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(0, ends - count)
+    level: Floats = np.sqrt(np.maximum(0.0, sums[ends] - sums[starts]) / (ends - starts))
+    return level

@@ -10,7 +10,7 @@ import numpy as np
 from forebay.predictor.fitting import Batched, Fitted, Forecaster, ForecastFailed
 from forebay.predictor.intervals import Spread, lead_grid, spread_of
 from forebay.predictor.series import Floats, Ints, Series
-from forebay.predictor.shift import since_shift
+from forebay.predictor.shift import DAY_US, since_shift
 
 BASELINE = "last_value"
 """Wins whenever nobody is better beyond the noise, and answers where nobody can be told from another."""
@@ -20,7 +20,10 @@ COMPARED_MIN = 8
 """Fewer forecasts than this do not tell one forecaster from another."""
 BLOCK_COUNT = 4
 SHARES = (1.0, 0.75, 0.5, 0.25)
-"""How much of the better ones is tried; the rest is the base."""
+"""How much of a candidate is tried; the rest is who answered before it."""
+UNREST_POWER, UNREST_MAX = 0.7, 2.0
+MOVE_MIN = 0.25
+"""In roots: half of what chance alone moves a count."""
 KIND = "forebay.predictor.policy.forecaster"
 
 Stopwatch: TypeAlias = Callable[[], float]
@@ -35,8 +38,8 @@ class Costs:
     (under_cost + over_cost), and a candidate is as good as its own quantile there. Up to `origin_count` moments of the
     later two thirds of a series are forecast from; a candidate is fitted `fit_count` times on the way, each time to
     what was known then, and out when one fit takes `fit_s_max`. To beat the last value it must cost `gain_min` less
-    (a share), and `sigma_count` standard errors. Up to `mixed_count` of the best are averaged where that costs less.
-    A forecast weighs half as much as one made `half_life` of the series later.
+    (a share), and `sigma_count` standard errors. A forecast weighs half as much as one made `half_life` of the series
+    later.
     """
 
     under_cost: float = 1.0
@@ -46,11 +49,10 @@ class Costs:
     fit_s_max: float = 20.0
     gain_min: float = 0.01
     sigma_count: float = 1.0
-    mixed_count: int = 3
     half_life: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("under_cost", "over_cost", "origin_count", "fit_count", "fit_s_max", "mixed_count", "half_life"):
+        for name in ("under_cost", "over_cost", "origin_count", "fit_count", "fit_s_max", "half_life"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
         if self.gain_min < 0 or self.sigma_count < 0:
@@ -147,7 +149,7 @@ def average(
         means = _means(told, {name: cost_of(track, costs) for name, track in told.items()}, costs, len(series))
         order = [int(place) for place in np.argsort(means, kind="stable") if not failed[place]]
         best = order[:best_count]
-        weights[np.ix_(band, best)] = 1.0 / max(1, len(best))
+        weights[band[:, None], best] = 1.0 / max(1, len(best))
     return _fitted(candidates, tracks, series, weights, costs)
 
 
@@ -278,25 +280,27 @@ def weights_of(tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
 
 
 def _mixture(tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
-    """The weights of the candidates in a band: one of them, or the mean of some of the best, or partly the base.
+    """The weights of the candidates in a band.
 
-    The base is the last value, or who costs least where that is no candidate.
+    The base is the last value, or who costs least where that is no candidate. One candidate after another may take a
+    share from those before it, as far as that surely costs less: who comes earlier wins ties.
     """
     paid = {name: cost_of(track, costs) for name, track in tracks.items()}
     means = _means(tracks, paid, costs, count)
     names = list(tracks)
-    usual = BASELINE if BASELINE in tracks else names[int(np.argmin(means))]
-    base = np.array([float(name == usual) for name in names])
-    order = [int(place) for place in np.argsort(means, kind="stable") if np.isfinite(means[place])]
-    best, best_gain = base, 0.0
-    for size in range(1, 1 + min(costs.mixed_count, len(order))):
-        mean = np.zeros(len(names))
-        mean[order[:size]] = 1.0 / size
-        for share in SHARES:
-            option = share * mean + (1.0 - share) * base
-            gain = _gain(_mixed(tracks, option), paid[usual], costs, count)
-            if gain > best_gain:
-                best, best_gain = option, gain
+    usual = names.index(BASELINE) if BASELINE in tracks else int(np.argmin(means))
+    each = np.eye(len(names))
+    best: Floats = each[usual]
+    best_paid = paid[names[usual]]
+    for place in range(len(names)):
+        if place == usual or not np.isfinite(means[place]):
+            continue
+        options = [share * each[place] + (1.0 - share) * best for share in SHARES]
+        mixed = [_mixed(tracks, option) for option in options]
+        gains = [_gain(one, best_paid, costs, count) for one in mixed]
+        if max(gains) > 0:
+            top = int(np.argmax(gains))
+            best, best_paid = options[top], cost_of(mixed[top], costs)
     return best
 
 
@@ -359,7 +363,13 @@ def _fitted(
     errors = np.column_stack(
         [_mixed(tracks, weights[row]).at(np.array([row])).errors for row in range(len(first.leads))]
     )
-    spread = spread_of(first.leads, errors, series, age_weights(first.origins, costs, len(series)))
+    spread = spread_of(
+        first.leads,
+        errors * _unrest(series, first.origins)[:, None, :],
+        series,
+        age_weights(first.origins, costs, len(series)),
+        int(np.ptp(first.origins)) + 1 if len(first.origins) else 0,
+    )
     paid = [cost_of(tracks[names[place]], costs) for place in used]
     recent = since_shift(series)
     return Chosen(
@@ -372,6 +382,23 @@ def _fitted(
         "+".join(names[place] for place in used if weights[0, place]),
         failures,
     )
+
+
+def _unrest(series: Series, origins: Ints) -> Floats:
+    """How much wider errors are to be expected now than they were at each origin [origin, quantity].
+
+    Wild hours come in bunches, so how far roots moved from window to window over the last day tells how wide it goes;
+    within limits, since errors farther ahead follow only partly.
+    """
+    day = max(1, DAY_US // series.window_us)
+    moves = np.abs(np.diff(np.sqrt(series.known), axis=0))
+    sums = np.concatenate((np.zeros((1, 3)), np.cumsum(moves, axis=0)))
+    last = np.maximum(origins - 1, 0)
+    first = np.maximum(last - day, 0)
+    then = (sums[last] - sums[first]) / np.maximum(1, last - first)[:, None] + MOVE_MIN
+    now = (sums[-1] - sums[max(0, len(sums) - 1 - day)]) / max(1, min(day, len(sums) - 1)) + MOVE_MIN
+    wider: Floats = np.clip((now / then) ** UNREST_POWER, 1 / UNREST_MAX, UNREST_MAX)
+    return wider
 
 
 def _mean(values: Floats) -> float:

@@ -20,11 +20,11 @@ class BoostingSettings:
 
     pair_count: int = 1_500
     coarse: int = 3
-    tree_count: int = 200
-    leaf_count: int = 24
+    tree_count: int = 120
+    leaf_count: int = 16
     leaf_pairs_min: int = 150
-    learning_rate: float = 0.06
-    l2: float = 1.0
+    learning_rate: float = 0.08
+    l2: float = 10.0
     seed: int = 20260801
 
 

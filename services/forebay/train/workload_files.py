@@ -24,8 +24,8 @@ from forebay.train.workload_lstm import LstmSettings, train_lstm
 
 SERVICES = ("m-large", "m-small", "deepseek-r1")
 SOURCE = (
-    "alibaba/ServeGen {} (Apache-2.0): requests in 600 s windows, of the 60 biggest clients of a service alone, of all, "
-    "and of 40 random mixtures"
+    "alibaba/ServeGen {} (Apache-2.0): requests in 600 s windows, of the 60 biggest clients of a service alone, of all "
+    "of them, and of 40 random mixtures"
 )
 MIXTURES_SEED = 1
 
@@ -38,6 +38,7 @@ def series_of(paths: Sequence[Path]) -> list[Floats]:
 
 def train(kind: str, paths: Sequence[Path]) -> tuple[bytes, Mapping[str, object]]:
     """The network in ONNX, with what is to be said of it."""
+    libraries: tuple[str, ...]
     if kind == "lstm":
         content, _ = train_lstm(series_of(paths))
         told: dict[str, object] = {"history_count": HISTORY_COUNT, "settings": dataclasses.asdict(LstmSettings())}

@@ -38,7 +38,8 @@ class _Boosted:
     window_count: int
 
     def points(self, series: Series, horizon_count: int) -> Floats:
-        return self.points_at(series, np.array([len(series)]), np.arange(1, horizon_count + 1))[0]
+        found: Floats = self.points_at(series, np.array([len(series)]), np.arange(1, horizon_count + 1))[0]
+        return found
 
     def points_at(self, series: Series, origins: Ints, leads: Ints) -> Floats:
         told = [

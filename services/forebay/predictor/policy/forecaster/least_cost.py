@@ -15,10 +15,11 @@ class LeastCost:
     """Walks each candidate forward through the series and takes the one that costs least in each band of leads.
 
     A request or token too few costs `under_cost`, one too many `over_cost`. The last value answers until somebody is
-    better beyond the noise. `candidates` are names of forecasters that need no parameters; see `Costs` for the others.
+    better beyond the noise, and of `candidates`, names of forecasters that need no parameters, those named first win
+    ties. See `Costs` for the others.
     """
 
-    candidates: tuple[str, ...] = ("last_value", "seasonal", "boosting")
+    candidates: tuple[str, ...] = ("last_value", "boosting", "seasonal")
     under_cost: float = 1.0
     over_cost: float = 1.0
     origin_count: int = 144
@@ -26,7 +27,6 @@ class LeastCost:
     fit_s_max: float = 20.0
     gain_min: float = 0.01
     sigma_count: float = 1.0
-    mixed_count: int = 3
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -50,5 +50,4 @@ class LeastCost:
             fit_s_max=self.fit_s_max,
             gain_min=self.gain_min,
             sigma_count=self.sigma_count,
-            mixed_count=self.mixed_count,
         )

@@ -41,7 +41,8 @@ class _Scaled:
     high: Floats
 
     def points(self, series: Series, horizon_count: int) -> Floats:
-        return self.points_at(series, np.array([len(series)]), np.arange(1, horizon_count + 1))[0]
+        found: Floats = self.points_at(series, np.array([len(series)]), np.arange(1, horizon_count + 1))[0]
+        return found
 
     def points_at(self, series: Series, origins: Ints, leads: Ints) -> Floats:
         span = np.where(self.high > self.low, self.high - self.low, 1.0)
