@@ -24,6 +24,8 @@ from forebay.wire.clock import Clock
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_US = 2 * US_PER_S
+WARM_S = 30.0
+"""So long the first forecast of a new fit may take, imports and all."""
 WARM_LEAD_COUNT = 24
 READ_COUNT_MAX = 8
 """Histories that are read at once."""
@@ -171,7 +173,8 @@ class Forecasts:
         try:
             learned = await self._fitter.fit(task)
             # What it needs to answer is imported and compiled now, before anybody waits for it.
-            await asyncio.to_thread(curves_of, learned, refit.series, np.arange(1, WARM_LEAD_COUNT + 1))
+            async with asyncio.timeout(WARM_S):
+                await asyncio.to_thread(curves_of, learned, refit.series, np.arange(1, WARM_LEAD_COUNT + 1))
         except Exception as error:
             # Whatever happens, the engine hears of it: it would wait for this refit for ever.
             self._engine.on_refit_failed(refit, self._clock())
