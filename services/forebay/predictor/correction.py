@@ -18,6 +18,9 @@ REFIT_COUNT = 8
 """A correction serves so many further outcomes before it is fitted anew, and fewer while it rests on few."""
 PLACE_COUNT = 4
 """Where errors lie is trusted by n / (n + this): tens of outcomes suffice for it, while their spread needs more."""
+LINE_COUNT_MIN = 10
+TILT_GAIN = 0.95
+"""A line from so few outcomes must leave at most this share of what one move of all leaves."""
 LINE_GAIN_MIN = 0.03
 """The line must beat the shift by this share of the loss: it has more to fit, so it fits chance better too."""
 
@@ -82,6 +85,21 @@ class Moved:
         return self.base.apply(predicted, prompt) + self.amount
 
 
+@dataclass(frozen=True, slots=True)
+class Tilted:
+    """Another key's correction, moved along a line through its median and the prompt's length; its spread stays."""
+
+    base: Correction
+    weights: tuple[float, float, float]
+    centre: tuple[float, float]
+
+    def apply(self, predicted: Floats, prompt: float) -> Floats:
+        """The corrected levels."""
+        found = self.base.apply(predicted, prompt)
+        bias, of_median, of_prompt = self.weights
+        return found + bias + of_median * (float(found[1]) - self.centre[0]) + of_prompt * (prompt - self.centre[1])
+
+
 AS_IS = Shift(np.zeros(len(LEVELS)))
 """The model is taken at its word."""
 
@@ -122,9 +140,24 @@ class Window:
 
 
 def moved(seen: Sequence[Seen] | deque[Seen], base: Correction) -> Correction:
-    """The base moved to where the errors that it leaves lie, shrunk by n / (n + `PLACE_COUNT`)."""
-    errors = [one.answer - float(base.apply(one.predicted, one.prompt)[1]) for one in seen]
-    return Moved(base, place(np.array(errors))) if errors else base
+    """The base moved to where the errors that it leaves lie, shrunk by n / (n + `PLACE_COUNT`).
+
+    It is moved along a line where that leaves less of each outcome that the line has not seen.
+    """
+    if not seen:
+        return base
+    medians = np.array([float(base.apply(one.predicted, one.prompt)[1]) for one in seen])
+    prompts = np.array([one.prompt for one in seen])
+    answers = np.array([one.answer for one in seen])
+    amount = place(answers - medians)
+    if len(seen) < LINE_COUNT_MIN:
+        return Moved(base, amount)
+    weights, centre, unseen = _line(medians, prompts, answers - medians)
+    tokens = np.expm1(answers)
+    left, left_by_line = (
+        np.abs(np.expm1(answers - error) - tokens).mean() for error in (answers - medians - amount, unseen)
+    )
+    return Tilted(base, weights, centre) if left_by_line < TILT_GAIN * left else Moved(base, amount)
 
 
 def place(errors: Floats) -> float:
@@ -169,10 +202,21 @@ def loss(tokens: Floats, predicted: Floats) -> float:
 
 def _fit_line(medians: Floats, prompts: Floats, answers: Floats) -> Line:
     """Least squares on what the median leaves over, with a ridge that prefers the median as it is."""
+    left = answers - medians
+    weights, centre, _ = _line(medians, prompts, left)
+    bias, of_median, of_prompt = weights
+    line = bias + of_median * (medians - centre[0]) + of_prompt * (prompts - centre[1])
+    return Line(weights, centre, levels_of(left - line))
+
+
+def _line(
+    medians: Floats, prompts: Floats, left: Floats
+) -> tuple[tuple[float, float, float], tuple[float, float], Floats]:
+    """Weights of bias, median and prompt, their centre, and what each outcome leaves that the line has not seen."""
     centre = (float(medians.mean()), float(prompts.mean()))
     inputs = np.column_stack((np.ones(len(medians)), medians - centre[0], prompts - centre[1]))
-    left = answers - medians
-    ridge = np.diag((0.1, 1.0, 1.0))
-    weights = np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ left)
-    bias, of_median, of_prompt = weights.tolist()
-    return Line((bias, of_median, of_prompt), centre, levels_of(left - inputs @ weights))
+    inverse = np.linalg.inv(inputs.T @ inputs + np.diag((0.1, 1.0, 1.0)))
+    bias, of_median, of_prompt = (inverse @ inputs.T @ left).tolist()
+    leverage = np.einsum("ij,jk,ik->i", inputs, inverse, inputs)
+    unseen = (left - inputs @ np.array((bias, of_median, of_prompt))) / (1 - leverage)
+    return (bias, of_median, of_prompt), centre, unseen

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from forebay.predictor.correction import AS_IS, Line, Seen, Shift, Window, fit, levels_of, loss, moved
+from forebay.predictor.correction import AS_IS, Line, Moved, Seen, Shift, Tilted, Window, fit, levels_of, loss, moved
 
 RANDOM_SEED = 7
 
@@ -88,3 +88,18 @@ def test_a_window_of_many_outcomes_stands_alone() -> None:
     assert window.correction(Shift(np.full(4, 9.0))).apply(seen(3.0, 4.0, 0).predicted, 4.0)[1] == pytest.approx(
         4.0, abs=0.1
     )
+
+
+def test_some_outcomes_tilt_what_they_start_from_where_the_prompts_length_tells() -> None:
+    generator = np.random.default_rng(RANDOM_SEED)
+    prompts = generator.uniform(2, 6, 16)
+    found = moved([seen(3.0, prompt, prompt + 0.1 * generator.standard_normal()) for prompt in prompts], AS_IS)
+    assert isinstance(found, Tilted)
+    assert found.apply(seen(3.0, 0, 0).predicted, 5.5)[1] == pytest.approx(5.5, abs=0.4)
+    assert found.apply(seen(3.0, 0, 0).predicted, 2.5)[1] == pytest.approx(2.5, abs=0.4)
+
+
+def test_some_outcomes_that_no_line_explains_only_move() -> None:
+    generator = np.random.default_rng(RANDOM_SEED)
+    outcomes = [seen(3.0, generator.uniform(2, 6), 5.0 + generator.standard_normal()) for _ in range(16)]
+    assert isinstance(moved(outcomes, AS_IS), Moved)
