@@ -1,5 +1,6 @@
 """Trains the networks of forecasters on many series: boosted trees on lags, exported to ONNX."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -101,7 +102,9 @@ def export(model: object, feature_count: int) -> bytes:
     from skl2onnx.common.data_types import FloatTensorType
 
     inputs = [("features", FloatTensorType([None, feature_count]))]
-    content: bytes = convert_sklearn(
-        model, initial_types=inputs, target_opset={"": 18, "ai.onnx.ml": 3}
-    ).SerializeToString()
+    with warnings.catch_warnings():
+        # skl2onnx hands truth values to protobuf as numbers, which numpy is about to give up.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = convert_sklearn(model, initial_types=inputs, target_opset={"": 18, "ai.onnx.ml": 3})
+    content: bytes = found.SerializeToString()
     return content

@@ -6,12 +6,12 @@ import pytest
 pytest.importorskip("sklearn", reason="training wants the extra: train")
 pytest.importorskip("skl2onnx", reason="training wants the extra: train")
 
-from forebay.core.units import US_PER_S  # noqa: E402 - only where the libraries are
-from forebay.predictor.lags import LAG_COUNT  # noqa: E402
-from forebay.predictor.nets import StoredNet  # noqa: E402
-from forebay.predictor.policy.forecaster.lstm import HISTORY_COUNT  # noqa: E402
-from forebay.train.workload import BoostingSettings, examples, export, grow, mixtures, train_boosting  # noqa: E402
-from forebay.train.workload_lstm import LstmSettings, train_lstm, windows_of  # noqa: E402
+from forebay.core.units import US_PER_S
+from forebay.predictor.lags import LAG_COUNT
+from forebay.predictor.nets import StoredNet
+from forebay.predictor.policy.forecaster.lstm import HISTORY_COUNT
+from forebay.train.workload import BoostingSettings, examples, export, grow, mixtures, train_boosting
+from forebay.train.workload_lstm import LstmSettings, train_lstm, windows_of
 
 WINDOW_US = 600 * US_PER_S
 SMALL = BoostingSettings(pair_count=300, tree_count=12, leaf_count=8, leaf_pairs_min=20)
