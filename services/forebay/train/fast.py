@@ -58,7 +58,7 @@ def sized(settings: Settings, count: int) -> Settings:
     """The settings with smaller trees where there are few examples: they learn by heart otherwise."""
     if count >= 5_000:
         return settings
-    return dataclasses.replace(settings, tree_count=100, leaf_count=7)
+    return dataclasses.replace(settings, tree_count=100, tail_tree_count=50, leaf_count=7)
 
 
 def likely_tokens(examples: Examples) -> npt.NDArray[np.float64]:

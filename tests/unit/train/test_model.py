@@ -17,7 +17,9 @@ from forebay.train.model import LengthModel, Rows, Settings, calibrated, fit, st
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SEED = 3
-SETTINGS = Settings(component_count=4, picked_count=10, tree_count=20, leaf_count=7, leaf_examples_min=5)
+SETTINGS = Settings(
+    component_count=4, picked_count=10, tree_count=20, leaf_count=7, leaf_examples_min=5, tail_leaf_examples_min=10
+)
 VERBS = {"list": 20, "explain": 200, "translate": 40, "write": 400}
 
 
