@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,8 @@ BLANKS = (
 )
 """First columns and ends of what may be unknown: the numbers, the model, and the application with its habits."""
 BATCH_COUNT_MAX = 64
+NAMES_MAX = 4_096
+"""Names of models whose parts are remembered."""
 FEATURE_COUNT = len(DENSE) + IDENTITY_COUNT + HASHED_COUNT
 
 Bytes = npt.NDArray[np.uint8]
@@ -244,6 +247,7 @@ def _identity_values(query: InferenceRequest) -> Iterator[tuple[str, str]]:
             yield kind, str(number.bit_length())
 
 
+@lru_cache(maxsize=NAMES_MAX)
 def model_parts(model: str) -> tuple[str, ...]:
     """What a model's name is made of: "text-davinci-003" is text, davinci and 003."""
     return tuple(sorted({part for part in _PARTS.split(model.lower()) if part}))

@@ -41,6 +41,9 @@ class Corrections:
         if own is not None and own.known:
             return own.correction()
         if key not in self._nearest:
+            # Queries alone name keys too, so what is kept of them must end somewhere.
+            if len(self._nearest) >= KEYS_MAX:
+                self._nearest.clear()
             self._nearest[key] = self._find(key)
         base = self._base(self._nearest[key])
         return base if own is None else own.correction(base)
@@ -66,8 +69,7 @@ class Corrections:
     def _window(self, key: Key) -> Window:
         if key not in self._windows:
             self._windows[key] = Window(self._window_count, self._count_min)
-            if len(self._windows) > KEYS_MAX:
-                self._windows.popitem(last=False)
+            if len(self._windows) > KEYS_MAX and self._windows.popitem(last=False)[1].known:
                 self._nearest.clear()
         self._windows.move_to_end(key)
         return self._windows[key]

@@ -86,3 +86,9 @@ def test_the_keys_that_are_remembered_are_bounded() -> None:
     for number in range(2 * KEYS_MAX):
         found.add(query(f"m{number}"), Seen(LEVELS, 4.0, 3.0))
     assert len(found) == KEYS_MAX
+
+
+def test_asking_for_ever_new_applications_keeps_no_more_of_them(known: Corrections) -> None:
+    for number in range(3 * KEYS_MAX):
+        known.of(query("llama-3-8b", f"a{number}"))
+    assert len(known._nearest) <= KEYS_MAX
