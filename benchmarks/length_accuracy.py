@@ -10,10 +10,12 @@ to measure, and it says so.
 Bar: Alpaca MAE 10 % below boosting's and Kendall's tau 0.60; mix MAE <= 7.5; bound 89-91 %, 85-95 % in each third by
 predicted length, reserve ratio <= 1.55.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.length_accuracy [--quick] [--json FILE] [--only PART]
+     [--seeds N] [--family NAME]...
 """
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import click
 import numpy as np
@@ -42,6 +44,17 @@ ASKED_COUNT = 300
 WARM_COUNT = 100
 """Outcomes before the bound is scored: fewer say nothing of 90 %."""
 POINTS = ("MAE tokens", "±", "Acc-50", "Acc-100", "tau", "seeds", "s a seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    quick: bool
+    seeds: Sequence[int]
+    families: Sequence[str]
+
+
 Predict = Callable[[Examples, Examples, int], np.ndarray]
 
 
@@ -69,11 +82,11 @@ def medians(policy: LengthPredictor, queries: Sequence[InferenceRequest]) -> np.
     return np.array([one.quantiles.p50 for one in policy.predict(queries)], dtype=np.float64)
 
 
-def families() -> dict[str, Predict]:
+def families(plan: Plan) -> dict[str, Predict]:
     """The families that can be trained here; what others lack is printed."""
     found: dict[str, Predict] = {}
     tiny = Examples((), np.empty(0), np.empty(0, dtype=str), np.empty(0, dtype=np.int64))
-    for name in FAMILIES:
+    for name in plan.families:
         try:
             family(name)
             trained(name, tiny, 0)
@@ -85,9 +98,9 @@ def families() -> dict[str, Predict]:
     return found
 
 
-def fewer(learnt: Examples, quick: bool) -> Examples:
+def fewer(learnt: Examples, plan: Plan) -> Examples:
     """Some of the examples where there is little time."""
-    return learnt.where(np.arange(len(learnt)) % QUICK_SHARE == 0) if quick else learnt
+    return learnt.where(np.arange(len(learnt)) % QUICK_SHARE == 0) if plan.quick else learnt
 
 
 # Points
@@ -107,26 +120,26 @@ def rows_of(name: str, predict: Predict, learnt: Examples, asked: Examples, seed
     return [name, mae, float(found[:, 0].std()), acc_50, acc_100, tau, len(seeds), seconds]
 
 
-def seeds_of(name: str, quick: bool) -> Sequence[int]:
+def seeds_of(name: str, plan: Plan) -> Sequence[int]:
     """One seed where nothing is drawn, or where a training takes minutes."""
     alone = name in ("constant", "length + words, line per application") or name.endswith(("semantic", "preserve"))
-    return SEEDS[:1] if quick or alone else SEEDS
+    return plan.seeds[:1] if alone else plan.seeds
 
 
-def measure_alpaca(report: common.Report, quick: bool) -> None:
+def measure_alpaca(report: common.Report, plan: Plan) -> None:
     from benchmarks import length_baselines as usual
     from benchmarks.length_data import alpaca
 
     examples, _, tested = alpaca()
-    learnt, asked = fewer(examples.where(~tested), quick), examples.where(tested)
+    learnt, asked = fewer(examples.where(~tested), plan), examples.where(tested)
     rivals: dict[str, Predict] = {
         "constant": usual.constant,
         "length only, forest": usual.length_only,
         "Magnus forest, folded words": usual.magnus_forest,
         "TF-IDF + boosting": usual.boosting,
     }
-    every = {**rivals, **({"forebay fast": of_family("fast")} if quick else families())}
-    rows = [rows_of(name, one, learnt, asked, seeds_of(name, quick)) for name, one in every.items()]
+    every = {**rivals, **families(plan)}
+    rows = [rows_of(name, one, learnt, asked, seeds_of(name, plan)) for name, one in every.items()]
     title = (
         f"Alpaca, longest of 4 answers of Vicuna-7B: {len(learnt)} to learn from, {len(asked)} asked (index % 5 == 0)"
     )
@@ -137,7 +150,7 @@ def measure_alpaca(report: common.Report, quick: bool) -> None:
         name = str(row[0]).split()[-1]
         report.figures[f"alpaca_{name}_mae_tokens"] = float(row[1])
         report.figures[f"alpaca_{name}_tau"] = float(row[5])
-    if not quick:
+    if not plan.quick:
         _cross_validate(
             report, examples, {name: every[name] for name in ("constant", "TF-IDF + boosting", "forebay fast")}
         )
@@ -154,12 +167,12 @@ def _cross_validate(report: common.Report, examples: Examples, every: dict[str, 
     report.table(f"Alpaca, {FOLDS}-fold cross-validation by prompt over all 10,000", columns, rows)
 
 
-def measure_mix(report: common.Report, quick: bool) -> None:
+def measure_mix(report: common.Report, plan: Plan) -> None:
     from benchmarks import length_baselines as usual
     from benchmarks.length_data import mix
 
     examples, tested = mix()
-    learnt, asked = fewer(examples.where(~tested), quick), examples.where(tested)
+    learnt, asked = fewer(examples.where(~tested), plan), examples.where(tested)
     every: dict[str, Predict] = {
         "constant": usual.constant,
         "length only, forest": usual.length_only,
@@ -169,7 +182,7 @@ def measure_mix(report: common.Report, quick: bool) -> None:
         "forebay fast, not told application": untold(of_family("fast")),
         "forebay fast": of_family("fast"),
     }
-    rows = [rows_of(name, one, learnt, asked, seeds_of(name, quick)) for name, one in every.items()]
+    rows = [rows_of(name, one, learnt, asked, seeds_of(name, plan)) for name, one in every.items()]
     title = f"Six kinds of applications in eight: {len(learnt)} to learn from, {len(asked)} asked"
     report.table(title, ("predictor", *POINTS), rows)
     report.figures["mix_boosting_mae_tokens"] = float(rows[3][1])
@@ -178,7 +191,6 @@ def measure_mix(report: common.Report, quick: bool) -> None:
 
 def untold(predict: Predict) -> Predict:
     """The same without the names of application and model."""
-    from dataclasses import replace
 
     def blank(some: Examples) -> Examples:
         return replace(some, queries=tuple(replace(query, application="", model="m") for query in some.queries))
@@ -189,18 +201,19 @@ def untold(predict: Predict) -> Predict:
 # What training has not seen
 
 
-def measure_new(report: common.Report, quick: bool) -> None:
+def measure_new(report: common.Report, plan: Plan) -> None:
     from benchmarks.length_data import chats, mix
 
     for title, key, (examples, tested) in (("application", "application", mix()), ("model", "model", chats())):
         labels = np.array([getattr(query, key) for query in examples.queries])
         names = sorted(set(labels.tolist()))
-        chosen = names[:: max(1, len(names) // (2 if quick else 8))]
+        chosen = names[:: max(1, len(names) // (2 if plan.quick else 8))]
         rows: list[list[common.Cell]] = []
         for name in chosen:
-            rows += _new(name, fewer(examples.where((labels != name) & ~tested), quick), examples.where(labels == name))
+            rows += _new(name, fewer(examples.where((labels != name) & ~tested), plan), examples.where(labels == name))
         means = {
-            who: np.mean([row[2:] for row in rows if row[1] == who], axis=0) for who in ("forebay fast", "histogram")
+            who: np.array([row[2:] for row in rows if row[1] == who], dtype=np.float64).mean(axis=0)
+            for who in ("forebay fast", "histogram")
         }
         rows += [["mean", who, *values.tolist()] for who, values in means.items()]
         columns = (title, "predictor", *(f"MAE after {count}" for count in OUTCOME_COUNTS))
@@ -272,17 +285,15 @@ def bound_row(predictions: Sequence[LengthPrediction], tokens: np.ndarray) -> li
     return [float(covered.mean()), float(bounds.sum() / actual.sum()), *thirds, float(by.mean())]
 
 
-def measure_bounds(report: common.Report, quick: bool) -> None:
-    from dataclasses import replace
-
+def measure_bounds(report: common.Report, plan: Plan) -> None:
     from benchmarks.length_data import alpaca, reordered
 
     examples, samples, tested = alpaca()
-    learnt, asked = fewer(examples.where(~tested), quick), examples.where(tested)
+    learnt, asked = fewer(examples.where(~tested), plan), examples.where(tested)
     grown = np.arange(len(asked)) >= len(asked) // 2
     drifting = replace(asked, tokens=np.where(grown, asked.tokens, samples[tested, 0]))
     found: dict[str, list[list[float]]] = {"as trained": [], "one answer, then the longest of 4": []}
-    for seed in SEEDS[:1] if quick else SEEDS:
+    for seed in plan.seeds:
         order = np.random.default_rng(seed).permutation(len(asked))
         policy_of = family_once(learnt, seed)
         for name, stream in zip(found, (asked, drifting), strict=True):
@@ -309,14 +320,18 @@ def family_once(learnt: Examples, seed: int) -> Callable[[], LengthPredictor]:
 # The shipped model
 
 
-def measure_shipped(report: common.Report, quick: bool) -> None:
+def measure_shipped(report: common.Report, plan: Plan) -> None:
     """The shipped model and rules that learn, each behind an engine of its own, from a cold start."""
     from benchmarks.length_data import streams
 
     rows: list[list[common.Cell]] = []
-    for title, stream in streams(400 if quick else 2_000):
+    for title, stream in streams(400 if plan.quick else 2_000):
         base = float(np.abs(stream.tokens - np.median(stream.tokens)).mean())
-        policies = {"input ratio": InputRatio(), "histogram": Histogram(), "shipped": shipped()}
+        policies: dict[str, LengthPredictor] = {
+            "input ratio": InputRatio(),
+            "histogram": Histogram(),
+            "shipped": shipped(),
+        }
         for name, policy in policies.items():
             found = follow(engine_with(policy), stream)
             late = slice(len(found) // 5, None)
@@ -337,7 +352,7 @@ def shipped() -> LengthPredictor:
     return opener(Config(provider="cpu"))(model, store.read(model)).policy
 
 
-PARTS: dict[str, Callable[[common.Report, bool], None]] = {
+PARTS: dict[str, Callable[[common.Report, Plan], None]] = {
     "alpaca": measure_alpaca,
     "mix": measure_mix,
     "new": measure_new,
@@ -349,7 +364,9 @@ PARTS: dict[str, Callable[[common.Report, bool], None]] = {
 @click.command()
 @common.options
 @click.option("--only", type=click.Choice(list(PARTS)), help="One part alone.")
-def main(quick: bool, json_path: str | None, only: str | None) -> None:
+@click.option("--seeds", "seed_count", type=click.IntRange(1, len(SEEDS)), default=len(SEEDS), show_default=True)
+@click.option("--family", "chosen", multiple=True, type=click.Choice(FAMILIES), help="These families alone, on Alpaca.")
+def main(quick: bool, json_path: str | None, only: str | None, seed_count: int, chosen: Sequence[str]) -> None:
     """Scores predictions of lengths."""
     try:
         from benchmarks.length_data import ALPACA
@@ -360,9 +377,10 @@ def main(quick: bool, json_path: str | None, only: str | None) -> None:
         print(f"length_accuracy: no {ALPACA}; point FOREBAY_DATA at the data. Nothing is measured.")
         return
     report = common.Report("length_accuracy", quick)
+    plan = Plan(quick, SEEDS[: 1 if quick else seed_count], chosen or (("fast",) if quick else FAMILIES))
     for name, measure in PARTS.items():
         if only in (None, name):
-            measure(report, quick)
+            measure(report, plan)
     report.close(json_path)
 
 

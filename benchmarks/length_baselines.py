@@ -89,7 +89,7 @@ def _lengths(some: Examples) -> np.ndarray:
 
 def _fold(components: np.ndarray) -> np.ndarray:
     """Sums of groups of neighbours, as Magnus folds its embeddings."""
-    return components.reshape(len(components), FOLDED_COUNT, -1).sum(axis=2)
+    return np.asarray(components.reshape(len(components), FOLDED_COUNT, -1).sum(axis=2))
 
 
 def _identities(learnt: Examples, asked: Examples) -> tuple[np.ndarray, np.ndarray]:

@@ -112,4 +112,4 @@ def _pair(folder: str, name: str) -> pd.DataFrame:
 
 
 def _tested(rows: pd.DataFrame) -> np.ndarray:
-    return (rows.prompt_id.map(lambda name: int(name[-4:], 16)) % 5 == 0).to_numpy()
+    return np.asarray(rows.prompt_id.map(lambda name: int(name[-4:], 16)) % 5 == 0)

@@ -10,6 +10,7 @@ Run: PYTHONPATH=services:clients/python python -m benchmarks.length_finetuned [-
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import click
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.length_accuracy import bound_row, engine_with, follow, score
 from forebay.core.errors import ForebayError
 from forebay.core.prediction import QUANTILE_LEVELS
 from forebay.core.values import InferenceRequest
+from forebay.predictor.encoders.tokens import WordPieces
 from forebay.predictor.policy.length import OnnxQuantile
 from forebay.train.data import Examples
 
@@ -33,6 +35,8 @@ HEAD_FACTOR = 20
 SCALE = 5.0
 """Targets are square roots of tokens over this, about one in size."""
 MIDDLE = 2.5
+Ids: TypeAlias = list[list[int]]
+"""The tokens of each prompt."""
 LEVELS = np.array(QUANTILE_LEVELS, dtype=np.float32)
 
 
@@ -46,7 +50,7 @@ class Remembered:
         return np.array([self._rows[query.request_id] for query in queries]).reshape(-1, len(LEVELS))
 
 
-def network():  # type: ignore[no-untyped-def]
+def network() -> Any:
     """The encoder with its published weights, and heads that say nothing yet."""
     import torch
     from torch import nn
@@ -58,10 +62,10 @@ def network():  # type: ignore[no-untyped-def]
 
     weights = read_weights(read(WEIGHTS, INSTALL_WEIGHTS)[1])
 
-    def table(name: str):  # type: ignore[no-untyped-def]
+    def table(name: str) -> Any:
         return torch.tensor(weights[f"embeddings.{name}"].copy())
 
-    class Network(nn.Module):
+    class Network(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.words, self.places = table("word_embeddings.weight"), table("position_embeddings.weight")
@@ -76,7 +80,7 @@ def network():  # type: ignore[no-untyped-def]
             nn.init.zeros_(self.heads.weight)
             nn.init.zeros_(self.heads.bias)
 
-        def forward(self, ids, mask):  # type: ignore[no-untyped-def]
+        def forward(self, ids: Any, mask: Any) -> Any:
             states = self.drop(self.norm(self.words[ids] + self.places[: ids.shape[1]] + self.kind))
             for layer in self.layers:
                 states = layer(states, mask)
@@ -91,7 +95,7 @@ def network():  # type: ignore[no-untyped-def]
     return Network()
 
 
-def batches(ids: Sequence[Sequence[int]], generator: np.random.Generator | None) -> Iterator[np.ndarray]:
+def batches(ids: Ids, generator: np.random.Generator | None) -> Iterator[np.ndarray]:
     """Places of prompts of about the same length, in an order drawn by chance while learning."""
     sizes = np.array([len(row) for row in ids], dtype=np.float64)
     noise = 0.0 if generator is None else 6 * generator.random(len(ids))
@@ -102,7 +106,7 @@ def batches(ids: Sequence[Sequence[int]], generator: np.random.Generator | None)
     yield from parts
 
 
-def forward(model, ids, chosen):  # type: ignore[no-untyped-def]
+def forward(model: Any, ids: Ids, chosen: np.ndarray) -> Any:
     import torch
 
     width = max(len(ids[place]) for place in chosen)
@@ -113,7 +117,7 @@ def forward(model, ids, chosen):  # type: ignore[no-untyped-def]
         return model(torch.from_numpy(rows), torch.from_numpy((rows > 0).astype(np.float32)))
 
 
-def learn(model, ids, tokens, epochs: int, rate: float) -> None:  # type: ignore[no-untyped-def]
+def learn(model: Any, ids: Ids, tokens: np.ndarray, epochs: int, rate: float) -> None:
     """Pinball loss of the square roots; the rate rises for a tenth of the steps and then falls."""
     import torch
 
@@ -140,7 +144,7 @@ def learn(model, ids, tokens, epochs: int, rate: float) -> None:  # type: ignore
             optimizer.step()
 
 
-def predict(model, ids) -> np.ndarray:  # type: ignore[no-untyped-def]
+def predict(model: Any, ids: Ids) -> np.ndarray:
     """Tokens at the levels."""
     import torch
 
@@ -156,7 +160,6 @@ def measure(report: common.Report, quick: bool) -> None:
     import torch
 
     from benchmarks.length_data import alpaca, other_model
-    from forebay.predictor.encoders.tokens import WordPieces
 
     torch.set_num_threads(1)
     examples, _, tested = alpaca()
@@ -188,7 +191,7 @@ def _first(some: Examples, count: int) -> Examples:
     return some.where(np.arange(len(some)) < count)
 
 
-def _ids(pieces, some: Examples) -> list[list[int]]:  # type: ignore[no-untyped-def]
+def _ids(pieces: WordPieces, some: Examples) -> Ids:
     return [pieces.ids([query.prompt_head])[0] for query in some.queries]
 
 
