@@ -1,4 +1,4 @@
-"""What makes a prompt itself, whatever frames it: prompts of one substance are never trained on and tested at once."""
+"""What predictors see of a prompt, and what makes it itself: one substance is never trained on and tested at once."""
 
 import hashlib
 import re
@@ -6,6 +6,20 @@ import re
 _BLANKS = re.compile(r"\s+")
 _TRANSLATION = re.compile(r"^translate\b[^:]{0,200}: ")
 SALT_BYTES_MAX = 64
+
+
+def excerpt(text: str, bytes_max: int) -> str:
+    """The whole text where it fits, else its head and its tail, half of the bytes each, cut between characters.
+
+    The question of a long prompt stands at its end as often as at its beginning.
+    """
+    if len(text) <= bytes_max and len(data := text.encode(errors="replace")) <= bytes_max:
+        return data.decode()
+    head_bytes = bytes_max // 2
+    tail_bytes = bytes_max - head_bytes
+    head = text[:head_bytes].encode(errors="replace")[:head_bytes]
+    tail = text[max(0, len(text) - tail_bytes) :].encode(errors="replace")
+    return head.decode(errors="ignore") + tail[len(tail) - tail_bytes :].decode(errors="ignore")
 
 
 def substance(prompt: str) -> str:

@@ -23,7 +23,7 @@ class Config:
     body_timeout_s: float = 30.0
     """Longest time that a client may take to send the head of a request, and its body."""
     prompt_head_bytes: int = 2048
-    """How much of the prompt the scheduler and predictor see; 0 keeps all of it here."""
+    """How much of the prompt the scheduler and predictor see, of a long one its head and its tail; 0: nothing."""
     tokens_max_default: int = 1024
     """Longest chat answer where the client sets no limit. Tokens."""
     requests_max: int = 10_000

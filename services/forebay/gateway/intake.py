@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 
 from forebay.core.errors import InvalidArgument
+from forebay.core.prompts import excerpt
 from forebay.core.tokens import TokenEstimator
 from forebay.core.values import InferenceRequest, SloClass
 from forebay.gateway.config import SLO_CLASSES, Config
@@ -55,7 +56,7 @@ class Intake:
             tokens_max=tokens_max,
             tenant=_label(headers, _TENANT) or "default",
             application=_label(headers, _APPLICATION),
-            prompt_head=_head(text, self._config.prompt_head_bytes),
+            prompt_head=excerpt(text, self._config.prompt_head_bytes),
             temperature=min(max(0.0, temperature), _TEMPERATURE_MAX),
             region=self._config.region,
             turn_number=turn_number,
@@ -76,8 +77,3 @@ def _label(headers: Mapping[str, str], name: str) -> str:
         text = f"has more than {_LABEL_BYTES_MAX} bytes"
         raise InvalidArgument(f"header {name} {text}", violations={name: text})
     return value
-
-
-def _head(text: str, bytes_max: int) -> str:
-    """The first bytes of the text, cut between two characters."""
-    return text[:bytes_max].encode()[:bytes_max].decode(errors="ignore")

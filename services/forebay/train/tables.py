@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
-from forebay.core.prompts import group_of
+from forebay.core.prompts import excerpt, group_of
 from forebay.core.tokens import estimate_tokens
 from forebay.core.values import InferenceRequest
 from forebay.simulator.traces.lines import read_lines
@@ -205,14 +205,9 @@ def _query(row: Mapping[str, Any], number: int, head_bytes: int) -> InferenceReq
     return InferenceRequest(
         request_id=row["prompt_id"] or f"row-{number}",
         prompt_tokens=row["prompt_tokens"] or max(1, estimate_tokens(text.encode(errors="replace").decode())),
-        prompt_head=head(text, head_bytes),
+        prompt_head=excerpt(text, head_bytes),
         **{name: row[name] for name in _SAME},
     )
-
-
-def head(text: str, bytes_max: int) -> str:
-    """The part of a prompt that the predictor is sent: as many whole characters as fit."""
-    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
 
 
 def _stem(path: Path) -> str:

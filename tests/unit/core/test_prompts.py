@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.core.prompts import group_of, substance
+from forebay.core.prompts import excerpt, group_of, substance
 
 
 def test_case_and_blanks_make_no_other_prompt() -> None:
@@ -31,3 +31,19 @@ def test_lone_surrogates_are_grouped_too() -> None:
 def test_a_salt_makes_groups_that_others_cannot_tell() -> None:
     assert group_of("hello", b"one") != group_of("hello", b"other")
     assert group_of("hello", b"one") == group_of(" Hello", b"one")
+
+
+@given(text=st.text(max_size=40), bytes_max=st.integers(0, 60))
+def test_an_excerpt_fits_and_is_head_and_tail_of_the_text(text: str, bytes_max: int) -> None:
+    part, data = excerpt(text, bytes_max), text.encode()
+    assert len(part.encode()) <= bytes_max
+    if len(data) <= bytes_max:
+        assert part == text
+    else:
+        head = data[: bytes_max // 2].decode(errors="ignore")
+        tail = data[len(data) - (bytes_max - bytes_max // 2) :].decode(errors="ignore")
+        assert part == head + tail
+
+
+def test_an_excerpt_of_half_a_surrogate_is_still_text() -> None:
+    assert excerpt("a\ud800b", 10) == "a?b"

@@ -1,5 +1,6 @@
 """The rows as requests: what each engine may know of them. Only what an instance is given holds the true length."""
 
+from forebay.core.prompts import excerpt
 from forebay.core.values import InferenceRequest, SloClass
 from forebay.simulator.workload.base import Workload
 
@@ -48,5 +49,4 @@ class Requests:
     def _head(self, text: int) -> str:
         if text < 0:
             return ""
-        head = self._workload.texts[text][: self._head_bytes].encode()[: self._head_bytes]
-        return head.decode(errors="ignore")
+        return excerpt(self._workload.texts[text], self._head_bytes)
