@@ -166,8 +166,8 @@ class ObservationConfig:
     """
 
     scrape_s: float = 1.0
-    snapshot_s: float = 1.0
     delay_s: float = 0.0
+    snapshot_s: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("scrape_s", "snapshot_s"):

@@ -67,7 +67,7 @@ def test_every_table_of_the_world_is_read(tmp_path: Path) -> None:
     ("right", "wrong", "line", "complaint"),
     [
         ('preemption = "swap"', 'preemption = "drop"', 18, "preemption must be one of recompute, swap"),
-        ("frequency = 0.8", "frequency = 0", 26, "frequency must be above 0"),
+        ("frequency = 0.8", "frequency = 3", 26, "frequency must be above 0"),
         ("share = 0.1", "share = 2", 29, "share must be from 0 to 1"),
         ('[[prefill]]\nmodel = "m"', '[[prefill]]\nmodel = "n"', 0, "no group has the model 'n'"),
         ('tp1"\nlink', 'tp3"\nlink', 13, "tp"),
