@@ -2,7 +2,7 @@
 
 ServeGen's m-large and m-small (alibaba/ServeGen, Apache-2.0): requests in windows of 600 s over ten days, as a total
 and for the busiest clients alone. Every forecast is made from what was known then, over the last five days, with a
-refit every twelve hours (the service's are hourly). The boosted trees are trained here, on the other services alone
+refit every six hours (the service's are hourly). The boosted trees are trained here, on the other services alone
 (m-large: on m-small and deepseek-r1), with five seeds; the network that ships has seen all three, so it would know too
 much. WAPE is the sum of absolute errors of the median over the sum of the traffic; P90 should cover 90 %. Without the
 data (FOREBAY_DATA or ../shared/data) nothing is measured.
@@ -79,12 +79,13 @@ class Scale:
     settings: BoostingSettings
     client_count: int
     step: int
+    client_step: int
     fit_count: int
     with_statistical: bool
 
 
-FULL = Scale((0, 1, 2, 3, 4), BoostingSettings(pair_count=500), 8, 3, 400, True)
-QUICK = Scale((0,), BoostingSettings(pair_count=300, tree_count=80), 2, 6, 40, False)
+FULL = Scale((0, 1, 2, 3, 4), BoostingSettings(pair_count=500), 6, 2, 1, 400, True)
+QUICK = Scale((0,), BoostingSettings(pair_count=300, tree_count=80), 2, 6, 3, 40, False)
 
 
 def path_of(service: str) -> Path:
@@ -102,7 +103,7 @@ def net_without(service: str, seed: int, settings: BoostingSettings, folder: Pat
 
 
 def plan(named: NamedSeries, step: int) -> Walk:
-    return Walk(LEADS, len(named.series) // 2, step, 72)
+    return Walk(LEADS, len(named.series) // 2, step, 36)
 
 
 def score_totals(report: common.Report, nets: Mapping[tuple[str, int], StoredNet], scale: Scale) -> list[Row]:
@@ -151,7 +152,7 @@ def score_clients(report: common.Report, nets: Mapping[tuple[str, int], StoredNe
         found = [servegen(path, client=client) for client in busiest(path, scale.client_count)]
         found = [one for one in found if np.nansum(one.series.values[len(one.series) // 2 :, 0]) > 0]
         policies: dict[str, Forecaster] = {BASELINE: LastValue(), "least_cost": Chooser(nets[service, seed])}
-        kept += score_all(found, policies, lambda one: plan(one, 2 * scale.step), time.perf_counter).rows
+        kept += score_all(found, policies, lambda one: plan(one, scale.client_step), time.perf_counter).rows
     pairs = list(zip(kept[::2], kept[1::2], strict=True))
     cells: list[list[common.Cell]] = []
     for last, best in pairs:
