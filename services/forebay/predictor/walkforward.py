@@ -77,9 +77,10 @@ class Track:
     truth: Floats
     failure: str = ""
 
-    def at(self, rows: Ints) -> "Track":
-        """Only these of the leads."""
-        return Track(self.origins, self.leads[rows], self.roots[:, rows], self.truth[:, rows], self.failure)
+    def at(self, rows: Ints, quantities: slice = slice(None)) -> "Track":
+        """Only these of the leads, and of the quantities."""
+        roots, truth = (values[:, rows, quantities] for values in (self.roots, self.truth))
+        return Track(self.origins, self.leads[rows], roots, truth, self.failure)
 
     @property
     def errors(self) -> Floats:
@@ -89,10 +90,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The fitted forecasters that answer, by lead: at `leads[i]` and up to the next one `weights[i]` count.
+    """The fitted forecasters that answer: from `leads[i]` up to the next one `weights[i]` count [candidate, quantity].
 
-    `names` says who they are, `label` those that answer at the first lead; `costs` are those of each at each lead, in
-    shares of the traffic, and `spread` is what the walk showed of the mixture.
+    `names` says who they are, `label` those that tell requests at the first lead; `costs` are those of each at each
+    lead, in shares of the traffic, and `spread` is what the walk showed of the mixture.
     """
 
     names: tuple[str, ...]
@@ -110,10 +111,10 @@ class Chosen:
         weights = self.weights[rows]
         roots = np.zeros((horizon_count, 3))
         for place, one in enumerate(self.fitted):
-            used = np.flatnonzero(weights[:, place])
+            used = np.flatnonzero(weights[:, place].any(axis=1))
             if len(used):
                 count = int(used[-1]) + 1
-                roots[:count] += weights[:count, place, None] * np.sqrt(one.points(series, count))
+                roots[:count] += weights[:count, place] * np.sqrt(one.points(series, count))
         found: Floats = roots**2
         return found
 
@@ -143,7 +144,7 @@ def average(
     leads = lead_grid(lead_max)
     tracks = walk_all(candidates, series, leads, costs, stopwatch)
     failed = [bool(track.failure) for track in tracks.values()]
-    weights = np.zeros((len(leads), len(tracks)))
+    weights = np.zeros((len(leads), len(tracks), 3))
     for band in _bands(leads):
         told = {name: track.at(band) for name, track in tracks.items()}
         means = _means(told, {name: cost_of(track, costs) for name, track in told.items()}, costs, len(series))
@@ -227,7 +228,7 @@ def cost_of(track: Track, costs: Costs) -> Floats:
     roots = track.roots + _shifts(track, level)
     missed = truth - np.maximum(0.0, roots) ** 2
     paid = np.where(missed > 0, level * missed, (level - 1.0) * missed)
-    totals = np.nanmean(truth, axis=(0, 1)) if np.isfinite(truth).any() else np.ones(3)
+    totals = np.nanmean(truth, axis=(0, 1)) if np.isfinite(truth).any() else np.ones(truth.shape[2])
     shares = paid[:, :, totals > 0] / totals[totals > 0]
     return shares.mean(axis=2) if shares.shape[2] else np.where(np.isnan(truth[:, :, 0]), np.nan, 0.0)
 
@@ -271,11 +272,13 @@ def _bands(leads: Ints) -> list[Ints]:
 
 
 def weights_of(tracks: Mapping[str, Track], costs: Costs, count: int) -> Floats:
-    """How much each candidate counts at each lead [lead, candidate], from walks through a series of `count` windows."""
+    """How much each candidate counts [lead, candidate, quantity], from walks through a series of `count` windows."""
     leads = next(iter(tracks.values())).leads
-    weights = np.zeros((len(leads), len(tracks)))
+    weights = np.zeros((len(leads), len(tracks), 3))
     for band in _bands(leads):
-        weights[band] = _mixture({name: track.at(band) for name, track in tracks.items()}, costs, count)
+        for column in range(3):
+            told = {name: track.at(band, slice(column, column + 1)) for name, track in tracks.items()}
+            weights[band, :, column] = _mixture(told, costs, count)
     return weights
 
 
@@ -360,9 +363,8 @@ def _fitted(
         told = "; ".join(f"{name}: {failure}" for name, failure in failures.items())
         raise ForecastFailed(f"no forecaster can be fitted ({told})")
     first = tracks[names[used[0]]]
-    errors = np.column_stack(
-        [_mixed(tracks, weights[row]).at(np.array([row])).errors for row in range(len(first.leads))]
-    )
+    roots = sum(weights[None, :, place] * tracks[names[place]].roots for place in used)
+    errors = first.truth - roots
     spread = spread_of(
         first.leads,
         errors * _unrest(series, first.origins)[:, None, :],
@@ -379,7 +381,7 @@ def _fitted(
         weights[:, used],
         np.array([[_mean(rows[:, row]) for rows in paid] for row in range(len(first.leads))]),
         spread,
-        "+".join(names[place] for place in used if weights[0, place]),
+        "+".join(names[place] for place in used if weights[0, place, 0]),
         failures,
     )
 
