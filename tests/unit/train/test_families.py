@@ -1,5 +1,6 @@
 """Each family that stands on the encoder trains on a few examples and opens in the predictor; the encoder is a fake."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from forebay.predictor.sessions import CPU
 from forebay.predictor.trained import Opening, open_trained
 from forebay.train import magnus, semantic
 from forebay.train.data import Examples
-from forebay.train.family import Trained
+from forebay.train.family import Trained, family
 
 MODULES = {"semantic": semantic, "magnus": magnus}
 
@@ -81,6 +82,13 @@ def test_examples_that_do_not_do_are_refused(name: str) -> None:
     )
     with pytest.raises(ConfigError, match="only features"):
         MODULES[name].run(only_features, 7, lambda step: None)
+
+
+def test_without_torch_preserve_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "forebay.train.prompt_tuning", raising=False)
+    with pytest.raises(ConfigError, match="pip install torch"):
+        family("preserve").run(examples(300), 7, lambda step: None)
 
 
 def test_some_examples_are_shown_without_names_and_without_text() -> None:
