@@ -18,8 +18,9 @@ LICENCE_UNSTATED = "not stated"
 
 
 def public(folder: Path | None, tokens_max: int) -> list[Question]:
-    """The samples, and with `folder` (…/open/prompts) the open sets, as far as they are no longer than `tokens_max` by
-    estimate. Raises ConfigError where a table of the folder is absent.
+    """The samples, and with `folder` (…/open/prompts) the open sets: prompts of about `tokens_max` tokens at most.
+
+    Raises ConfigError where a table of the folder is absent.
     """
     found = own([SAMPLES_FILE], SAMPLES.licence, tokens_max, SAMPLES.name)
     for source in SOURCES if folder else ():
