@@ -15,7 +15,7 @@ ROWS_MAX = 100
 """Series of accuracy at most: those with the most outcomes."""
 LABELS = ("predictor", "model", "application")
 GAUGES = (
-    ("accuracy_outcomes", "Outcomes that the figures of one predictor, model and application rest on.", "outcome_count"),
+    ("accuracy_outcomes", "Outcomes that the figures of a predictor, model and application rest on.", "outcome_count"),
     ("accuracy_mae_tokens", "Mean absolute error of the newest 500 medians.", "mae_tokens"),
     ("accuracy_coverage_p90", "Share of the newest 500 answers within p90.", "coverage_p90"),
     ("accuracy_reserve_ratio", "Sum of the newest 500 bounds over that of the lengths.", "reserve_ratio"),
