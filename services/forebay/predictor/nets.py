@@ -1,5 +1,7 @@
 """Small trained networks that forecasters run, opened once in each process."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +34,17 @@ class StoredNet:
         return answer
 
 
+def _refuse_strange(path: Path, content: bytes) -> None:
+    """Raises ForecastFailed for what is too big, or is not what the description beside it names by its digest."""
+    if len(content) > BYTES_MAX:
+        raise ForecastFailed(f"{path} has {len(content):,} bytes, more than any forecaster's")
+    description = path.with_suffix(".json")
+    if description.exists():
+        wanted = json.loads(description.read_text()).get("onnx_sha256")
+        if wanted != hashlib.sha256(content).hexdigest():
+            raise ForecastFailed(f"{path} is not the network that {description.name} describes; install it again")
+
+
 @lru_cache(maxsize=16)
 def _session(path: str) -> Any:
     options = onnxruntime.SessionOptions()
@@ -39,8 +52,7 @@ def _session(path: str) -> Any:
     options.log_severity_level = 3
     try:
         content = Path(path).read_bytes()
-        if len(content) > BYTES_MAX:
-            raise ForecastFailed(f"{path} has {len(content):,} bytes, more than any forecaster's")
+        _refuse_strange(Path(path), content)
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ForecastFailed:
         raise

@@ -38,6 +38,13 @@ def test_a_network_that_is_not_there_or_none_fails_as_a_forecast(tmp_path: Path)
             StoredNet(str(tmp_path / f"{name}.onnx")).run(np.zeros((1, 3)))
 
 
+def test_a_network_that_its_description_does_not_know_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lstm.onnx").write_bytes((FOLDER / "lstm.onnx").read_bytes())
+    (tmp_path / "lstm.json").write_text(json.dumps({"onnx_sha256": "0" * 64}))
+    with pytest.raises(ForecastFailed, match=r"not the network that lstm\.json describes"):
+        StoredNet(str(tmp_path / "lstm.onnx")).run(np.zeros((1, 25)))
+
+
 def test_features_of_another_width_fail_as_a_forecast() -> None:
     with pytest.raises(ForecastFailed, match="onnxruntime failed"):
         StoredNet("lstm.onnx").run(np.zeros((1, 7)))
