@@ -131,11 +131,11 @@ def extract(queries: Sequence[InferenceRequest]) -> Matrix:
     text = _join(texts)
     letters = _WORDS[text.data]
     words, rows, places = _hash_words(text, letters)
-    features = np.empty((len(queries), FEATURE_COUNT), dtype=np.float32)
+    features = np.zeros((len(queries), FEATURE_COUNT), dtype=np.float32)
     features[:, : len(DENSE)] = _dense(queries, text, np.bincount(rows, minlength=len(queries)))
     features[:, IDENTITY_SLICE] = _identity(queries)
-    features[:, -HASHED_COUNT:-LETTER_COUNT] = _hashed_words(words, rows, places, len(queries))
-    features[:, -LETTER_COUNT:] = _hashed_runs(text, letters)
+    _hash_neighbours(words, rows, places, features[:, -HASHED_COUNT:-LETTER_COUNT])
+    _hash_runs(text, letters, features[:, -LETTER_COUNT:])
     return features
 
 
@@ -174,17 +174,17 @@ def _mix(hashes: Hashes) -> Hashes:
     return mixed ^ (mixed >> _SHIFT)
 
 
-def _hashed_words(words: Hashes, rows: Rows, places: Rows, count: int) -> Matrix:
+def _hash_neighbours(words: Hashes, rows: Rows, places: Rows, columns: Matrix) -> None:
     """Counts of words, of pairs of neighbours and of the first words at their places."""
     paired = rows[1:] == rows[:-1]
     pairs = _mix(words[:-1] * _PAIR + words[1:])[paired]
     early = places < FIRST_WORDS
     placed = _mix((words ^ (places.astype(np.uint64) + np.uint64(1)) * _PLACE)[early])
     hashes = np.concatenate((words, pairs, placed)) * _PAIR
-    return _logs_of_length_one(hashes, np.concatenate((rows, rows[:-1][paired], rows[early])), count, WORD_COUNT)
+    _fill(columns, hashes, np.concatenate((rows, rows[:-1][paired], rows[early])))
 
 
-def _hashed_runs(text: _Text, letters: Bytes) -> Matrix:
+def _hash_runs(text: _Text, letters: Bytes, columns: Matrix) -> None:
     """Counts of runs of letters inside words, with the gap before or after a word as one letter more."""
     gaps = letters == 0
     gap_sums = np.concatenate(([0], np.cumsum(gaps)))
@@ -199,18 +199,19 @@ def _hashed_runs(text: _Text, letters: Bytes) -> Matrix:
         all_starts.append(starts)
     # A run may end with the zero byte after its text, which is its last gap, but none may start there.
     rows = np.searchsorted(text.ends, np.concatenate(all_starts))
-    return _logs_of_length_one(np.concatenate(all_hashes) * _RUN, rows, len(text.starts), LETTER_COUNT)
+    _fill(columns, np.concatenate(all_hashes) * _RUN, rows)
 
 
-def _logs_of_length_one(hashes: Hashes, rows: Rows, row_count: int, column_count: int) -> Matrix:
-    """How often each cell was hit, as logarithms, each row of length one."""
+def _fill(columns: Matrix, hashes: Hashes, rows: Rows) -> None:
+    """Writes how often each cell was hit, as logarithms, each row of length one; the columns are zeros before."""
+    row_count, column_count = columns.shape
     shift = np.uint64(64 - column_count.bit_length() + 1)
-    cells = rows * column_count + (hashes >> shift).astype(np.int64)
-    counts = np.bincount(cells, minlength=row_count * column_count).reshape(row_count, column_count)
-    logs = _LOGS[counts]
-    norms = np.sqrt(np.einsum("ij,ij->i", logs, logs))
-    scaled: Matrix = logs / np.maximum(norms, 1.0)[:, None]
-    return scaled
+    counts = np.bincount(rows * column_count + (hashes >> shift).astype(np.int64), minlength=row_count * column_count)
+    hit = np.flatnonzero(counts)
+    logs = _LOGS[counts[hit]]
+    owners = hit // column_count
+    norms = np.sqrt(np.bincount(owners, logs * logs, minlength=row_count))
+    columns[owners, hit % column_count] = logs / np.maximum(norms, 1.0)[owners]
 
 
 def _identity(queries: Sequence[InferenceRequest]) -> Matrix:
