@@ -62,10 +62,9 @@ def test_the_export_says_what_the_model_says(trained: LengthModel) -> None:
     model = calibrated(trained, features[300:], tokens[300:])
     session = OnnxSession(to_onnx(model), [CPU], 1)
     exported = np.sort(session.run({"features": features.toarray()}), axis=1)
-    apart = ~np.isclose(exported, model.predict(features), rtol=1e-3, atol=0.1).all(axis=1)
-    # Sums in another order may send a row that lies on a threshold to the other side; among these few, alike prompts
-    # that is common.
-    assert apart.mean() < 0.1
+    apart = ~np.isclose(np.log1p(exported), np.log1p(model.predict(features)), rtol=0, atol=1e-4).all(axis=1)
+    # A sum in another order may be rounded to the next step of the grid, and that may send its row to another leaf.
+    assert apart.mean() < 0.01
     assert session.widths == {"features": features.shape[1]}
 
 
