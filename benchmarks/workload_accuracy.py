@@ -228,7 +228,8 @@ def conclude(report: common.Report, rows: Sequence[Row]) -> None:
     shown: list[list[common.Cell]] = [[name, ahead, 100 * share] for share, name, ahead in found[:5]]
     report.table("Nearest to the last value, or behind it", ("series", "ahead", "WAPE above it, %"), shown)
     holds = not behind and all(report.figures[f"gain_{minutes}min_percent"] >= 15 for minutes in (60, 120))
-    print("bar:", "holds" if holds else "does not hold", flush=True)
+    verdict = "holds" if holds else "does not hold"
+    print("bar:", "not judged by so few forecasts" if report.quick else verdict, flush=True)
 
 
 @click.command()
