@@ -19,7 +19,7 @@ REFIT_COUNT = 8
 PLACE_COUNT = 4
 """Where errors lie is trusted by n / (n + this): tens of outcomes suffice for it, while their spread needs more."""
 LINE_COUNT_MIN = 10
-TILT_GAIN = 0.95
+TILT_GAIN = 0.8
 """A line from so few outcomes must leave at most this share of what one move of all leaves."""
 LINE_GAIN_MIN = 0.03
 """The line must beat the shift by this share of the loss: it has more to fit, so it fits chance better too."""
