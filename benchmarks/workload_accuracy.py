@@ -37,6 +37,7 @@ from forebay.predictor.policy.forecaster import (
     LastValue,
     LeastCost,
     Seasonal,
+    Smoothing,
 )
 from forebay.predictor.series import Series
 from forebay.predictor.walkforward import Chosen, Stopwatch, choose
@@ -65,6 +66,7 @@ class Chooser:
     def choose(self, series: Series, lead_max: int, stopwatch: Stopwatch | None) -> Chosen:
         found: Mapping[str, Forecaster] = {
             "last_value": LastValue(),
+            "smoothing": Smoothing(),
             "boosting": Boosting(net=self.net),
             "seasonal": Seasonal(),
         }
@@ -112,7 +114,8 @@ def score_totals(report: common.Report, nets: Mapping[tuple[str, int], StoredNet
     kept: list[Row] = []
     for service in SCORED:
         named = servegen(path_of(service))
-        plain: dict[str, Forecaster] = {name: FORECASTERS[name]() for name in (BASELINE, "seasonal", "least_error")}
+        names = (BASELINE, "seasonal", "smoothing", "least_error")
+        plain: dict[str, Forecaster] = {name: FORECASTERS[name]() for name in names}
         if scale.with_statistical:
             slow: dict[str, Forecaster] = {name: FORECASTERS[name]() for name in STATISTICAL}
             found = list(score_all([named], slow, partial(plan, step=scale.step), time.perf_counter).rows)

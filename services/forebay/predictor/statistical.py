@@ -45,7 +45,7 @@ class Statistical:
 
     def points(self, series: Series, horizon_count: int) -> Floats:
         """The model's forecasts from all that is known, with the parameters of the fit. Raises ForecastFailed."""
-        first, known = _tail(series)
+        first, known = tail(series)
         columns = [
             self._column(np.sqrt(known[:, column]), first, learned, horizon_count)
             for column, learned in enumerate(self.quantities)
@@ -69,13 +69,13 @@ def fit_statistical(make: Make, series: Series, season: int, *, by_loess: bool =
 
     The profile is that of MSTL where `by_loess`, else the best of a few harmonics.
     """
-    first, known = _tail(series)
+    first, known = tail(series)
     model = make()
     learned = tuple(_learned(make, np.sqrt(known[:, column]), first, season, by_loess) for column in range(3))
     return Statistical(type(model).__name__, getattr(model, "season_length", 1), learned)
 
 
-def _tail(series: Series) -> tuple[int, Floats]:
+def tail(series: Series) -> tuple[int, Floats]:
     """The newest windows since the first that is known, with the number of the first of them."""
     told = np.flatnonzero(~np.isnan(series.values[:, 0]))
     if not len(told):
@@ -85,9 +85,7 @@ def _tail(series: Series) -> tuple[int, Floats]:
 
 
 def _learned(make: Make, roots: Floats, first: int, season: int, by_loess: bool) -> Learned:
-    profile = np.zeros(1)
-    if len(roots) >= SEASONS_MIN * season and season > 2 * HARMONIC_COUNT:
-        profile = (_loess if by_loess else _harmonics)(roots, first, season)
+    profile = day_profile(roots, first, season, by_loess)
     rest = roots - profile[(first + np.arange(len(roots))) % len(profile)]
     if len(rest) < FITTED_COUNT_MIN or float(np.ptp(rest)) < FLAT:
         return Learned(profile, {})
@@ -120,6 +118,13 @@ def _forward(kind: str, season_length: int, kept: Mapping[str, Any], rest: Float
     if not np.isfinite(found).all():
         raise ForecastFailed(f"{kind} forecast what is no number")
     return found
+
+
+def day_profile(roots: Floats, first: int, season: int, by_loess: bool = False) -> Floats:
+    """What the time of day adds to a quantity in roots whose first window has this number; a zero before two days."""
+    if len(roots) < SEASONS_MIN * season or season <= 2 * HARMONIC_COUNT:
+        return np.zeros(1)
+    return (_loess if by_loess else _harmonics)(roots, first, season)
 
 
 def _waves(rows: Ints, season: int) -> Floats:

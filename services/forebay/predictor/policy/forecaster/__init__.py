@@ -12,6 +12,7 @@ from forebay.predictor.policy.forecaster.least_error import LeastError
 from forebay.predictor.policy.forecaster.lstm import Lstm
 from forebay.predictor.policy.forecaster.mstl import Mstl
 from forebay.predictor.policy.forecaster.seasonal import Seasonal
+from forebay.predictor.policy.forecaster.smoothing import Smoothing
 
 FORECASTERS: dict[str, type[Forecaster]] = {
     "auto_arima": AutoArima,
@@ -25,6 +26,7 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "lstm": Lstm,
     "mstl": Mstl,
     "seasonal": Seasonal,
+    "smoothing": Smoothing,
 }
 
 __all__ = [
@@ -43,5 +45,6 @@ __all__ = [
     "Lstm",
     "Mstl",
     "Seasonal",
+    "Smoothing",
     "WorkloadHistory",
 ]

@@ -19,7 +19,7 @@ class LeastCost:
     ties. See `Costs` for the others.
     """
 
-    candidates: tuple[str, ...] = ("last_value", "boosting", "seasonal")
+    candidates: tuple[str, ...] = ("last_value", "smoothing", "boosting", "seasonal")
     under_cost: float = 1.0
     over_cost: float = 1.0
     origin_count: int = 144

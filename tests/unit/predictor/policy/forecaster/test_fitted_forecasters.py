@@ -14,6 +14,7 @@ from forebay.predictor.policy.forecaster import (
     ForecastFailed,
     Lstm,
     Mstl,
+    Smoothing,
 )
 from forebay.predictor.series import Floats, Series
 
@@ -30,7 +31,9 @@ def daily(count: int) -> Floats:
     return 1_000 + 600 * np.sin(2 * np.pi * np.arange(count) / DAY)
 
 
-@pytest.mark.parametrize("policy", [AutoArima(), AutoEts(), AutoTheta(), Mstl()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "policy", [AutoArima(), AutoEts(), AutoTheta(), Mstl(), Smoothing()], ids=lambda one: type(one).__name__
+)
 def test_a_daily_cycle_goes_on(policy: Forecaster) -> None:
     chance = np.random.default_rng(SEED)
     told = series(daily(5 * DAY) + chance.normal(0, 10, 5 * DAY))
@@ -86,3 +89,25 @@ def test_an_ensemble_of_nobody_is_refused() -> None:
         Ensemble(candidates=())
     with pytest.raises(ForecastFailed, match="prophet"):
         Ensemble(candidates=("prophet",)).fit(series(daily(9)))
+
+
+def test_smoothing_follows_a_level_through_noise_and_lets_its_trend_die() -> None:
+    chance = np.random.default_rng(3)
+    noisy = chance.poisson(100, size=400).astype(np.float64)
+    told = series(noisy)
+    ahead = Smoothing().fit(told).points(told, 50)[:, 0]
+    assert abs(ahead[0] - 100) < abs(noisy[-30:] - 100).mean()
+    rising = series(np.concatenate((np.full(20, 100.0), 100 + 10 * np.arange(1, 21))))
+    steps = np.diff(np.sqrt(Smoothing().fit(rising).points(rising, 30)[:, 0]))
+    assert steps[0] > 0
+    assert (np.diff(steps) < 1e-9).all()
+
+
+def test_smoothing_says_the_same_of_many_moments_at_once() -> None:
+    chance = np.random.default_rng(4)
+    told = series(200 + 50 * np.sin(np.arange(432) / 144 * 2 * np.pi) + chance.normal(0, 9, 432))
+    fitted = Smoothing().fit(told.until(300))
+    origins, leads = np.array([300, 350, 431]), np.array([1, 6, 12])
+    batch = fitted.points_at(told, origins, leads)
+    for row, origin in enumerate(origins.tolist()):
+        assert batch[row] == pytest.approx(fitted.points(told.until(origin), 12)[leads - 1], rel=1e-3)

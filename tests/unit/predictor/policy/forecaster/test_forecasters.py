@@ -31,7 +31,7 @@ def medians(forecasts: tuple[WorkloadForecast, ...]) -> list[float]:
     return [round(forecast.requests.p50, 6) for forecast in forecasts]
 
 
-QUICK = ("boosting", "last_value", "least_error", "seasonal")
+QUICK = ("boosting", "last_value", "least_error", "seasonal", "smoothing")
 """Those that fit in no time; tests/contract has all of them."""
 
 
