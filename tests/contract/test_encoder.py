@@ -34,11 +34,11 @@ def test_hostile_texts_are_embedded(encoder: SentenceEncoder) -> None:
 @pytest.mark.slow
 def test_our_graph_of_the_published_weights_is_the_packaged_encoder(encoder: SentenceEncoder) -> None:
     from forebay.predictor.sessions import OnnxSession
-    from forebay.train.preserve import HEAD_COUNT, embedding_onnx
+    from forebay.train.preserve import HEAD_COUNT, INSTALL_WEIGHTS, embedding_onnx
     from forebay.train.transformer import read_weights
 
     try:
-        weights = read_weights(read(WEIGHTS)[1])
+        weights = read_weights(read(WEIGHTS, INSTALL_WEIGHTS)[1])
     except FailedPrecondition as error:
         pytest.skip(error.message)
     ids, mask = padded(WordPieces().ids(TEXTS))
