@@ -86,7 +86,9 @@ def test_examples_that_do_not_do_are_refused(name: str) -> None:
 
 def test_without_torch_preserve_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
+    # What another test has imported stands in the package, too.
     monkeypatch.delitem(sys.modules, "forebay.train.prompt_tuning", raising=False)
+    monkeypatch.delattr("forebay.train.prompt_tuning", raising=False)
     with pytest.raises(ConfigError, match="pip install torch"):
         family("preserve").run(examples(300), 7, lambda step: None)
 
