@@ -85,7 +85,7 @@ class Case:
         return PolicyConfig(name=self.name, gateway=GATEWAY, **tables)
 
 
-FAMILIES = ("magnus", "semantic", "preserve")
+FAMILIES = ("magnus", "semantic", "preserve", "finetuned")
 """Length predictors that are onnx_quantile with another model, of which none comes with Forebay for certain."""
 PLAIN = Case("router", "least_predicted_tokens")
 CASES = (
@@ -104,7 +104,7 @@ def world() -> World:
         groups=(
             Group("chat", PROFILE, "east", 2, 1, 4, concurrency_target=3.0, spot=True),
             Group("code", PROFILE, "west", 1, 0, 3, concurrency_target=2.0),
-            Group("chat", PROFILE, "west", 1),
+            Group("chat", PROFILE, "west", 1, role="batch"),
         ),
         engine=EngineConfig(max_seqs=3, max_batch_tokens=64, kv_tokens=2_048, model_tokens_max=900, frontend_ms=2.0),
         network=NetworkConfig(local_ms=1.0, routes=(Route(("east", "west"), 35.0),), prediction_ms=3.0),

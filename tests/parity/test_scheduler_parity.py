@@ -143,6 +143,9 @@ class Author:
             hold_timeout_us=self._chance.choice([0, 0, 2 * S]),
             turn_number=self._chance.choice([0, 1, 3]),
             system_digest=self._chance.choice(["", "0123456789abcdef"]),
+            session=self._chance.choice(["", "s1", "s2"]),
+            deadline_us=self._chance.choice([0, 5 * S]),
+            prefix_hashes=self._chance.choice([(), (7,), (7, 9)]),
         )
 
     def _fleet(self) -> list[Any]:
@@ -390,6 +393,9 @@ async def test_a_clock_that_is_shifted_would_not_be_noticed_by_the_answers_alone
         "prompt_head",
         "turn_number",
         "system_digest",
+        "session",
+        "deadline",
+        "prefix_hashes",
     ],
 )
 async def test_a_field_that_is_dropped_is_noticed(name: str) -> None:

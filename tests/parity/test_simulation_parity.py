@@ -8,6 +8,7 @@ what comes out at each of its ports. docs/adr/0006 tells what this shows and wha
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,7 @@ from forebay.predictor.policy.forecaster import FORECASTERS
 from forebay.predictor.refit.tasks import Task
 from forebay.predictor.servicer import PredictorServicer
 from forebay.scheduler.config import Config as SchedulerConfig
+from forebay.scheduler.policy import KINDS, choice
 from forebay.simulator.oracles.predictor import forecasts_of
 from forebay.simulator.shell.autoscaling_forecasts import Forecasts
 from forebay.simulator.workload import make_workload
@@ -119,7 +121,8 @@ def test_every_policy_leaves_its_own_journal(part: ModuleType) -> None:
 def settings_of(case: Case) -> tuple[Any, ...]:
     """What makes a run another one; policies that are the default are the same run."""
     scheduler = from_mapping(SchedulerConfig, case.policy.scheduler, "scheduler")
-    return scheduler, case.policy.autoscaler, case.policy.predictor
+    named: dict[str, Any] = {kind: choice(scheduler, kind).name for kind in KINDS}
+    return replace(scheduler, **named), case.policy.autoscaler, case.policy.predictor
 
 
 def test_the_journals_hold_every_event_question_and_action() -> None:

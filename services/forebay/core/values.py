@@ -24,6 +24,14 @@ class InstanceState(IntEnum):
     LOST = 6
 
 
+class InstanceRole(IntEnum):
+    """Which classes an instance serves (Chiron's instance types); numbers are those of the contract."""
+
+    MIXED = 1
+    INTERACTIVE = 2
+    BATCH = 3
+
+
 class Outcome(IntEnum):
     """How a request ended; numbers are those of the contract."""
 
@@ -70,6 +78,7 @@ class Instance:
     context_tokens_max: int = 0
     state_us: int = 0
     state_reason: str = ""
+    role: InstanceRole = InstanceRole.MIXED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,10 @@ class InferenceRequest:
 
     So are `turn_number`, which question of its conversation this is (1 the first, 0 not known), and `system_digest`,
     which names the system prompt (`system_digest` of core/prediction.py; empty for none).
+
+    `session` names the conversation or program that the request belongs to (empty: none). `deadline_us` is the time
+    from arrival until the whole answer is due (0: the promise of its class). `prefix_hashes` name the blocks that the
+    prompt begins with, each hash covering all before it: equal hashes mean equal beginnings.
     """
 
     request_id: str
@@ -94,6 +107,9 @@ class InferenceRequest:
     hold_timeout_us: int = 0
     turn_number: int = 0
     system_digest: str = ""
+    session: str = ""
+    deadline_us: int = 0
+    prefix_hashes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

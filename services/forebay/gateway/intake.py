@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from forebay.core.errors import InvalidArgument
 from forebay.core.prompts import excerpt
 from forebay.core.tokens import TokenEstimator
+from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, SloClass
 from forebay.gateway.config import SLO_CLASSES, Config
 
 REQUEST_ID = "x-request-id"
 _SLO_CLASS, _TENANT, _APPLICATION = "x-forebay-slo-class", "x-forebay-tenant", "x-forebay-application"
+_SESSION, _DEADLINE_S = "x-forebay-session", "x-forebay-deadline-s"
+_DEADLINE_MAX_S = 604_800.0
 _LABEL_BYTES_MAX = 128
 _PROMPT_TOKENS_MAX = 1_048_576
 _TEMPERATURE_MAX = 2.0
@@ -61,6 +64,8 @@ class Intake:
             region=self._config.region,
             turn_number=turn_number,
             system_digest=system_digest,
+            session=_label(headers, _SESSION),
+            deadline_us=_deadline_us(headers.get(_DEADLINE_S, "")),
         )
 
 
@@ -69,6 +74,17 @@ def _slo_class(name: str) -> SloClass:
         text = f"must be one of {', '.join(SLO_CLASSES)}"
         raise InvalidArgument(f"header {_SLO_CLASS} {text}", violations={_SLO_CLASS: text})
     return SloClass(SLO_CLASSES.index(name) + 1)
+
+
+def _deadline_us(text: str) -> int:
+    try:
+        seconds = float(text or 0)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _DEADLINE_MAX_S:
+        said = f"must be a number of seconds from 0 to {_DEADLINE_MAX_S:,.0f}"
+        raise InvalidArgument(f"header {_DEADLINE_S} {said}", violations={_DEADLINE_S: said})
+    return round(seconds * US_PER_S)
 
 
 def _label(headers: Mapping[str, str], name: str) -> str:

@@ -12,20 +12,27 @@ OUTCOME_BATCH_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that the section [scheduler] may set; times in seconds or milliseconds as the names say."""
+    """Everything that the section [scheduler] may set; times in seconds or milliseconds as the names say.
 
-    admission: str = "open"
+    A policy that is not named (the empty string) is that of the `system`.
+    """
+
+    system: str = "default"
+    admission: str = ""
     admission_parameters: Mapping[str, object] = field(default_factory=dict)
-    orderer: str = "fcfs"
+    orderer: str = ""
     orderer_parameters: Mapping[str, object] = field(default_factory=dict)
-    router: str = "least_predicted_tokens"
+    router: str = ""
     router_parameters: Mapping[str, object] = field(default_factory=dict)
-    puller: str = "fixed_cap"
+    puller: str = ""
     puller_parameters: Mapping[str, object] = field(default_factory=dict)
     lease_ttl_s: float = 60.0
     hold_timeout_interactive_fast_s: float = 5.0
     hold_timeout_interactive_normal_s: float = 60.0
     hold_timeout_deferred_s: float = 300.0
+    ttft_slo_interactive_fast_s: float = 1.0
+    ttft_slo_interactive_normal_s: float = 60.0
+    deadline_deferred_s: float = 86_400.0
     held_count_max: int = 10_000
     retry_delay_min_s: float = 0.2
     retry_delay_max_s: float = 30.0
@@ -67,8 +74,23 @@ class Config:
         }[slo_class]
         return round(seconds * US_PER_S)
 
+    def due_us(self, slo_class: SloClass) -> int:
+        """When the first token of the class is due after its arrival, of deferred work the whole answer.
+
+        The defaults are SageServe's (section 2 of its summary: 1 s, 1 min, 24 h).
+        """
+        seconds = {
+            SloClass.INTERACTIVE_FAST: self.ttft_slo_interactive_fast_s,
+            SloClass.INTERACTIVE_NORMAL: self.ttft_slo_interactive_normal_s,
+            SloClass.DEFERRED: self.deadline_deferred_s,
+        }[slo_class]
+        return round(seconds * US_PER_S)
+
 
 _POSITIVE = (
+    "ttft_slo_interactive_fast_s",
+    "ttft_slo_interactive_normal_s",
+    "deadline_deferred_s",
     "hold_timeout_interactive_fast_s",
     "hold_timeout_interactive_normal_s",
     "hold_timeout_deferred_s",

@@ -48,6 +48,7 @@ class Engine:
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger)
         self._histogram = Histogram()
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
+        self._due_us = {slo_class: config.due_us(slo_class) for slo_class in SloClass}
         self._stale_us = NEVER_US
         self._unblock_us = NEVER_US
         self._now_us = 0
@@ -209,6 +210,7 @@ class Engine:
             arrived_us=self._now_us,
             deadline_us=self._now_us + (request.hold_timeout_us or self._hold_timeout_us[request.slo_class]),
             sequence=self._arrival_count,
+            due_us=self._now_us + (request.deadline_us or self._due_us[request.slo_class]),
         )
 
     def _room_for_answer(self, request: InferenceRequest) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.values import Instance, InstanceLoad
+from forebay.core.values import Instance, InstanceLoad, InstanceRole, SloClass
 from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy.puller.base import UNLIMITED
 from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Ints, Mask, Observed
@@ -24,6 +24,7 @@ COUNTED = (
     "prompt_tokens_pending",
     "unseen_count",
     "unseen_prompt_tokens",
+    "deferred_count",
 )
 """What is counted of each instance, a row each."""
 
@@ -36,6 +37,8 @@ class Standing(NamedTuple):
     contexts: Ints
     concurrency_cap: npt.NDArray[np.int32]
     observed: Observed
+    regions: tuple[str, ...]
+    roles: tuple[InstanceRole, ...]
 
 
 class Lanes:
@@ -55,13 +58,15 @@ class Lanes:
         self.context_max = int(contexts.max(initial=0))
         self._room = _frozen(np.array([one.kv_tokens_max or KV_TOKENS_UNKNOWN for one in instances], dtype=np.int64))
         caps = _frozen(np.zeros(len(self.ids), dtype=np.int32))
-        self.standing = Standing(self.ids, (), contexts, caps, _observed(loads, self._room))
+        regions, roles = tuple(one.region for one in instances), tuple(one.role for one in instances)
+        self.standing = Standing(self.ids, (), contexts, caps, _observed(loads, self._room), regions, roles)
         self.seen_us = [NEVER_SEEN_US] * len(self.ids)
         self.tokens_total = 0
         self._counts = np.zeros((len(COUNTED), len(self.ids)), dtype=np.int64)
         # A memoryview reads and writes one number in half the time that an array takes.
         rows = [row.data for row in self._counts]
-        self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows
+        self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows[:6]
+        self._deferred = rows[6]
         self.ready_count = 0
         self.eligible: Mask = _frozen(np.zeros(len(self.ids), dtype=np.bool_))
         self.eligible_count = 0
@@ -110,6 +115,7 @@ class Lanes:
         self.tokens_total += lease.remaining_tokens
         self._prompt[index] += prompt_tokens
         self._pending[index] += prompt_tokens
+        self._deferred[index] += lease.request.slo_class == SloClass.DEFERRED
         if lease.opened_us >= self.seen_us[index]:
             self.add_unseen(index, lease)
         self._in_flight[index] = in_flight = self._in_flight[index] + 1
@@ -133,6 +139,7 @@ class Lanes:
         self._prompt[index] -= prompt_tokens
         if not lease.generated_tokens:
             self._pending[index] -= prompt_tokens
+        self._deferred[index] -= lease.request.slo_class == SloClass.DEFERRED
         if lease.opened_us >= self.seen_us[index]:
             self._unseen[index] -= 1
             self._unseen_prompt[index] -= prompt_tokens

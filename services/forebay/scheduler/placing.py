@@ -10,7 +10,7 @@ from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
 from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.policy import Policies
-from forebay.scheduler.policy.router.base import RouteView
+from forebay.scheduler.policy.router.base import Hold, RouteView
 from forebay.scheduler.queue import Held, HeldBook
 
 TRITON_PRIORITY = {SloClass.INTERACTIVE_FAST: 1, SloClass.INTERACTIVE_NORMAL: 2, SloClass.DEFERRED: 3}
@@ -36,7 +36,9 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        route = self._policies.router.route(_view(lanes, held, sight, count))
+        route = self._policies.router.route(_view(lanes, held, sight, count, now_us))
+        if isinstance(route, Hold):
+            return None
         lanes.pass_turn(route.index)
         instance = lanes.instances[route.index]
         placement = Placement(
@@ -136,7 +138,7 @@ def _sight(lanes: Lanes, held: Held) -> tuple[Sight, int]:
     return Sight(lanes.standing, eligible, lanes.counts(), excluded, context_tokens), count
 
 
-def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int) -> RouteView:
+def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: int) -> RouteView:
     standing, counts, request = sight.standing, sight.counts, held.request
     return RouteView(
         standing.instance_ids,
@@ -154,4 +156,13 @@ def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int) -> RouteV
         request.prompt_tokens,
         held.quantiles,
         request.slo_class,
+        now_us,
+        request.tenant,
+        request.session,
+        request.region,
+        held.tokens_max,
+        held.due_us,
+        standing.regions,
+        standing.roles,
+        counts[6],
     )

@@ -8,12 +8,25 @@ from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.scheduler.deadlines import Deadlines
 from forebay.scheduler.policy.orderer.base import Orderer, OrderView
 
-ROWS = ("arrived_us", "deadline_us", "predicted_tokens", "prompt_tokens", "slo_class", "sequence")
+ROWS = (
+    "arrived_us",
+    "deadline_us",
+    "predicted_tokens",
+    "prompt_tokens",
+    "slo_class",
+    "due_us",
+    "p90_tokens",
+    "tokens_max",
+    "sequence",
+)
 SEQUENCE = ROWS.index("sequence")
 
 
 class Held(NamedTuple):
-    """One request that waits or is just being placed; `tokens_max` is its limit with the model's context counted in."""
+    """One request that waits or is just being placed; `tokens_max` is its limit with the model's context counted in.
+
+    It may be held until `deadline_us`; its first token, of deferred work its whole answer, is due at `due_us`.
+    """
 
     request: InferenceRequest
     quantiles: LengthQuantiles
@@ -24,6 +37,7 @@ class Held(NamedTuple):
     arrived_us: int
     deadline_us: int
     sequence: int
+    due_us: int = 0
 
 
 class HeldQueue:
@@ -33,6 +47,7 @@ class HeldQueue:
         self.predicted_tokens = 0
         self._columns = np.zeros((len(ROWS), 16), dtype=np.int64)
         self._entries: list[Held] = []
+        self._requests: list[InferenceRequest] = []
         self._index: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -57,18 +72,28 @@ class HeldQueue:
         if index == self._columns.shape[1]:
             self._columns = np.concatenate((self._columns, np.zeros_like(self._columns)), axis=1)
         median, request = held.quantiles.p50, held.request
-        row = (held.arrived_us, held.deadline_us, median, request.prompt_tokens, request.slo_class, held.sequence)
-        self._columns[:, index] = row
+        self._columns[:, index] = (
+            held.arrived_us,
+            held.deadline_us,
+            median,
+            request.prompt_tokens,
+            request.slo_class,
+            held.due_us,
+            held.quantiles.p90,
+            held.tokens_max,
+            held.sequence,
+        )
         self._entries.append(held)
+        self._requests.append(request)
         self._index[request.request_id] = index
         self.predicted_tokens += median
 
     def remove(self, request_id: str) -> Held:
         """Lets a held request go."""
         index = self._index.pop(request_id)
-        held, last = self._entries[index], self._entries.pop()
+        held, last, last_request = self._entries[index], self._entries.pop(), self._requests.pop()
         if last is not held:
-            self._entries[index] = last
+            self._entries[index], self._requests[index] = last, last_request
             self._index[last.request.request_id] = index
             self._columns[:, index] = self._columns[:, len(self._entries)]
         self.predicted_tokens -= held.quantiles.p50
@@ -91,7 +116,7 @@ class HeldQueue:
     def _view(self, now_us: int) -> OrderView:
         columns = self._columns[:, : len(self)]
         columns.flags.writeable = False
-        return OrderView(now_us, columns[0], columns[1], columns[2], columns[3], columns[4])
+        return OrderView(now_us, *columns[:SEQUENCE], requests=self._requests)  # type: ignore[misc]
 
 
 class HeldBook:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from forebay.core.instance import EngineFlags, EngineProfile, flags_of
 from forebay.core.instance.batcher import BATCHERS
-from forebay.core.values import SloClass
+from forebay.core.values import InstanceRole, SloClass
 
 CLASS_NAMES: Mapping[int, str] = {
     SloClass.INTERACTIVE_FAST: "interactive-fast",
@@ -17,6 +17,7 @@ CLASS_NAMES: Mapping[int, str] = {
 FAULTS = ("crash", "hang", "slow")
 HORIZON_S_MAX = 1_000_000_000
 INSTANCES_MAX = 100_000
+ROLES = tuple(role.name.lower() for role in InstanceRole)
 """Of a group: far more than a run can hold, so that a slip of the hand is told at once."""
 
 
@@ -28,7 +29,8 @@ class Group:
     The autoscaler moves the number between the bounds; where a model has several groups, it moves that of the first
     and the others keep their `instances_initial`. `concurrency_max` is the engine's seats (0: those of [engine]).
     `gpu_hour_price` is in any currency. A `spot` group may be taken away by [spot]. Each GPU draws `busy_watts` while
-    its instance holds a request and `idle_watts` while it does not; where both are 0, no energy is told.
+    its instance holds a request and `idle_watts` while it does not; where both are 0, no energy is told. The `role` of
+    a group that nobody scales says which classes it is there for: mixed, interactive or batch.
     """
 
     model: str = ""
@@ -43,9 +45,11 @@ class Group:
     spot: bool = False
     busy_watts: float = 0.0
     idle_watts: float = 0.0
+    role: str = "mixed"
 
     def __post_init__(self) -> None:
         _need(bool(self.model), "every group needs a model")
+        _need(self.role in ROLES, f"group {self.model}: role must be one of {', '.join(ROLES)}, not {self.role!r}")
         _need(
             self.profile.count("/") == 2 or self.profile.endswith(".json"),
             f"group {self.model}: profile must be GPU/MODEL/tpN, such as H100/Llama-3-8B/tp1, or a profile file",

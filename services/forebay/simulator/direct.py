@@ -7,6 +7,7 @@ from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.scheduler.config import Config as SchedulerConfig
+from forebay.scheduler.policy import choice
 from forebay.simulator.config import Group, World
 from forebay.simulator.direct_board import boards_of
 from forebay.simulator.direct_heard import Heard
@@ -75,8 +76,8 @@ def _refuse_more(scenario: Scenario, config: SchedulerConfig) -> None:
     """Raises ConfigError where the scenario has what this lane leaves out."""
     world = scenario.world
     for holds, what in (
-        (config.admission == "open", 'set admission = "open" in [scheduler]'),
-        (config.puller == "unlimited", 'set puller = "unlimited" in [scheduler]'),
+        (choice(config, "admission").name == "open", 'set admission = "open" in [scheduler]'),
+        (choice(config, "puller").name == "unlimited", 'set puller = "unlimited" in [scheduler]'),
         (not len(scenario.workload.parents), "the workload has closed loops"),
         (not _takes_time(scenario), "[network] and frontend_ms take time"),
         (not world.engine.prefix_cache_tokens, "[engine] has a prefix cache"),

@@ -6,9 +6,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from forebay.core.errors import ConfigError
 from forebay.core.values import Instance, LengthQuantiles, SloClass
 from forebay.scheduler.policy.puller.base import UNLIMITED
-from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Ints, Observed, RouteView
+from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Hold, Ints, Observed, Router, RouteView
 from forebay.simulator.shell.context import Context
 
 N = TypeVar("N", bound=np.generic)
@@ -65,6 +66,14 @@ class Board:
     def pass_turn(self, index: int) -> None:
         """A request was placed: a rotation goes on with the next instance."""
         self.turn_index = (index + 1) % len(self.ids)
+
+
+def chosen(router: Router, view: RouteView) -> int:
+    """Where the router sends a request; raises ConfigError where it would hold it, since nothing waits here."""
+    route = router.route(view)
+    if isinstance(route, Hold):
+        raise ConfigError(f"the router holds requests ({route.reason}), which direct runs cannot: set direct = false")
+    return route.index
 
 
 def boards_of(instances: Sequence[Instance], context: Context) -> dict[str, Board]:

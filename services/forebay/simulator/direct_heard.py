@@ -11,7 +11,7 @@ from forebay.scheduler.histogram import Histogram
 from forebay.scheduler.leases import remaining_tokens
 from forebay.scheduler.placing import TRITON_PRIORITY
 from forebay.scheduler.policy.router.base import Router
-from forebay.simulator.direct_board import Board, frozen
+from forebay.simulator.direct_board import Board, chosen, frozen
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.loop import WATCH_COUNT
 from forebay.simulator.shell.ports import Lengths
@@ -137,7 +137,7 @@ class Heard:
         rows.predicted(row, predicted)
         tally = self._tallies[request.model]
         view = board.view(tally.shown, request.prompt_tokens, predicted, request.slo_class)
-        self._place(row, board, _Placed(tally, self._router.route(view).index, request, predicted, by))
+        self._place(row, board, _Placed(tally, chosen(self._router, view), request, predicted, by))
 
     def _place(self, row: int, board: Board, placed: "_Placed") -> None:
         rows, context, request = self._rows, self._context, placed.request

@@ -10,7 +10,7 @@ from forebay.core.values import LengthQuantiles, SloClass
 from forebay.predictor.engine import PredictorEngine
 from forebay.scheduler.leases import remaining_tokens
 from forebay.scheduler.policy.router.base import Ints, Router
-from forebay.simulator.direct_board import Board
+from forebay.simulator.direct_board import Board, chosen
 from forebay.simulator.kernel.base import Kernel, OpenLoop
 from forebay.simulator.results import UNKNOWN
 from forebay.simulator.shell.context import Context
@@ -76,7 +76,7 @@ class Open:
         if order is not None:
             counts = loads.in_flight_count[order], loads.weight[order], loads.prompt_tokens[order]
         view = board.view(counts, self._requests.prompt_tokens[row], predicted, self._classes[row])
-        index = self._router.route(view).index
+        index = chosen(self._router, view)
         board.pass_turn(index)
         rows, number = self._rows, board.numbers[index]
         rows.instance[row] = number

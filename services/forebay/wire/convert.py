@@ -11,6 +11,7 @@ from forebay.core.values import (
     InferenceRequest,
     Instance,
     InstanceLoad,
+    InstanceRole,
     InstanceState,
     LengthPrediction,
     LengthQuantiles,
@@ -73,6 +74,7 @@ def instance_to_proto(value: Instance) -> instance_pb2.Instance:
         state_time=timestamp(value.state_us),
         state_reason=value.state_reason,
         context_tokens_max=value.context_tokens_max,
+        role=f"INSTANCE_ROLE_{value.role.name}",
     )
 
 
@@ -92,6 +94,7 @@ def instance_from_proto(message: instance_pb2.Instance) -> Instance:
         context_tokens_max=message.context_tokens_max,
         state_us=message.state_time.ToMicroseconds(),
         state_reason=message.state_reason,
+        role=InstanceRole(message.role or InstanceRole.MIXED),
     )
 
 
@@ -112,6 +115,9 @@ def request_to_proto(value: InferenceRequest) -> request_pb2.InferenceRequest:
         hold_timeout=duration(value.hold_timeout_us) if value.hold_timeout_us else None,
         turn_number=value.turn_number,
         system_digest=value.system_digest,
+        session=value.session,
+        deadline=duration(value.deadline_us) if value.deadline_us else None,
+        prefix_hashes=value.prefix_hashes,
     )
 
 
@@ -132,6 +138,9 @@ def request_from_proto(message: request_pb2.InferenceRequest) -> InferenceReques
         hold_timeout_us=message.hold_timeout.ToMicroseconds(),
         turn_number=message.turn_number,
         system_digest=message.system_digest,
+        session=message.session,
+        deadline_us=message.deadline.ToMicroseconds(),
+        prefix_hashes=tuple(message.prefix_hashes),
     )
 
 

@@ -17,7 +17,7 @@ from forebay.core.values import (
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy import build
-from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Observed, RouteView
+from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Observed, Route, Router, RouteView
 
 S = 1_000_000
 """A second in microseconds."""
@@ -62,7 +62,13 @@ def route_view(
     count = len(in_flight)
     caps = caps or [100] * count
     eligible = [index not in closed and in_flight[index] < caps[index] for index in range(count)]
-    counted = ("predicted_tokens", "prompt_tokens_in_flight", "prompt_tokens_pending", "unseen_prompt_tokens")
+    counted = (
+        "predicted_tokens",
+        "prompt_tokens_in_flight",
+        "prompt_tokens_pending",
+        "unseen_prompt_tokens",
+        "deferred_count",
+    )
     zero = [0] * count
     return RouteView(
         instance_ids=tuple(f"i{index}" for index in range(count)),
@@ -85,6 +91,13 @@ def route_view(
         slo_class=SloClass.INTERACTIVE_FAST,
         **counts,  # type: ignore[arg-type]
     )
+
+
+def routed(router: Router, view: RouteView) -> Route:
+    """What a router says that must not hold the request."""
+    route = router.route(view)
+    assert isinstance(route, Route)
+    return route
 
 
 def frozen(values: Sequence[float], dtype: Any = np.int64) -> Any:

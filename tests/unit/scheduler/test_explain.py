@@ -15,7 +15,7 @@ from forebay.scheduler.policy.router.base import Route, Router, RouteView
 from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredictedTokens
 from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
-from tests.unit.scheduler.kit import route_view
+from tests.unit.scheduler.kit import route_view, routed
 
 POLICIES = {"router": "least_requests"}
 
@@ -28,7 +28,8 @@ def sight(in_flight: list[int], tokens: list[int] | None = None, cap: int = 100,
 
 
 def seen_as(view: RouteView, blocked: tuple[str, ...]) -> Sight:
-    standing = Standing(view.instance_ids, blocked, np.full(len(blocked), 1_000), view.concurrency_cap, view.observed)
+    contexts = np.full(len(blocked), 1_000)
+    standing = Standing(view.instance_ids, blocked, contexts, view.concurrency_cap, view.observed, (), ())
     return Sight(standing, view.eligible, np.array([getattr(view, name) for name in COUNTED]), frozenset(), 11)
 
 
@@ -154,7 +155,7 @@ def test_inv_flip_the_flip_flips_and_nothing_less_does(loads: list[tuple[int, in
     if not seen.eligible.any():
         return
     router: Router = ROUTERS[name]()
-    route = router.route(view_of(seen))
+    route = routed(router, view_of(seen))
     found = flip(seen, route)
     if found is None:
         assert seen.eligible.sum() == 1
@@ -165,7 +166,7 @@ def test_inv_flip_the_flip_flips_and_nothing_less_does(loads: list[tuple[int, in
         column = getattr(view_of(seen), field).copy()
         column[route.index] = value
         changed = view_of(with_counts(seen, **{field: column}))
-        return changed.instance_ids[router.route(changed).index]
+        return changed.instance_ids[routed(router, changed).index]
 
     assert winner_at(int(found.to_value)) == found.instance_id
     for value in range(int(found.from_value), int(found.to_value)):
@@ -176,7 +177,7 @@ def test_power_of_two_flips_to_the_other_one_drawn() -> None:
     seen = sight([0, 0, 0, 0, 0])
     router = PowerOfTwo(seed=3)
     for _ in range(20):
-        route = router.route(view_of(seen))
+        route = routed(router, view_of(seen))
         assert route.drawn is not None
         found = flip(seen, route)
         assert found is not None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.scheduling import Placement
-from forebay.core.values import InstanceLoad, InstanceState, LengthQuantiles
+from forebay.core.values import InstanceLoad, InstanceState, LengthQuantiles, SloClass
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import COUNTED, turn_after
 from forebay.scheduler.leases import Lease
@@ -291,6 +291,7 @@ def check_counts(of: Fleet, leases: list[Lease], seen: dict[str, int]) -> None:
             "prompt_tokens_pending": sum(one.request.prompt_tokens for one in on_it if not one.generated_tokens),
             "unseen_count": len(unseen),
             "unseen_prompt_tokens": sum(one.request.prompt_tokens for one in unseen),
+            "deferred_count": sum(one.request.slo_class is SloClass.DEFERRED for one in on_it),
         }
         assert {name: row[index] for name, row in counts(of).items()} == expected
         assert bool(lanes.eligible[index]) == (len(on_it) < lanes.cap_of(index))

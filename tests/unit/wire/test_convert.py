@@ -9,6 +9,7 @@ from forebay.core.values import (
     InferenceRequest,
     Instance,
     InstanceLoad,
+    InstanceRole,
     InstanceState,
     LengthPrediction,
     LengthQuantiles,
@@ -35,6 +36,7 @@ INSTANCES = st.builds(
     context_tokens_max=COUNTS,
     state_us=TIMES_US,
     state_reason=NAMES,
+    role=st.sampled_from(InstanceRole),
 )
 REQUESTS = st.builds(
     InferenceRequest,
@@ -52,6 +54,9 @@ REQUESTS = st.builds(
     hold_timeout_us=st.integers(0, 86_400_000_000),
     turn_number=st.integers(0, 1_048_576),
     system_digest=NAMES,
+    session=NAMES,
+    deadline_us=st.integers(0, 604_800_000_000),
+    prefix_hashes=st.lists(st.integers(0, 2**64 - 1), max_size=4).map(tuple),
 )
 
 
@@ -71,7 +76,14 @@ def test_a_query_and_its_prediction_come_back(
 ) -> None:
     query = convert.length_query_from_proto(convert.length_query_to_proto(request))
     told = replace(
-        request, slo_class=query.slo_class, region="local", excluded_instance_ids=frozenset(), hold_timeout_us=0
+        request,
+        slo_class=query.slo_class,
+        region="local",
+        excluded_instance_ids=frozenset(),
+        hold_timeout_us=0,
+        session="",
+        deadline_us=0,
+        prefix_hashes=(),
     )
     assert query == replace(told, tenant=request.tenant or "default")
     value = LengthPrediction(quantiles, rank, mean, "histogram")

@@ -15,6 +15,7 @@ from forebay.scheduler.policy.puller import PULLERS
 from forebay.scheduler.policy.puller.base import Puller
 from forebay.scheduler.policy.router import ROUTERS
 from forebay.scheduler.policy.router.base import Router
+from forebay.scheduler.policy.systems import SYSTEMS, Part, part
 
 Kinds: TypeAlias = Mapping[str, Mapping[str, type[Any]]]
 KINDS: Kinds = {"admission": ADMISSIONS, "orderer": ORDERERS, "router": ROUTERS, "puller": PULLERS}
@@ -33,17 +34,31 @@ class Policies:
 
 def build(config: Config, kinds: Kinds = KINDS) -> Policies:
     """The policies that the configuration names; raises ConfigError for an unknown name or a bad parameter."""
+    chosen = {kind: choice(config, kind) for kind in KINDS}
     return Policies(
-        admission=_policy(kinds, "admission", config.admission, config.admission_parameters),
-        orderer=_policy(kinds, "orderer", config.orderer, config.orderer_parameters),
-        router=_policy(kinds, "router", config.router, config.router_parameters),
-        puller=_policy(kinds, "puller", config.puller, config.puller_parameters),
-        names={kind: getattr(config, kind) for kind in KINDS},
+        **{kind: _policy(kinds, kind, part) for kind, part in chosen.items()},
+        names={kind: part.name for kind, part in chosen.items()},
     )
 
 
-def _policy(kinds: Kinds, kind: str, name: str, parameters: Mapping[str, object]) -> Any:
+def choice(config: Config, kind: str) -> Part:
+    """The policy of a kind: the one that is named, or that of the system, whose parameters may be set one by one.
+
+    Raises ConfigError for an unknown system.
+    """
+    if config.system not in SYSTEMS:
+        text = f"unknown system {config.system!r} in [scheduler]; known: {', '.join(sorted(SYSTEMS))}"
+        raise ConfigError(text, violations={"scheduler.system": text})
+    name: str = getattr(config, kind)
+    parameters: Mapping[str, object] = getattr(config, f"{kind}_parameters")
+    usual = part(config.system, kind)
+    if name and name != usual.name:
+        return Part(name, parameters)
+    return Part(usual.name, {**usual.parameters, **parameters})
+
+
+def _policy(kinds: Kinds, kind: str, chosen: Part) -> Any:
     known = kinds[kind]
-    if name not in known:
-        raise ConfigError(f"unknown {kind} {name!r} in [scheduler]; known: {', '.join(sorted(known))}")
-    return from_mapping(known[name], parameters, f"scheduler.{kind}_parameters")
+    if chosen.name not in known:
+        raise ConfigError(f"unknown {kind} {chosen.name!r} in [scheduler]; known: {', '.join(sorted(known))}")
+    return from_mapping(known[chosen.name], chosen.parameters, f"scheduler.{kind}_parameters")

@@ -1,8 +1,12 @@
 """The rows as requests: what each engine may know of them. Only what an instance is given holds the true length."""
 
+from itertools import accumulate
+
 from forebay.core.prompts import excerpt
 from forebay.core.values import InferenceRequest, SloClass
 from forebay.simulator.workload.base import Workload
+
+HASH_MASK = 2**64 - 1
 
 
 class Requests:
@@ -24,6 +28,8 @@ class Requests:
         self._tenants = [workload.tenants[index] for index in workload.tenant.tolist()]
         self._applications = [workload.applications[index] for index in workload.application.tolist()]
         self._deadlines_us: list[int] = workload.deadline_us.tolist()
+        self._sessions = [f"p{program}" if program >= 0 else "" for program in workload.program.tolist()]
+        self._block_starts: list[int] = workload.block_start.tolist() if len(workload.blocks) else []
         self._texts: list[int] = workload.text.tolist()
         self._head_bytes = prompt_head_bytes
 
@@ -44,7 +50,19 @@ class Requests:
             prompt_head=self._head(self._texts[row]),
             region=self.regions[row],
             hold_timeout_us=self._deadlines_us[row],
+            session=self._sessions[row],
+            deadline_us=self._deadlines_us[row],
+            prefix_hashes=self._prefix(row),
         )
+
+    def _prefix(self, row: int) -> tuple[int, ...]:
+        """What names the prompt's blocks together with all before them."""
+        if not self._block_starts:
+            return ()
+        blocks: list[int] = self._workload.blocks[self._block_starts[row] : self._block_starts[row + 1]].tolist()
+        # Tuples of integers have the same hash in every process; the first value is 0, as there is nothing before.
+        chain = accumulate(blocks, lambda before, block: hash((before, block)) & HASH_MASK, initial=0)
+        return tuple(chain)[1:]
 
     def _head(self, text: int) -> str:
         if text < 0:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from forebay.core.values import InferenceRequest
 from forebay.scheduler.policy.orderer.base import Keys, OrderView
 from forebay.scheduler.policy.orderer.fcfs import Fcfs
 from forebay.scheduler.policy.orderer.shortest_predicted import ShortestPredicted
@@ -14,7 +15,9 @@ def view(now_s: float, *rows: tuple[float, int]) -> OrderView:
     arrived = np.array([START + round(row[0] * S) for row in rows], dtype=np.int64)
     predicted = np.array([row[1] for row in rows], dtype=np.int64)
     zeros = np.zeros(len(rows), dtype=np.int64)
-    return OrderView(START + round(now_s * S), arrived, arrived + 60 * S, predicted, zeros, zeros)
+    requests = [InferenceRequest(f"r{index}", "m", 1) for index in range(len(rows))]
+    due = arrived + 60 * S
+    return OrderView(START + round(now_s * S), arrived, due, predicted, zeros, zeros, due, predicted, zeros, requests)
 
 
 def order(keys: Keys) -> list[int]:

@@ -13,7 +13,7 @@ from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.llm_d import LlmD
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
 from forebay.scheduler.policy.router.round_robin import RoundRobin
-from tests.unit.scheduler.kit import frozen, route_view
+from tests.unit.scheduler.kit import frozen, route_view, routed
 
 
 def view(
@@ -83,7 +83,7 @@ def test_every_router_gives_the_lowest_eligible_score_the_win(name: str) -> None
         if len(closed) == count:
             closed = closed[1:]
         seen = view(in_flight, tokens, closed, int(generator.integers(0, count)))
-        route = router.route(seen)
+        route = routed(router, seen)
         compared = route.drawn or tuple(np.flatnonzero(seen.eligible).tolist())
         assert set(compared) <= set(np.flatnonzero(seen.eligible).tolist())
         assert route.index == min(compared, key=lambda index: (route.scores[index], index))
@@ -92,7 +92,7 @@ def test_every_router_gives_the_lowest_eligible_score_the_win(name: str) -> None
 @pytest.mark.parametrize("name", ROUTERS)
 def test_no_router_takes_a_closed_instance_however_good_it_looks(name: str) -> None:
     router: Router = ROUTERS[name]()
-    assert all(router.route(view([0, 50], [0, 50], closed=(0,), turn=turn)).index == 1 for turn in (0, 1) * 20)
+    assert all(routed(router, view([0, 50], [0, 50], closed=(0,), turn=turn)).index == 1 for turn in (0, 1) * 20)
 
 
 def test_scores_are_the_inputs_that_they_are_named_after() -> None:
@@ -159,4 +159,4 @@ def test_llm_d_refuses_negative_weights(weights: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("name", ROUTERS)
 def test_every_router_names_its_score_so_that_a_flip_can_be_told(name: str) -> None:
-    assert ROUTERS[name]().route(view([1, 2])).score_input
+    assert routed(ROUTERS[name](), view([1, 2])).score_input

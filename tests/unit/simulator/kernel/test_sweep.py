@@ -10,6 +10,7 @@ from forebay.core.instance import EngineFlags
 from forebay.core.values import LengthQuantiles, SloClass
 from forebay.scheduler.policy.router import ROUTERS
 from forebay.scheduler.policy.router.base import Observed, Router, RouteView
+from forebay.simulator.direct_board import chosen
 from forebay.simulator.kernel.backend import Plain
 from forebay.simulator.kernel.base import Loads, Numbers
 from forebay.simulator.kernel.draws import Pairs
@@ -69,7 +70,7 @@ def one_by_one(kernel: FastKernel | ReferenceKernel, trace: Trace, router: Route
     kernel.run(arrivals_ps[0])
     for row, (now_ps, until_ps) in enumerate(zip(arrivals_ps, [*arrivals_ps[1:], arrivals_ps[-1]], strict=True)):
         loads = kernel.loads()
-        index = router.route(route_view(loads, turn_index)).index
+        index = chosen(router, route_view(loads, turn_index))
         turn_index = (index + 1) % len(loads.in_flight_count)
         yield index if kernel.place(index, row, now_ps, until_ps) else -1
     kernel.drain()

@@ -19,6 +19,13 @@ class InstanceState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INSTANCE_STATE_DRAINING: _ClassVar[InstanceState]
     INSTANCE_STATE_STOPPED: _ClassVar[InstanceState]
     INSTANCE_STATE_LOST: _ClassVar[InstanceState]
+
+class InstanceRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INSTANCE_ROLE_UNSPECIFIED: _ClassVar[InstanceRole]
+    INSTANCE_ROLE_MIXED: _ClassVar[InstanceRole]
+    INSTANCE_ROLE_INTERACTIVE: _ClassVar[InstanceRole]
+    INSTANCE_ROLE_BATCH: _ClassVar[InstanceRole]
 INSTANCE_STATE_UNSPECIFIED: InstanceState
 INSTANCE_STATE_PROVISIONING: InstanceState
 INSTANCE_STATE_LOADING: InstanceState
@@ -26,9 +33,13 @@ INSTANCE_STATE_READY: InstanceState
 INSTANCE_STATE_DRAINING: InstanceState
 INSTANCE_STATE_STOPPED: InstanceState
 INSTANCE_STATE_LOST: InstanceState
+INSTANCE_ROLE_UNSPECIFIED: InstanceRole
+INSTANCE_ROLE_MIXED: InstanceRole
+INSTANCE_ROLE_INTERACTIVE: InstanceRole
+INSTANCE_ROLE_BATCH: InstanceRole
 
 class Instance(_message.Message):
-    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max")
+    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +53,7 @@ class Instance(_message.Message):
     STATE_TIME_FIELD_NUMBER: _ClassVar[int]
     STATE_REASON_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     model: str
     grpc_address: str
@@ -55,4 +67,5 @@ class Instance(_message.Message):
     state_time: _timestamp_pb2.Timestamp
     state_reason: str
     context_tokens_max: int
-    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ...) -> None: ...
+    role: InstanceRole
+    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ...) -> None: ...

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.values import LengthQuantiles, SloClass
+from forebay.core.values import InstanceRole, LengthQuantiles, SloClass
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Scores: TypeAlias = npt.NDArray[Any]
@@ -40,6 +40,12 @@ class RouteView(NamedTuple):
     is in flight where nothing was ever seen.
 
     `turn_index` is where a rotation goes on: the instance after the one that the model's last request got.
+
+    `regions` and `roles` of the instances are empty where all are local and mixed. `deferred_count` are the requests in
+    flight that are deferred work. `home` is the index of the instance that last served the request's session, -1 where
+    none did; `prefix_tokens` is how much of the prompt each instance is thought to have in its cache, None where nobody
+    knows. `due_us` is when the first token is due, of deferred work the whole answer; `tokens_max` the limit of the
+    answer (0: none).
     """
 
     instance_ids: tuple[str, ...]
@@ -57,13 +63,34 @@ class RouteView(NamedTuple):
     prompt_tokens: int
     predicted_length: LengthQuantiles
     slo_class: SloClass
+    now_us: int = 0
+    tenant: str = "default"
+    session: str = ""
+    region: str = "local"
+    tokens_max: int = 0
+    due_us: int = 0
+    regions: tuple[str, ...] = ()
+    roles: tuple[InstanceRole, ...] = ()
+    deferred_count: Ints | None = None
+    home: int = -1
+    prefix_tokens: Ints | None = None
+
+
+class Term(NamedTuple):
+    """One part of a score: `weight` times the `values` of the instances, which are in `unit`."""
+
+    name: str
+    unit: str
+    weight: float
+    values: Scores
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """The winner with the scores of all: the lowest eligible score wins, and the smallest id wins a tie.
 
-    `score_input` names the one input that the score is, or is empty for a mixture; `drawn` are the only indices that
+    `score_input` names the one input that the score is, or is empty for a mixture, of which `terms` tell the parts:
+    where there are any, the score is the sum of their weights times their values. `drawn` are the only indices that
     were compared, where a router compares some.
     """
 
@@ -71,12 +98,20 @@ class Route:
     scores: Scores
     score_input: str = ""
     drawn: tuple[int, ...] | None = None
+    terms: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No instance yet, though some could take the request: it stays held until something changes."""
+
+    reason: str
 
 
 class Router(Protocol):
     """Says which instance a request goes to."""
 
-    def route(self, view: RouteView) -> Route:
+    def route(self, view: RouteView) -> Route | Hold:
         """The choice among the eligible instances; equal views give equal routes, given equal draws."""
         ...
 

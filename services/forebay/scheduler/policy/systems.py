@@ -1,0 +1,29 @@
+"""Whole systems by one name: which policy of each kind they are made of."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """One policy of a system, with the parameters that differ from its own defaults."""
+
+    name: str
+    parameters: Mapping[str, object] = {}
+
+
+DEFAULT = "default"
+
+SYSTEMS: dict[str, Mapping[str, Part]] = {
+    DEFAULT: {
+        "admission": Part("open"),
+        "orderer": Part("fcfs"),
+        "router": Part("least_predicted_tokens"),
+        "puller": Part("fixed_cap"),
+    },
+}
+"""What `system = "name"` in [scheduler] stands for, by kind; what a system leaves out is that of the default."""
+
+
+def part(system: str, kind: str) -> Part:
+    """The system's policy of a kind; raises KeyError for an unknown system."""
+    return SYSTEMS[system].get(kind) or SYSTEMS[DEFAULT][kind]
