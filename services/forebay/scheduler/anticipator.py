@@ -1,0 +1,301 @@
+"""The load anticipator: how many tokens each instance's cache is expected to hold, iteration by iteration."""
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from forebay.core.anticipation import LengthRule, Tokens
+from forebay.core.prediction import remaining_tokens
+from forebay.core.values import LengthQuantiles
+from forebay.scheduler.leases import Lease
+
+REACH = 256
+"""Iterations ahead that are kept ready; a question that looks further makes it longer."""
+WINDOWS = 3
+"""Iterations in memory over those kept ready; an instance is laid out anew each time its clock has used up the rest."""
+PREFILL_TOKENS_PER_ITERATION = 2_048
+"""Prompt tokens that an engine is taken to read in one iteration (vLLM's default token budget)."""
+
+
+class Row:
+    """One lease: it holds its prompt and one token more each iteration, from `start` until before `end`.
+
+    Iterations are counted by its instance's clock. `total_tokens` is how long its answer is taken to be, and `due` the
+    iteration at which an answer that still runs is taken to be longer.
+    """
+
+    __slots__ = ("asked", "due", "end", "has_begun", "lease", "prompt_tokens", "start", "total_tokens")
+
+    def __init__(self, lease: Lease, asked: int) -> None:
+        self.lease = lease
+        self.asked = asked
+        self.prompt_tokens = lease.request.prompt_tokens
+        self.has_begun = False
+        self.start = self.end = self.due = self.total_tokens = 0
+
+
+class Track:
+    """The rows of one instance and its clock, which counts iterations; `origin` is where its window begins."""
+
+    __slots__ = ("clock", "dues", "origin", "pending_tokens", "rows")
+
+    def __init__(self) -> None:
+        self.clock = self.origin = self.pending_tokens = 0
+        self.rows: dict[str, Row] = {}
+        self.dues: list[tuple[int, int, Row]] = []
+
+
+class Anticipator:
+    """PreServe's anticipator (section 4.3.1) in exact form, for all instances of a model by index.
+
+    An instance's clock goes on with the furthest of its requests, by what is reported of them. A request counts from
+    when it is sent: its first token is expected when the prompts before it and its own have been read, and while it
+    does not come, as much later again as has been waited for it. An answer that outlives what it was taken for goes on
+    as `rule` says, and one that ends is taken off at once. Nothing is approximated: what is expected at an iteration
+    is the sum over the rows, and a row that was reported a moment ago stands where the report says.
+
+    A row costs two slices when it changes and time that passes costs nothing. A question costs a look at two numbers
+    an instance: the most that is held up to an iteration, and the most where one more token is held each iteration.
+    Both stay right when the clock goes on, since between two ends nothing shrinks.
+    """
+
+    def __init__(self, leases: Sequence[Mapping[str, Lease]], rule: LengthRule, reach: int = REACH) -> None:
+        self._rule = rule
+        self._tracks = [Track() for _ in leases]
+        self._footprint = np.zeros(len(leases), dtype=np.int64)
+        self._offset = np.zeros(len(leases), dtype=np.int64)
+        self._sequence = 0
+        self._lay_out(reach)
+        for index, opened in enumerate(leases):
+            for lease in opened.values():
+                self._enter(self._tracks[index], index, lease)
+            self._derive(index)
+
+    # Changes
+
+    def open(self, index: int, lease: Lease) -> None:
+        """A lease was opened on an instance."""
+        self._enter(self._tracks[index], index, lease)
+        self._derive(index)
+
+    def progress(self, index: int, lease: Lease) -> None:
+        """A lease says how far it is."""
+        track = self._tracks[index]
+        row, generated = track.rows[lease.placement.lease_id], lease.generated_tokens
+        changed = not row.has_begun
+        if changed:
+            self._begin(track, index, row, generated)
+        elif row.start + generated > track.clock:
+            changed = self._advance(track, index, row.start + generated)
+        if row.start + generated != track.clock:
+            self._put(track, index, row, -1)
+            row.start = track.clock - generated
+            self._stretch(track, index, row)
+            changed = True
+        if changed:
+            self._derive(index)
+
+    def end(self, index: int, lease: Lease) -> None:
+        """A lease ended."""
+        track = self._tracks[index]
+        row = track.rows.pop(lease.placement.lease_id)
+        self._put(track, index, row, -1)
+        self._footprint[index] -= row.prompt_tokens + row.total_tokens
+        row.due = -1
+        if not row.has_begun:
+            track.pending_tokens -= row.prompt_tokens
+        self._derive(index)
+
+    # Questions
+
+    def peak(self, horizon: int) -> Tokens:
+        """The most tokens that each instance is expected to hold within so many iterations."""
+        self._reach_for(horizon)
+        peaks: Tokens = self._most.take(self._here + (horizon - 1))
+        return peaks
+
+    def peak_with(self, prompt_tokens: int, answer_tokens: int, horizon: int) -> Tokens:
+        """The same with one more request that begins now, whichever instance gets it."""
+        self._reach_for(horizon)
+        counted = min(answer_tokens, horizon)
+        if counted < 1:
+            return self.peak(horizon)
+        peaks: Tokens = self._most_rising.take(self._here + (counted - 1)) - (self._offset - prompt_tokens)
+        if counted < horizon:
+            np.maximum(peaks, self._most.take(self._here + (horizon - 1)), out=peaks)
+        return peaks
+
+    @property
+    def footprint_tokens(self) -> Tokens:
+        """Of each instance, the prompts and whole expected answers of all its requests."""
+        return self._footprint.copy()
+
+    # Rows
+
+    def _enter(self, track: Track, index: int, lease: Lease) -> None:
+        row = track.rows[lease.placement.lease_id] = Row(lease, track.clock)
+        track.pending_tokens += row.prompt_tokens
+        row.total_tokens = first_total(self._rule, lease)
+        self._footprint[index] += row.prompt_tokens + row.total_tokens
+        if lease.generated_tokens:
+            self._begin(track, index, row, lease.generated_tokens)
+            return
+        row.start = track.clock - -track.pending_tokens // PREFILL_TOKENS_PER_ITERATION
+        self._settle(track, index, row)
+
+    def _begin(self, track: Track, index: int, row: Row, generated: int) -> None:
+        """The first report of a request: from now on it goes with the clock."""
+        if row.end:
+            self._put(track, index, row, -1)
+        row.has_begun = True
+        track.pending_tokens -= row.prompt_tokens
+        row.start = track.clock - generated
+        self._stretch(track, index, row)
+
+    def _advance(self, track: Track, index: int, clock: int) -> bool:
+        """Moves the clock on; says whether a row changed by that."""
+        track.clock = clock
+        self._move_to(index, clock - track.origin)
+        if clock - track.origin + self._reach > self._width:
+            self._rebase(track, index)
+        changed = False
+        while track.dues and track.dues[0][0] <= clock:
+            due, _, row = heapq.heappop(track.dues)
+            if row.due == due:
+                self._put(track, index, row, -1)
+                self._stretch(track, index, row)
+                changed = True
+        return changed
+
+    def _stretch(self, track: Track, index: int, row: Row) -> None:
+        """Puts a row, taken off before, where it belongs by now."""
+        if row.has_begun:
+            generated = track.clock - row.start
+            if generated >= row.total_tokens + self._rule.grace_tokens:
+                longer = longer_total(self._rule, row.lease, row.total_tokens, generated)
+                self._footprint[index] += longer - row.total_tokens
+                row.total_tokens = longer
+        elif row.start <= track.clock:
+            row.start = track.clock + max(1, track.clock - row.asked)
+        self._settle(track, index, row)
+
+    def _settle(self, track: Track, index: int, row: Row) -> None:
+        row.end = row.start + row.total_tokens
+        row.due = self._due(row, track.clock) if row.has_begun else row.start
+        self._sequence += 1
+        heapq.heappush(track.dues, (row.due, self._sequence, row))
+        self._put(track, index, row, 1)
+
+    def _due(self, row: Row, clock: int) -> int:
+        # At its end an answer is looked at in any case: what is held shrinks there.
+        return row.end if row.end > clock else row.end + self._rule.grace_tokens
+
+    # Windows
+
+    def _put(self, track: Track, index: int, row: Row, sign: int) -> None:
+        """Adds a row to its instance's window, or takes it off."""
+        first = (row.start if row.start > track.clock else track.clock) - track.origin
+        last = min(row.end - track.origin, self._width)
+        if first < last:
+            held = row.prompt_tokens - row.start + track.origin
+            ramp = self._ramp[first:last] + held
+            window = self._held[index, first:last]
+            if sign > 0:
+                window += ramp
+            else:
+                window -= ramp
+
+    def _derive(self, index: int) -> None:
+        """Draws the prefix maxima of an instance anew, from its clock on."""
+        track = self._tracks[index]
+        first = track.clock - track.origin
+        held = self._held[index, first:]
+        np.maximum.accumulate(held, out=self._most_rows[index, first:])
+        np.maximum.accumulate(held + self._ramp[first:], out=self._rising_rows[index, first:])
+
+    def _move_to(self, index: int, offset: int) -> None:
+        self._offset[index] = offset
+        self._here[index] = index * self._width + offset
+
+    def _rebase(self, track: Track, index: int) -> None:
+        """Lays an instance out anew from its clock on."""
+        track.origin = track.clock
+        self._move_to(index, 0)
+        self._held[index] = 0
+        for row in track.rows.values():
+            self._put(track, index, row, 1)
+        track.dues = [entry for entry in track.dues if entry[2].due == entry[0]]
+        heapq.heapify(track.dues)
+        self._derive(index)
+
+    def _reach_for(self, horizon: int) -> None:
+        if horizon > self._reach:
+            self._lay_out(horizon)
+            for index, track in enumerate(self._tracks):
+                self._rebase(track, index)
+
+    def _lay_out(self, reach: int) -> None:
+        self._reach, self._width = reach, reach * WINDOWS
+        self._ramp = np.arange(self._width)
+        shape = (len(self._tracks), self._width)
+        self._held, self._most_rows, self._rising_rows = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+        self._rising_rows += self._ramp
+        self._most, self._most_rising = self._most_rows.reshape(-1), self._rising_rows.reshape(-1)
+        self._here = np.arange(len(self._tracks)) * self._width
+
+
+class Anticipations:
+    """The anticipators of one model, one for each rule that somebody asks for and none before."""
+
+    def __init__(self, leases: Sequence[Mapping[str, Lease]]) -> None:
+        self._leases = leases
+        self._by_rule: dict[LengthRule, Anticipator] = {}
+
+    def by(self, rule: LengthRule) -> Anticipator:
+        """The anticipator that takes answers for as long as the rule says."""
+        found = self._by_rule.get(rule)
+        if found is None:
+            found = self._by_rule[rule] = Anticipator(self._leases, rule)
+        return found
+
+    def open(self, index: int, lease: Lease) -> None:
+        """A lease was opened."""
+        for one in self._by_rule.values():
+            one.open(index, lease)
+
+    def progress(self, index: int, lease: Lease) -> None:
+        """A lease says how far it is."""
+        for one in self._by_rule.values():
+            one.progress(index, lease)
+
+    def end(self, index: int, lease: Lease) -> None:
+        """A lease ended."""
+        for one in self._by_rule.values():
+            one.end(index, lease)
+
+
+def first_total(rule: LengthRule, lease: Lease) -> int:
+    """How long the answer of a lease is taken to be, by what it has generated."""
+    predicted, generated = lease.placement.predicted, lease.generated_tokens
+    if rule.is_conditional:
+        return _conditional(predicted, generated, lease.tokens_max)
+    total = max(1, predicted.p50)
+    while generated >= total + rule.grace_tokens:
+        total = longer_total(rule, lease, total, generated)
+    return total
+
+
+def longer_total(rule: LengthRule, lease: Lease, total_tokens: int, generated: int) -> int:
+    """How long an answer is taken to be that has outlived what it was taken for."""
+    predicted = lease.placement.predicted
+    if rule.is_conditional:
+        return _conditional(predicted, generated, lease.tokens_max)
+    step = max(1, round(rule.extend_share * predicted.p50) + rule.extend_tokens)
+    return total_tokens + step * (1 + max(0, generated - rule.grace_tokens - total_tokens) // step)
+
+
+def _conditional(predicted: LengthQuantiles, generated: int, tokens_max: int) -> int:
+    values = (predicted.p10, predicted.p50, predicted.p90, predicted.p97)
+    total = generated + round(remaining_tokens(values, generated))
+    return max(min(total, tokens_max), generated + 1) if tokens_max else max(total, generated + 1)
