@@ -8,6 +8,7 @@ from forebay.predictor.policy.length import LengthPredictor
 from forebay.simulator.oracles.fleet import ScheduledFleet
 from forebay.simulator.oracles.forecast import ClairvoyantForecast
 from forebay.simulator.oracles.length import ClairvoyantLength, NoisyLength
+from forebay.simulator.oracles.recorded import RecordedLength
 
 __all__ = [
     "AUTOSCALER_ORACLES",
@@ -16,6 +17,7 @@ __all__ = [
     "ClairvoyantForecast",
     "ClairvoyantLength",
     "NoisyLength",
+    "RecordedLength",
     "ScheduledFleet",
 ]
 
@@ -24,4 +26,6 @@ LENGTH_ORACLES: dict[str, type[LengthPredictor]] = {
     "noisy": NoisyLength,
 }
 FORECAST_ORACLES: dict[str, type[ClairvoyantForecast]] = {"clairvoyant": ClairvoyantForecast}
+RECORDED: dict[str, type[LengthPredictor]] = {"recorded": RecordedLength}
+"""What a real predictor said beforehand: no oracle, but an arm may only name it in the simulator."""
 AUTOSCALER_ORACLES: dict[str, type[ScheduledFleet]] = {"clairvoyant": ScheduledFleet}

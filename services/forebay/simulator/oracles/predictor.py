@@ -9,7 +9,7 @@ from forebay.predictor.build import FALLBACK, build_engine, build_forecasting, w
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.policy.length import LengthPredictor
-from forebay.simulator.oracles import FORECAST_ORACLES, LENGTH_ORACLES
+from forebay.simulator.oracles import FORECAST_ORACLES, LENGTH_ORACLES, RECORDED
 from forebay.simulator.shell.forecasting import Forecast, LiveForecasts
 from forebay.simulator.workload.base import Workload
 
@@ -19,20 +19,21 @@ def build_predictor(config: Config, workload: Workload) -> PredictorEngine:
 
     Raises ConfigError for unknown names or parameters.
     """
-    oracles = {**LENGTH_ORACLES, **FORECAST_ORACLES}
+    lengths = {**LENGTH_ORACLES, **RECORDED}
+    oracles = {**lengths, **FORECAST_ORACLES}
     engine = build_engine(
         replace(
             config,
-            length=FALLBACK if config.length in LENGTH_ORACLES else config.length,
+            length=FALLBACK if config.length in lengths else config.length,
             forecaster=Config().forecaster if config.forecaster in FORECAST_ORACLES else config.forecaster,
             parameters={name: table for name, table in config.parameters.items() if name not in oracles},
         )
     )
-    if config.length in LENGTH_ORACLES:
+    if config.length in lengths:
         name, parameters = config.length, config.parameters.get(config.length, {})
-        oracle: type[LengthPredictor] = LENGTH_ORACLES[name]
+        oracle: type[LengthPredictor] = lengths[name]
         policy = from_mapping(oracle, {"workload": workload, **parameters}, f"predictor.parameters.{name}")
-        engine.on_loaded(Loaded(PredictorModel(name, ModelKind.LENGTH), policy, is_plain=True))
+        engine.on_loaded(Loaded(PredictorModel(name, ModelKind.LENGTH), policy, is_plain=name not in RECORDED))
         engine.on_activate(ModelKind.LENGTH, name)
     return engine
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from forebay.core.errors import ConfigError
 from forebay.simulator.traces.parquet import modules
-from forebay.simulator.workload.base import COLUMNS, NAMES, Ragged, Workload, make_workload
+from forebay.simulator.workload.base import COLUMNS, NAMES, PREDICTED, Ragged, Workload, make_workload
 
 KEY = b"forebay.workload"
 VERSION = 1
@@ -65,10 +65,12 @@ def _metadata(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
 
 
 def _workload(table: Any, kept: Mapping[str, Any]) -> Workload:
-    missing = sorted({*COLUMNS, *LISTS} - set(table.column_names))
+    there = set(table.column_names)
+    # Files from before there were predictions have none.
+    missing = sorted({*COLUMNS, *LISTS} - {*PREDICTED} - there)
     if missing:
         raise ValueError(f"the columns {', '.join(missing)} are missing")
-    columns = {name: table.column(name).to_numpy() for name in COLUMNS}
+    columns = {name: table.column(name).to_numpy() for name in COLUMNS if name in there}
     for name, column in columns.items():
         if column.dtype != np.int64:
             raise ValueError(f"column {name} must hold whole numbers without gaps")

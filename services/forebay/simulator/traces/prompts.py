@@ -11,7 +11,7 @@ from forebay.simulator.traces.lines import read_lines
 from forebay.simulator.traces.parquet import modules
 from forebay.simulator.traces.records import Record, record_of
 from forebay.simulator.workload.alter import attach_prompts
-from forebay.simulator.workload.base import Workload
+from forebay.simulator.workload.base import PREDICTED, Workload
 
 ANSWERS_SUFFIX = ".answers.parquet"
 PROMPTS_SUFFIX = ".prompts.parquet"
@@ -19,17 +19,22 @@ PROMPTS_SUFFIX = ".prompts.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt, what it is for, how long its answer is known to be, and its own length; None where nobody knows."""
+    """A prompt, what it is for, how long its answer is known to be, and its own length; None where nobody knows.
+
+    `predicted_tokens` are quantiles of the answer's length that a predictor gave beforehand, at `QUANTILE_LEVELS`; empty
+    where nobody did.
+    """
 
     text: str
     application: str = ""
     output_tokens: int | None = None
     prompt_tokens: int | None = None
+    predicted_tokens: tuple[int, ...] = ()
 
 
 def read_prompts(path: Path) -> list[Prompt]:
     """The prompts of one file: `*.prompts.parquet` with its `*.answers.parquet` beside it, or JSON lines with "prompt"
-    and perhaps "application", "output_tokens" and "prompt_tokens".
+    and perhaps "application", "output_tokens", "prompt_tokens" and "predicted_tokens" (four quantiles).
 
     Raises ConfigError, with the line number where there is one.
     """
@@ -55,6 +60,7 @@ def pair(workload: Workload, prompts: Sequence[Prompt], seed: int = 0) -> Worklo
         [prompt.output_tokens or 1 for prompt in known],
         [prompt.application for prompt in known],
         seed,
+        [prompt.predicted_tokens for prompt in known],
     )
 
 
@@ -69,7 +75,17 @@ def _prompt(record: Record) -> Prompt:
     if not text:
         raise record.wrong("prompt", "a text that is not empty")
     application = record.text("application") if "application" in record else ""
-    return Prompt(text, application, _length(record, "output_tokens"), _length(record, "prompt_tokens"))
+    lengths = _length(record, "output_tokens"), _length(record, "prompt_tokens")
+    return Prompt(text, application, *lengths, _predicted(record))
+
+
+def _predicted(record: Record) -> tuple[int, ...]:
+    if "predicted_tokens" not in record:
+        return ()
+    quantiles = record.integers("predicted_tokens")
+    if len(quantiles) != len(PREDICTED) or quantiles != sorted(quantiles) or quantiles[0] < 1:
+        raise record.wrong("predicted_tokens", "four lengths of at least 1 that do not decrease")
+    return tuple(quantiles)
 
 
 def _length(record: Record, key: str) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
-from forebay.simulator.workload.base import NAMES, Bools, Ints, Ragged, Workload, change, take
+from forebay.simulator.workload.base import NAMES, PREDICTED, Bools, Ints, Ragged, Workload, change, take
 from forebay.simulator.workload.combine import merge, moved
 from forebay.simulator.workload.streams import stream
 
@@ -169,7 +169,7 @@ def _shares(shares: Mapping[str, float]) -> str:
 def shuffle_lengths(workload: Workload, window_s: float, seed: int) -> Workload:
     """Other seeds of a fixed trace: within windows of `window_s` requests of one model swap what they ask.
 
-    Prompt, output, its limit, blocks, text and application change places together; arrivals, classes, tenants, regions
+    Prompt, output, its limit, blocks, text, application and predictions change places together; arrivals, classes, tenants, regions
     and deadlines stay. Requests of programs stay as they are, since their prompts grow from call to call. Every seed
     has the same arrivals and the same tokens in each window.
     """
@@ -180,7 +180,7 @@ def shuffle_lengths(workload: Workload, window_s: float, seed: int) -> Workload:
     chances = stream(seed, "shuffle").random(len(free))
     source = np.arange(len(workload))
     source[free[np.argsort(group, kind="stable")]] = free[np.lexsort((chances, group))]
-    asked = ("prompt_tokens", "output_tokens", "output_tokens_max", "application", "text")
+    asked = ("prompt_tokens", "output_tokens", "output_tokens_max", "application", "text", *PREDICTED)
     return change(
         workload,
         **{name: getattr(workload, name)[source] for name in asked},
@@ -219,11 +219,13 @@ def attach_prompts(
     output_tokens: Sequence[int],
     applications: Sequence[str] | None = None,
     seed: int = 0,
+    predicted: Sequence[Sequence[int]] | None = None,
 ) -> Workload:
     """The workload's arrivals with prompts of a set, paired at random, so that predictors which read text have some.
 
-    Lengths and applications are the prompts', since a text says something of its own answer only; prefix blocks go. No
-    public set has production arrivals and text together, and the notes say so.
+    Lengths, applications and `predicted` quantiles (empty where nobody predicted) are the prompts', since a text says
+    something of its own answer only; prefix blocks go. No public set has production arrivals and text together, and the
+    notes say so.
     """
     if not len(texts) or not len(texts) == len(prompt_tokens) == len(output_tokens):
         raise ValueError("there must be as many lengths as texts, and at least one")
@@ -245,9 +247,15 @@ def attach_prompts(
         applications=names,
         text=drawn,
         texts=tuple(texts),
+        **dict(zip(PREDICTED, _quantiles(predicted or [()] * len(texts))[drawn].T, strict=True)),
         blocks_of=Ragged(np.zeros(len(workload) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)),
         notes=(*workload.notes, note),
     )
+
+
+def _quantiles(predicted: Sequence[Sequence[int]]) -> Ints:
+    nobody = (-1,) * len(PREDICTED)
+    return np.array([tuple(one) or nobody for one in predicted], dtype=np.int64)
 
 
 def _dealt(size: int, count: int, seed: int) -> Ints:

@@ -12,6 +12,9 @@ from forebay.core.values import SloClass
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 
+PREDICTED = ("predicted_p10", "predicted_p50", "predicted_p90", "predicted_p97")
+"""What a predictor said of each answer beforehand, at `QUANTILE_LEVELS`."""
+
 PLAIN: Mapping[str, int] = {
     "output_tokens_max": 0,
     "model": 0,
@@ -23,6 +26,7 @@ PLAIN: Mapping[str, int] = {
     "program": -1,
     "think_us": 0,
     "text": -1,
+    **dict.fromkeys(PREDICTED, -1),
 }
 """The columns that may be left out, with their plainest value."""
 
@@ -91,8 +95,9 @@ class Workload:
 
     The prompt of row i begins with the blocks `blocks[block_start[i]:block_start[i + 1]]` of `block_tokens` tokens
     each, the last of which may be partial: equal ids after equal ids mean equal text. `text` indexes `texts`, the
-    prompts themselves where they are known (-1: unknown). `notes` say what was drawn, dropped or changed on the way
-    here: whoever shows results shows them too.
+    prompts themselves where they are known (-1: unknown). The `predicted_*` are quantiles of the answer's length that a
+    predictor gave beforehand (-1: nobody did). `notes` say what was drawn, dropped or changed on the way here: whoever
+    shows results shows them too.
     """
 
     arrival_us: Ints
@@ -112,6 +117,10 @@ class Workload:
     block_start: Ints
     blocks: Ints
     text: Ints
+    predicted_p10: Ints
+    predicted_p50: Ints
+    predicted_p90: Ints
+    predicted_p97: Ints
     block_tokens: int = 512
     models: tuple[str, ...] = ("model",)
     tenants: tuple[str, ...] = ("default",)
@@ -239,8 +248,17 @@ def check(workload: Workload) -> None:
     for name in ("output_tokens_max", "deadline_us", "think_us"):
         _need(getattr(workload, name) >= 0, f"{name} must not be negative")
     _need(np.isin(workload.slo_class, [int(one) for one in SloClass]), "slo_class must be a number of SloClass")
+    _check_predicted(workload)
     _check_names(workload)
     _check_ragged(workload)
+
+
+def _check_predicted(workload: Workload) -> None:
+    quantiles = np.stack([getattr(workload, name) for name in PREDICTED])
+    known = (quantiles[0] >= 1) & (np.diff(quantiles, axis=0) >= 0).all(axis=0)
+    _need(
+        known | (quantiles == -1).all(axis=0), "predicted quantiles must not decrease and be at least 1, or all be -1"
+    )
 
 
 def _check_names(workload: Workload) -> None:
