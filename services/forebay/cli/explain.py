@@ -116,8 +116,12 @@ def _candidates(decision: Decision) -> Table:
     for one in decision.candidates:
         won = "→" if one.instance_id == decision.instance_id else ""
         score = f"{one.score:.6g}" if one.eligible else "–"
-        table.add_row(won, one.instance_id, score, _eligible(one), _numbers(one.inputs))
+        table.add_row(won, one.instance_id, score, _eligible(one), _terms(one) or _numbers(one.inputs))
     return table
+
+
+def _terms(one: Candidate) -> str:
+    return " + ".join(f"{term.weight:g} × {term.value:.6g} {term.unit} ({term.name})" for term in one.terms)
 
 
 def _eligible(one: Candidate) -> str:

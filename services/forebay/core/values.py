@@ -170,11 +170,22 @@ class WakeAt:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreTerm:
+    """One part of an instance's score: `weight` times the `value`, which is in `unit`."""
+
+    name: str
+    unit: str
+    weight: float
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """One instance as a router saw it; the lowest eligible score wins."""
+    """One instance as a router saw it; the lowest eligible score wins, which is the sum of its terms where it has any."""
 
     instance_id: str
     score: float
     eligible: bool
     reason: str = ""
     inputs: Mapping[str, float] = field(default_factory=dict)
+    terms: tuple[ScoreTerm, ...] = ()

@@ -75,4 +75,5 @@ class Records:
 
 def _array_bytes(record: Record) -> int:
     """What the arrays of a record take at most: some are shared with other records."""
-    return 0 if record.sight is None else BYTES_EACH * len(record.sight.eligible)
+    term_count = len(record.route.terms) if record.route else 0
+    return 0 if record.sight is None else (BYTES_EACH + 8 * term_count) * len(record.sight.eligible)

@@ -6,7 +6,7 @@ import numpy as np
 
 from forebay.core.scheduling import Decision, Flip, Verdict
 from forebay.core.units import US_PER_S
-from forebay.core.values import Candidate
+from forebay.core.values import Candidate, ScoreTerm
 from forebay.scheduler.decisions import Record, Sight
 from forebay.scheduler.lanes import COUNTED
 from forebay.scheduler.policy.router.base import Mask, Observed, Route
@@ -32,20 +32,34 @@ def explain(record: Record, policies: Mapping[str, str]) -> Decision:
 
 
 def flip(sight: Sight, route: Route) -> Flip | None:
-    """The smallest rise of the winner's score that makes it lose to the runner-up.
+    """The smallest change of the winner that makes it lose to the runner-up.
 
-    None where there is no second instance, or where the score is a mixture of inputs. Exact for scores that are one
-    input: a winner with the smaller id wins ties, so it must be worse by one step; another loses at a tie already. A
-    rise of in-flight requests never passes the cap, where the winner is full.
+    None where there is no second instance, or where the score is a mixture that does not tell its terms. Exact for
+    scores that are one input: a winner with the smaller id wins ties, so it must be worse by one step; another loses at
+    a tie already. A rise of in-flight requests never passes the cap, where the winner is full. Of the terms of a
+    mixture it is the one that has to change by the smallest share of what it is.
     """
     runner_up = _runner_up(sight, route)
-    if runner_up is None or not route.score_input:
+    if runner_up is None or not (route.score_input or route.terms):
         return None
-    scores = route.scores
+    scores, rival = route.scores, sight.standing.instance_ids[runner_up]
     value = scores[runner_up] if runner_up < route.index else _next_up(scores[runner_up])
+    if route.terms:
+        return _flip_of_term(route, rival, float(value) - float(scores[route.index]))
     if route.score_input == "in_flight_count":
         value = min(value, sight.standing.concurrency_cap[route.index])
-    return Flip(sight.standing.instance_ids[runner_up], route.score_input, float(scores[route.index]), float(value))
+    return Flip(rival, route.score_input, float(scores[route.index]), float(value))
+
+
+def _flip_of_term(route: Route, rival: str, rise: float) -> Flip | None:
+    """The term whose change by the smallest share raises the score by `rise`; none falls below zero that is not."""
+    flips = []
+    for term in route.terms:
+        before = float(term.values[route.index])
+        after = before + rise / term.weight if term.weight else before
+        if after != before and (after >= 0 or before < 0):
+            flips.append((abs(after - before) / max(abs(before), 1e-9), Flip(rival, term.name, before, after)))
+    return min(flips, key=lambda one: one[0])[1] if flips else None
 
 
 def _runner_up(sight: Sight, route: Route) -> int | None:
@@ -83,7 +97,13 @@ def _candidate(sight: Sight, route: Route | None, compared: Mask, index: int) ->
     if route and route.score_input:
         inputs[route.score_input] = score
     eligible = bool(compared[index])
-    return Candidate(standing.instance_ids[index], score, eligible, "" if eligible else _reason(sight, index), inputs)
+    why_not = "" if eligible else _reason(sight, index)
+    return Candidate(standing.instance_ids[index], score, eligible, why_not, inputs, _terms(route, index))
+
+
+def _terms(route: Route | None, index: int) -> tuple[ScoreTerm, ...]:
+    terms = route.terms if route else ()
+    return tuple(ScoreTerm(one.name, one.unit, one.weight, float(one.values[index])) for one in terms)
 
 
 def _seen(seen: Observed, index: int) -> dict[str, float]:
@@ -130,8 +150,14 @@ def _sentence(record: Record, policies: Mapping[str, str]) -> str:
     return (
         f"{policies['router']} chose {_winner(record)}{held}: its score {float(route.scores[route.index]):g} is the "
         f"lowest of {compared} compared among {len(sight.standing.instance_ids)} instances of {record.model}"
-        f"{_runner_up_text(sight, route)}."
+        f"{_runner_up_text(sight, route)}.{_sum_text(route)}"
     )
+
+
+def _sum_text(route: Route) -> str:
+    """The winner's score in words."""
+    parts = (f"{one.weight:g} x {one.value:g} {one.unit} of {one.name}" for one in _terms(route, route.index))
+    return f" The score is {' + '.join(parts)}." if route.terms else ""
 
 
 def _runner_up_text(sight: Sight, route: Route) -> str:

@@ -17,6 +17,7 @@ from forebay.core.values import (
     LengthQuantiles,
     ModelLoad,
     Outcome,
+    ScoreTerm,
     SloClass,
     WorkloadPoint,
 )
@@ -209,7 +210,12 @@ def candidate_to_proto(value: Candidate) -> decision_pb2.Candidate:
         eligible=value.eligible,
         reason=value.reason,
         inputs=dict(value.inputs),
+        terms=[_term_to_proto(one) for one in value.terms],
     )
+
+
+def _term_to_proto(value: ScoreTerm) -> decision_pb2.ScoreTerm:
+    return decision_pb2.ScoreTerm(name=value.name, unit=value.unit, weight=value.weight, value=value.value)
 
 
 def instance_load_to_proto(value: InstanceLoad) -> snapshot_pb2.InstanceLoad:

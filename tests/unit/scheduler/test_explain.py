@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.scheduling import Flip, Verdict
-from forebay.core.values import LengthQuantiles, SloClass
+from forebay.core.values import LengthQuantiles, ScoreTerm, SloClass
 from forebay.scheduler.decisions import BYTES_EACH, Counts, Record, Records, Sight
 from forebay.scheduler.explain import explain, flip
 from forebay.scheduler.lanes import COUNTED, Standing
 from forebay.scheduler.policy.router import ROUTERS
-from forebay.scheduler.policy.router.base import Route, Router, RouteView
+from forebay.scheduler.policy.router.base import Route, Router, RouteView, Term
 from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredictedTokens
 from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
@@ -137,6 +137,47 @@ def test_a_winner_that_is_full_earlier_flips_earlier() -> None:
 def test_a_mixture_of_inputs_has_no_flip() -> None:
     seen = sight([1, 2])
     assert flip(seen, Route(0, np.array([0.5, 0.7]))) is None
+
+
+def mixed(*terms: tuple[str, float, list[float]]) -> Route:
+    """A route whose score is the sum of these terms."""
+    told = tuple(Term(name, "s", weight, np.array(values)) for name, weight, values in terms)
+    scores = np.sum([one.weight * one.values for one in told], axis=0)
+    return Route(int(scores.argmin()), scores, terms=told)
+
+
+def test_a_mixture_that_tells_its_terms_flips_by_the_one_that_changes_least() -> None:
+    seen = sight([0, 0])
+    found = flip(seen, mixed(("wait", 1.0, [10.0, 11.0]), ("prefill", 2.0, [0.5, 2.0])))
+    assert found == Flip("i1", "wait", 10.0, pytest.approx(14.0))
+
+
+def test_a_term_that_would_fall_below_zero_does_not_flip() -> None:
+    seen = sight([0, 0])
+    found = flip(seen, mixed(("wait", 1.0, [4.0, 8.0]), ("cached", -1.0, [0.5, 0.0])))
+    assert found is not None
+    assert found.input == "wait"
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100)), min_size=2, max_size=6), st.floats(0.1, 10))
+def test_inv_flip_a_term_that_changes_as_told_makes_the_rival_win(
+    rows: list[tuple[float, float]], weight: float
+) -> None:
+    waits, prefills = [row[0] for row in rows], [row[1] for row in rows]
+    seen, route = sight([0] * len(rows)), mixed(("wait", 1.0, waits), ("prefill", weight, prefills))
+    found = flip(seen, route)
+    assert found is not None
+    column = {"wait": waits, "prefill": prefills}[found.input]
+    column[route.index] = found.to_value * (1 + 1e-9) + 1e-9
+    changed = mixed(("wait", 1.0, waits), ("prefill", weight, prefills))
+    assert seen.standing.instance_ids[changed.index] == found.instance_id
+
+
+def test_candidates_and_the_sentence_tell_the_terms_with_units() -> None:
+    seen = sight([0, 0])
+    decision = explain(record(seen, mixed(("wait", 1.0, [1.0, 3.0]), ("prefill", 2.0, [0.5, 0.5]))), POLICIES)
+    assert decision.candidates[0].terms == (ScoreTerm("wait", "s", 1.0, 1.0), ScoreTerm("prefill", "s", 2.0, 0.5))
+    assert decision.reason.endswith("The score is 1 x 1 s of wait + 2 x 0.5 s of prefill.")
 
 
 def test_real_scores_flip_at_the_very_next_number() -> None:

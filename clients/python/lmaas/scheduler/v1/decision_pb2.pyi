@@ -22,8 +22,20 @@ VERDICT_PLACED: Verdict
 VERDICT_REJECTED: Verdict
 VERDICT_RETRY: Verdict
 
+class ScoreTerm(_message.Message):
+    __slots__ = ("name", "unit", "weight", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    unit: str
+    weight: float
+    value: float
+    def __init__(self, name: _Optional[str] = ..., unit: _Optional[str] = ..., weight: _Optional[float] = ..., value: _Optional[float] = ...) -> None: ...
+
 class Candidate(_message.Message):
-    __slots__ = ("instance_id", "score", "eligible", "reason", "inputs")
+    __slots__ = ("instance_id", "score", "eligible", "reason", "inputs", "terms")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,12 +48,14 @@ class Candidate(_message.Message):
     ELIGIBLE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     score: float
     eligible: bool
     reason: str
     inputs: _containers.ScalarMap[str, float]
-    def __init__(self, instance_id: _Optional[str] = ..., score: _Optional[float] = ..., eligible: _Optional[bool] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    terms: _containers.RepeatedCompositeFieldContainer[ScoreTerm]
+    def __init__(self, instance_id: _Optional[str] = ..., score: _Optional[float] = ..., eligible: _Optional[bool] = ..., reason: _Optional[str] = ..., inputs: _Optional[_Mapping[str, float]] = ..., terms: _Optional[_Iterable[_Union[ScoreTerm, _Mapping]]] = ...) -> None: ...
 
 class Flip(_message.Message):
     __slots__ = ("instance_id", "input", "to")
