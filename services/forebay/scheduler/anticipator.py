@@ -245,7 +245,7 @@ class Anticipator:
         self._here = np.arange(len(self._tracks)) * self._width
 
 
-class Anticipations:
+class Anticipators:
     """The anticipators of one model, one for each rule that somebody asks for and none before."""
 
     def __init__(self, leases: Sequence[Mapping[str, Lease]]) -> None:
@@ -258,6 +258,10 @@ class Anticipations:
         if found is None:
             found = self._by_rule[rule] = Anticipator(self._leases, rule)
         return found
+
+    def forget(self) -> None:
+        """Drops all: leases came or went without a word."""
+        self._by_rule.clear()
 
     def open(self, index: int, lease: Lease) -> None:
         """A lease was opened."""

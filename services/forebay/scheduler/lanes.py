@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.values import Instance, InstanceLoad, InstanceRole, SloClass
+from forebay.scheduler.anticipator import Anticipators
 from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy.puller.base import UNLIMITED
 from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Ints, Mask, Observed
@@ -67,6 +68,8 @@ class Lanes:
         rows = [row.data for row in self._counts]
         self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows[:6]
         self._deferred = rows[6]
+        self._leases: list[dict[str, Lease]] = [{} for _ in self.ids]
+        self.anticipations = Anticipators(self._leases)
         self.ready_count = 0
         self.eligible: Mask = _frozen(np.zeros(len(self.ids), dtype=np.bool_))
         self.eligible_count = 0
@@ -111,6 +114,8 @@ class Lanes:
     def open(self, index: int, lease: Lease) -> None:
         """Counts a lease that has not moved on yet."""
         prompt_tokens = lease.request.prompt_tokens
+        self._leases[index][lease.placement.lease_id] = lease
+        self.anticipations.open(index, lease)
         self._tokens[index] += lease.remaining_tokens
         self.tokens_total += lease.remaining_tokens
         self._prompt[index] += prompt_tokens
@@ -126,14 +131,17 @@ class Lanes:
         """A lease gave its first token: its prompt is done."""
         self._pending[index] -= lease.request.prompt_tokens
 
-    def move(self, index: int, tokens: int) -> None:
-        """Changes the predicted tokens of an instance."""
+    def move(self, index: int, lease: Lease, tokens: int) -> None:
+        """A lease moved on, which changes the predicted tokens of its instance by so many."""
         self._tokens[index] += tokens
         self.tokens_total += tokens
+        self.anticipations.progress(index, lease)
 
     def end(self, index: int, lease: Lease) -> None:
         """Takes a lease off."""
         prompt_tokens = lease.request.prompt_tokens
+        del self._leases[index][lease.placement.lease_id]
+        self.anticipations.end(index, lease)
         self._tokens[index] -= lease.remaining_tokens
         self.tokens_total -= lease.remaining_tokens
         self._prompt[index] -= prompt_tokens
@@ -151,6 +159,8 @@ class Lanes:
     def take(self, index: int, other: "Lanes", other_index: int) -> None:
         """Takes over what was counted of an instance elsewhere; `refresh` must follow."""
         self._counts[:, index] = other._counts[:, other_index]
+        self._leases[index].update(other._leases[other_index])
+        self.anticipations.forget()
         self.tokens_total += other._tokens[other_index]
         self.seen_us[index] = other.seen_us[other_index]
 

@@ -98,7 +98,7 @@ class Placer:
             lanes.start(index, lease)
         lease.generated_tokens = generated_tokens
         remaining = remaining_tokens(lease.placement.predicted.p50, generated_tokens, lease.tokens_max)
-        lanes.move(index, remaining - lease.remaining_tokens)
+        lanes.move(index, lease, remaining - lease.remaining_tokens)
         lease.remaining_tokens = remaining
         return new
 
@@ -165,4 +165,5 @@ def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: i
         standing.regions,
         standing.roles,
         counts[6],
+        anticipated=lanes.anticipations,
     )

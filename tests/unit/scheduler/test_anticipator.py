@@ -12,7 +12,7 @@ from forebay.core.anticipation import CONDITIONAL, PRESERVE_ARTIFACT, PRESERVE_P
 from forebay.core.prediction import remaining_tokens
 from forebay.core.scheduling import Placement
 from forebay.core.values import LengthQuantiles
-from forebay.scheduler.anticipator import REACH, WINDOWS, Anticipations, Anticipator
+from forebay.scheduler.anticipator import REACH, WINDOWS, Anticipator, Anticipators
 from forebay.scheduler.leases import Lease
 from tests.unit.scheduler.kit import request
 
@@ -137,7 +137,7 @@ def test_a_horizon_longer_than_the_usual_one_is_answered_all_the_same() -> None:
 
 def test_an_anticipator_is_there_once_it_is_asked_for_with_all_that_runs_by_then() -> None:
     opened = [{}, {"l-a": lease("a", prompt=100, median=50, generated=10)}]
-    anticipations = Anticipations(opened)
+    anticipations = Anticipators(opened)
     anticipations.open(0, lease("unasked", prompt=1, median=1))
     assert anticipations.by(CONDITIONAL) is anticipations.by(LengthRule())
     assert anticipations.by(PRESERVE_PAPER).peak(1).tolist() == [0, 110]

@@ -1,3 +1,4 @@
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,13 @@ def fleet(*names: str, **changes: Any) -> Fleet:
     return made
 
 
+NUMBERS = count()
+"""So that no two leases have one name."""
+
+
 def lease(instance_id: str, tokens: int = 50, prompt_tokens: int = 10, opened_us: int = 5) -> Lease:
     quantiles = LengthQuantiles(0, tokens, tokens, tokens)
-    placement = Placement("r", "l", "d", instance_id, "", quantiles, "", 60)
+    placement = Placement("r", f"l{next(NUMBERS)}", "d", instance_id, "", quantiles, "", 60)
     return Lease(placement, request("r", prompt=prompt_tokens), "", 0, opened_us, 60, remaining_tokens=tokens)
 
 

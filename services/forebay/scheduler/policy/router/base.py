@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from forebay.core.anticipation import Anticipated, Anticipations, LengthRule
+from forebay.core.errors import ConfigError
 from forebay.core.values import InstanceRole, LengthQuantiles, SloClass
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -45,7 +47,7 @@ class RouteView(NamedTuple):
     flight that are deferred work. `home` is the index of the instance that last served the request's session, -1 where
     none did; `prefix_tokens` is how much of the prompt each instance is thought to have in its cache, None where nobody
     knows. `due_us` is when the first token is due, of deferred work the whole answer; `tokens_max` the limit of the
-    answer (0: none).
+    answer (0: none). `anticipated` is asked for what is expected of each instance, None where nobody follows that.
     """
 
     instance_ids: tuple[str, ...]
@@ -74,6 +76,7 @@ class RouteView(NamedTuple):
     deferred_count: Ints | None = None
     home: int = -1
     prefix_tokens: Ints | None = None
+    anticipated: Anticipations | None = None
 
 
 class Term(NamedTuple):
@@ -121,3 +124,12 @@ def lowest(view: RouteView, scores: Scores) -> int:
     if view.eligible_count == len(view.instance_ids):
         return int(scores.argmin())
     return int(np.where(view.eligible, scores, np.inf).argmin())
+
+
+def anticipated(view: RouteView, rule: LengthRule) -> Anticipated:
+    """The load that is expected by a rule; raises ConfigError where nobody follows it."""
+    if view.anticipated is None:
+        raise ConfigError(
+            "the router asks for the anticipated load, which direct runs do not follow: set direct = false"
+        )
+    return view.anticipated.by(rule)
