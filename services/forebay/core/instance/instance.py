@@ -11,6 +11,7 @@ from operator import attrgetter
 
 from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
 from forebay.core.instance.blocks import BlockPool
+from forebay.core.instance.gathering import Gathering
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
 from forebay.core.instance.sequence import EngineFlags, EngineRequest, Sequence, TokenEvent
 from forebay.core.instance.view import EngineView
@@ -39,6 +40,7 @@ class InstanceModel:
         self._sequences: dict[str, Sequence] = {}
         self._running: list[Sequence] = []
         self._waiting: list[Sequence] = []
+        self._gathering = Gathering()
         self._plan = NOTHING
         self._work: list[tuple[Sequence, int]] = []
         self._end_ps: int | None = None
@@ -81,6 +83,7 @@ class InstanceModel:
         sequence = Sequence(request, self._usable_hit(request), now_ps, (priority, self._arrived_count))
         self._sequences[request.request_id] = sequence
         insort(self._waiting, sequence, key=_RANK)
+        self._gathering.note(request)
         self._arrived_count += 1
         if self._hung_ps is None and not self._busy:
             self._start(now_ps)
@@ -238,18 +241,41 @@ class InstanceModel:
         self._end_ps = None if self._running else self._gathered_ps(now_ps)
         if self._end_ps is not None or not (self._running or self._waiting):
             return
-        ahead = self.flags.admits_ahead and bool(self._running)
-        waiting = self._waiting[: self._chosen_count] if ahead else self._waiting
-        self._plan = self._batcher.plan(
-            BatchView(self._running, waiting, self._pool.free_count, self._limited, self.flags)
-        )
+        self._plan = self._next_plan(now_ps)
+        if self._plan.halved:
+            self._halve()
+            self._plan = self._next_plan(now_ps)
         moved_blocks = self._apply(self._plan, now_ps)
         self._chosen_count = min(len(self._waiting), max(0, self._limited.max_seqs - len(self._running)))
         self._iteration_count += 1
         self._end_ps = now_ps + self._duration_ps(self._plan, moved_blocks)
 
+    def _next_plan(self, now_ps: int) -> BatchPlan:
+        waiting, flags = self._waiting, self.flags
+        if flags.batch_given:
+            waiting = [] if self._running else self._gathering.ready(waiting, now_ps, flags.batch_delay_ps)
+        elif flags.admits_ahead and self._running:
+            waiting = waiting[: self._chosen_count]
+        return self._batcher.plan(BatchView(self._running, waiting, self._pool.free_count, self._limited, flags))
+
+    def _halve(self) -> None:
+        """Split the given batch that runs: both halves wait again, and rows that nobody needs are gone."""
+        rows, self._running = self._running, []
+        alive = [row for row in rows if not row.ended]
+        for row in rows:
+            self._pool.give_back(row.block_count)
+            if row.ended:
+                del self._sequences[row.request_id]
+        for index, row in enumerate(alive):
+            half = 2 * row.part + (index >= (len(alive) + 1) // 2)
+            row.restart(half if len(alive) > 1 else row.part, self.flags.batch_answers_wait)
+            insort(self._waiting, row, key=_RANK)
+        self._preemption_count += len(alive)
+
     def _gathered_ps(self, now_ps: int) -> int | None:
         """Until when the empty engine waits for more requests; None if it does not."""
+        if self.flags.batch_given:
+            return self._gathering.start_ps(self._waiting, now_ps, self.flags.batch_delay_ps)
         if not (self.flags.batch_delay_ps and 0 < len(self._waiting) < self._limited.max_seqs):
             return None
         gathered_ps = min(sequence.arrived_ps for sequence in self._waiting) + self.flags.batch_delay_ps
@@ -284,12 +310,15 @@ class InstanceModel:
         return blocks if swapping else 0
 
     def _admit(self, sequence: Sequence, padded_tokens: int, now_ps: int) -> int:
-        if self._waiting.pop(0) is not sequence:
+        place = self._waiting.index(sequence)
+        if place and not self.flags.batch_given:
             raise ValueError(f"batcher admitted {sequence.request_id!r} out of order")
+        del self._waiting[place]
         if sequence.preemption_count == 0:
             self._queued_ps += now_ps - sequence.arrived_ps
         back, sequence.swapped = sequence.swapped, False
-        sequence.padding_tokens = max(0, padded_tokens - sequence.request.prompt_tokens)
+        sequence.padding_tokens = 0
+        sequence.padding_tokens = max(0, padded_tokens - sequence.target_tokens)
         sequence.cached_tokens = sequence.hit_tokens
         self._grow(sequence, 0)
         self._running.append(sequence)

@@ -7,14 +7,21 @@ ORDERS = ("fcfs", "priority", "preemptive")
 PREEMPTIONS = ("recompute", "swap")
 
 
+class Batch(NamedTuple):
+    """The batch that a request was put into before it came: its name, and how many requests it has in all."""
+
+    batch_id: str = ""
+    request_count: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """One request with its hidden truth, `output_tokens`: how many tokens the model will answer with.
 
     `hit_tokens` of the prompt lie in the prefix cache; whole blocks count, and one token is always computed.
     `output_tokens_max` is the limit the client asked for (0: as long as the answer); engines that reserve
-    memory for the whole answer reserve this much. `priority` counts in engines that heed it, the smallest first.
-    Raises ValueError on counts that no request can have.
+    memory for the whole answer reserve this much. `priority` counts in engines that heed it, the smallest first, and
+    `batch` in those that run the batches they are given. Raises ValueError on counts that no request can have.
     """
 
     request_id: str
@@ -23,6 +30,7 @@ class EngineRequest:
     hit_tokens: int = 0
     output_tokens_max: int = 0
     priority: int = 0
+    batch: Batch = Batch()
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:
@@ -77,6 +85,12 @@ class EngineFlags:
     neither. `batch_delay_ps`: an empty engine lets requests gather and starts when `max_seqs` of them wait, or that
     long after the oldest of them arrived (0: at once, so that the first to come runs alone).
 
+    `batch_given`: a static batch is what others put together (`EngineRequest.batch`). The empty engine starts the one
+    whose first request came first, once all of it is there or `batch_delay_ps` after that one came; requests without a
+    batch are batches of one. Memory is taken as answers grow. Where it runs out, the batch splits into two halves that
+    start anew, one after the other (Cheng et al., Magnus, arXiv 2406.04785): where answers wait, all their tokens are
+    lost.
+
     `admits_ahead`: who enters an iteration was chosen when the one before it began, as by an engine that plans while
     the last plan is computed (vLLM's async scheduling): from those who waited then, for seats that were free then.
     An empty engine starts at once. Memory is looked at when the iteration begins. Needs the order "fcfs".
@@ -94,6 +108,7 @@ class EngineFlags:
     batch_padding: bool = False
     batch_answers_wait: bool = False
     batch_delay_ps: int = 0
+    batch_given: bool = False
     admits_ahead: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +121,8 @@ class EngineFlags:
             raise ValueError(f"preemption must be one of {', '.join(PREEMPTIONS)}, got {self.preemption!r}")
         if self.no_evict and self.order == "preemptive":
             raise ValueError("an engine with no_evict cannot have the order 'preemptive'")
+        if self.batch_given and not self.batch_delay_ps:
+            raise ValueError("an engine with batch_given needs a batch_delay above 0: how long it waits for stragglers")
         if self.admits_ahead and self.order != "fcfs":
             raise ValueError(f"an engine that admits ahead needs the order 'fcfs', got {self.order!r}")
 
@@ -129,7 +146,8 @@ class Sequence:
     `cached_tokens` lie in the KV cache, in `block_count` blocks. `decoding` once the prefill reached its target.
     `ended` once its client got the last token or left it; in static batches its row may remain, and then
     `generated_tokens` counts the invalid tokens too. `padding_tokens` lengthen its prompt there.
-    `swapped` while it waits with `hit_tokens` of its cache on the host. `rank` is unique in the instance: priority (0
+    `swapped` while it waits with `hit_tokens` of its cache on the host. `part` numbers the halves of a given batch that
+    split: 1 is the whole, 2 and 3 its halves, and so on. `rank` is unique in the instance: priority (0
     where the engine heeds none) and number of the arrival.
     """
 
@@ -146,6 +164,7 @@ class Sequence:
     padding_tokens: int = 0
     swapped: bool = False
     ended: bool = False
+    part: int = 1
 
     def __post_init__(self) -> None:
         self.request_id = self.request.request_id
@@ -175,6 +194,12 @@ class Sequence:
         self.hit_tokens, self.cached_tokens, self.block_count = self.cached_tokens, 0, 0
         self.swapped = True
         self.preemption_count += 1
+
+    def restart(self, part: int, forgets: bool) -> None:
+        """Begin anew as one of that part of its batch; where it `forgets`, the answer so far is lost as well."""
+        self.evict()
+        self.part, self.padding_tokens = part, 0
+        self.generated_tokens = 0 if forgets else self.generated_tokens
 
     def evict(self) -> None:
         """Forget the cache; prompt and answer so far have to be computed again, without the prefix hit."""

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
+from forebay.core.instance import Batch, EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
 from forebay.core.instance.batcher import BATCHERS
 from forebay.core.instance.sequence import ORDERS, PREEMPTIONS
 
@@ -40,7 +40,8 @@ def traces(draw: st.DrawFn) -> list[Arrival]:
         prompt, output = draw(st.integers(1, 50)), draw(st.integers(1, 40))
         hit, limit = draw(st.integers(0, prompt)), draw(st.sampled_from([0, output, output + 20]))
         priority = draw(st.integers(0, 2))
-        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit, priority)))
+        batch = Batch(*draw(st.sampled_from([("", 1), ("b1", 2), ("b1", 3), ("b2", 4)])))
+        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit, priority, batch)))
     return arrivals
 
 
@@ -66,7 +67,8 @@ def flag_sets(draw: st.DrawFn) -> EngineFlags:
         swap_overlaps=draw(st.booleans()),
         batch_padding=draw(st.booleans()),
         batch_answers_wait=draw(st.booleans()),
-        batch_delay_ps=draw(st.sampled_from([0, 1, 3_000])),
+        batch_delay_ps=(delay_ps := draw(st.sampled_from([0, 1, 3_000]))),
+        batch_given=delay_ps > 0 and draw(st.booleans()),
         admits_ahead=order == "fcfs" and draw(st.booleans()),
     )
 

@@ -42,6 +42,11 @@ class SequenceView(Protocol):
         ...
 
     @property
+    def ended(self) -> bool:
+        """Whether nobody needs it any more, though its row of a static batch remains."""
+        ...
+
+    @property
     def decoding(self) -> bool:
         """Whether its prefill is done; true in the queue after a swap."""
         ...
@@ -73,7 +78,8 @@ class BatchPlan:
     `preempted` lists victims in the order of eviction (each returns to its rank in the queue), `admitted` the
     heads of the queue in order. In static batches `padded_tokens` is the length that the prompts of the admitted are
     padded to (0: as they are), `rows_stay` keeps all who run until nobody's answer is unfinished, and `answers_wait`
-    returns the answers only then.
+    returns the answers only then. `halved`: a given batch lacks memory, so it is split and there is no iteration; the
+    next plan is asked for at once.
     """
 
     decodes: tuple[str, ...]
@@ -83,6 +89,7 @@ class BatchPlan:
     padded_tokens: int = 0
     rows_stay: bool = False
     answers_wait: bool = False
+    halved: bool = False
 
 
 class Batcher(Protocol):
