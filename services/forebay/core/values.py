@@ -181,7 +181,7 @@ class ScoreTerm:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One instance as a router saw it; the lowest eligible score wins, which is the sum of its terms where it has any."""
+    """One instance as a router saw it; the lowest eligible score wins, which is the sum of its terms if it has any."""
 
     instance_id: str
     score: float

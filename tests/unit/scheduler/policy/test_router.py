@@ -68,7 +68,7 @@ def test_power_of_two_repeats_itself_with_the_same_seed_and_not_with_another() -
 @pytest.mark.parametrize("name", ROUTERS)
 def test_every_router_settles_ties_by_the_smallest_id(name: str) -> None:
     router: Router = ROUTERS[name]()
-    route = router.route(view([2, 2, 2], tokens=[7, 7, 7], closed=(0,)))
+    route = routed(router, view([2, 2, 2], tokens=[7, 7, 7], closed=(0,)))
     assert route.index == min(route.drawn or (1, 2))
 
 
