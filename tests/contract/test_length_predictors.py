@@ -106,6 +106,7 @@ MAKERS: dict[str, Callable[[], LengthPredictor]] = {
     "semantic": lambda: family("semantic", Semantic(Checksums())),
     "semantic as shipped": lambda: shipped("semantic"),
     "preserve": lambda: family("preserve", Tokens(Checksums())),
+    "finetuned": lambda: family("finetuned", Tokens(Checksums())),
 }
 LEARNERS = [name for name in MAKERS if name not in ("constant", "input_ratio")]
 

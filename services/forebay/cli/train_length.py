@@ -33,7 +33,7 @@ from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
 
 SEED = 20260801
-FAMILIES = ("fast", "magnus", "semantic", "preserve")
+FAMILIES = ("fast", "magnus", "semantic", "preserve", "finetuned")
 RUNNING = "running"
 LICENCE_UNSTATED = "not stated"
 RPC_TIMEOUT_S = 60.0
@@ -46,6 +46,7 @@ class Options:
     files: tuple[Path, ...]
     database: str | None
     family: str
+    start: str | None
     output: Path
     licence: str | None
     seed: int
@@ -65,6 +66,7 @@ class Options:
     help="Train on what the predictor kept of its outcomes. Default: the database of the running stack.",
 )
 @click.option("--family", type=click.Choice(FAMILIES), default="fast", show_default=True, help="What to train.")
+@click.option("--start", metavar="NAME@VERSION", help="Learn on from this model of the registry; finetuned alone can.")
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="The registry. Default: models, in --state-dir."
 )
@@ -82,6 +84,7 @@ def length(
     more: tuple[Path, ...],
     database: str | None,
     family: str,
+    start: str | None,
     output: Path | None,
     licence: str | None,
     seed: int,
@@ -103,6 +106,7 @@ def length(
     Examples:
       forebay train length --data mine.jsonl --licence CC-BY-4.0
       forebay train length --data a.csv b.parquet --family magnus --output models
+      forebay train length --data mine.jsonl --family finetuned --start finetuned@1
       forebay train length --from-db --shadow
     """
     files = (*data, *more)
@@ -112,6 +116,7 @@ def length(
         files=files or (() if database else (_open_sets(),)),
         database=_database_url(database, state_dir) if database else None,
         family=family,
+        start=start,
         output=output or state_dir / MODELS_FOLDER,
         licence=licence,
         seed=seed,
@@ -137,6 +142,8 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}, which is not here; run: make dev") from error
     make_folder(options.output)
+    store = FolderModelStore(options.output, PACKAGED)
+    start = _start(store, options.start) if options.start else None
     console = Console(stderr=True)
     with _progress(console, 1 + candidate.step_count(options.family)) as on_step:
         table: Table = (
@@ -145,14 +152,20 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
         on_step("read")
         made_by = shlex.join(["forebay", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "forebay train length"
         licence = options.licence or table.licence or LICENCE_UNSTATED
-        job = candidate.Job(options.family, table, options.seed, licence, made_by)
+        job = candidate.Job(options.family, table, options.seed, licence, made_by, start)
         found = candidate.train(job, on_step)
     for note in (*table.notes, *candidate.doubts(found.rows)):
         console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
-    store = FolderModelStore(options.output, PACKAGED)
     model = store.add(str(found.description["name"]), found.content, found.description)
     page = _write_report(options, found, model, table.notes) if options.has_report else None
     return model, page, found.rows
+
+
+def _start(store: FolderModelStore, wanted: str) -> bytes:
+    known = {label(model): model for model in store.list()}
+    if wanted not in known:
+        raise NotFound(f"--start: there is no model {wanted!r}; known: {', '.join(sorted(known))}")
+    return store.read(known[wanted])
 
 
 def _write_report(options: Options, found: Any, model: PredictorModel, notes: tuple[str, ...]) -> Path:

@@ -20,7 +20,7 @@ from forebay.predictor.policy.length import Histogram, LengthPredictor, OnnxQuan
 from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train.data import Examples, Features
 from forebay.train.evaluation import Figures, Predicted, baselines, figures, follow, scored
-from forebay.train.family import OnStep, Trained, family
+from forebay.train.family import Continuing, OnStep, Trained, family
 from forebay.train.tables import Table
 
 TEST_COUNT_MIN = 20
@@ -32,13 +32,17 @@ SPLIT = "by prompt: a fifth of the prompts, drawn by the hash of their substance
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be trained: a family on a table; `licence` of the data and `made_by` go into the description."""
+    """What is to be trained: a family on a table; `licence` of the data and `made_by` go into the description.
+
+    `start`, where given, is the content of the model to learn on from.
+    """
 
     family: str
     table: Table
     seed: int
     licence: str
     made_by: str
+    start: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,19 @@ def train(job: Job, on_step: OnStep) -> Candidate:
             f"of {len(job.table.examples)} examples {len(learnt)} are left to learn from and {len(test)} to test on; "
             f"there must be {TEST_COUNT_MIN} or more to test on: give more prompts"
         )
-    trained = family(job.family).run(learnt, job.seed, on_step)
+    trained = _trained(job, learnt, on_step)
     predicted = _predicted(trained, test, on_step)
     rows = tuple(figures(one, test, scored(test)) for one in predicted)
     return Candidate(trained.content, _describe(job, trained, learnt, test, rows), test, predicted, rows)
+
+
+def _trained(job: Job, learnt: Examples, on_step: OnStep) -> Trained:
+    found = family(job.family)
+    if job.start is None:
+        return found.run(learnt, job.seed, on_step)
+    if not isinstance(found, Continuing):
+        raise ConfigError(f"--start: the family {job.family} starts from nothing; take finetuned")
+    return found.run_from(job.start, learnt, job.seed, on_step)
 
 
 def _predicted(trained: Trained, test: Examples, on_step: OnStep) -> tuple[Predicted, ...]:

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from forebay.core.errors import ConfigError
 from forebay.train.data import Examples
@@ -16,6 +16,7 @@ FAMILIES: dict[str, str] = {
     "magnus": "forebay.train.magnus",
     "semantic": "forebay.train.semantic",
     "preserve": "forebay.train.preserve",
+    "finetuned": "forebay.train.finetuned",
 }
 """The module of each family; it has the members of `Family` and is imported only when it trains."""
 
@@ -45,6 +46,15 @@ class Family(Protocol):
         What calibration needs is held back from `examples` by `groups`, so that no prompt fits and calibrates. Raises
         ConfigError when the examples do not do, such as too few, or prompts without their text.
         """
+        ...
+
+
+@runtime_checkable
+class Continuing(Family, Protocol):
+    """The members of the module of a family that can also learn on from one of its models."""
+
+    def run_from(self, start: bytes, examples: Examples, seed: int, on_step: OnStep) -> Trained:
+        """As `run`, from where the model `start` ended. Raises ConfigError where that is none of this family."""
         ...
 
 

@@ -87,12 +87,17 @@ def fit(train: Rows, validation: Rows, settings: Settings, seed: int, on_epoch: 
 
 def calibrated(network: Network, rows: Rows) -> Network:
     """The network with each level shifted so that its share of these unseen answers lies below (split conformal)."""
-    ended = rows.where(~rows.is_cut)
-    if not len(ended.logs):
-        return network
-    errors = ended.logs[:, None] - network.logs(ended.features)
-    shifts = [float(np.quantile(column, level)) for column, level in zip(errors.T, QUANTILE_LEVELS, strict=True)]
-    return replace(network, shifts=network.shifts + np.array(shifts, dtype=np.float32))
+    moves = shifts(network.logs(rows.features), rows.logs, rows.is_cut)
+    return replace(network, shifts=network.shifts + moves)
+
+
+def shifts(found: Matrix, targets: Matrix, is_cut: Flags) -> Matrix:
+    """What each level must move so that its share of these unseen answers lies below; nothing where all are cut."""
+    if is_cut.all():
+        return np.zeros(len(QUANTILE_LEVELS), dtype=np.float32)
+    errors = targets[~is_cut, None] - found[~is_cut]
+    moved = [np.quantile(column, level) for column, level in zip(errors.T, QUANTILE_LEVELS, strict=True)]
+    return np.array(moved, dtype=np.float32)
 
 
 def levels(raw: Matrix) -> Matrix:

@@ -19,7 +19,7 @@ from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train.data import Examples
 from forebay.train.export_network import OPSET, head_constants, head_nodes
 from forebay.train.family import OnStep, Trained
-from forebay.train.network import Rows, rows_of
+from forebay.train.network import Rows, rows_of, shifts
 from forebay.train.semantic import READ_STEPS, parts, require_text, varied
 from forebay.train.transformer import Graph, Weights, bias_of, embeddings, layer, layer_count, read_weights
 
@@ -80,10 +80,9 @@ def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
         seed,
         lambda loss: on_step("epoch"),
     )
-    shifts = _shifts(
-        tuning.predict(model, states[fitted:], rows.features[fitted:]), rows.where(np.arange(fitted, len(rows.logs)))
-    )
-    content = to_onnx({**weights, **model.layer.weights(last)}, head_of(model, standard, shifts), HEAD_COUNT)
+    kept_rows = rows.where(np.arange(fitted, len(rows.logs)))
+    moves = shifts(tuning.predict(model, states[fitted:], kept_rows.features), kept_rows.logs, kept_rows.is_cut)
+    content = to_onnx({**weights, **model.layer.weights(last)}, head_of(model, standard, moves), HEAD_COUNT)
     on_step("export")
     return Trained(content, _described(dataclasses.asdict(settings), len(shown)))
 
@@ -200,16 +199,6 @@ def _some(examples: Examples, count_max: int, seed: int) -> Examples:
     chosen = np.zeros(len(examples), dtype=bool)
     chosen[np.random.default_rng(seed).permutation(len(examples))[:count_max]] = True
     return examples.where(chosen)
-
-
-def _shifts(logs: Matrix, rows: Rows) -> Matrix:
-    """What each level must move so that its share of unseen answers lies below (split conformal)."""
-    ended = ~rows.is_cut
-    if not ended.any():
-        return np.zeros(len(QUANTILE_LEVELS), dtype=np.float32)
-    errors = rows.logs[ended, None] - logs[ended]
-    found = [np.quantile(column, level) for column, level in zip(errors.T, QUANTILE_LEVELS, strict=True)]
-    return np.array(found, dtype=np.float32)
 
 
 def _tuning() -> Any:

@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
 from forebay.train.export_network import IR_VERSION, OPSET
 
 EPSILON = 1e-12
+FLOAT = onnx.TensorProto.FLOAT
+DENSE = (".query.weight", ".key.weight", ".value.weight", ".dense.weight")
+"""Endings of what a graph keeps turned, as its products want it."""
 FAR_BELOW = -1e9
 """Added to the scores of padding before the softmax."""
+
+WORDS = "embeddings.word_embeddings.weight"
+PLACES = "embeddings.position_embeddings.weight"
+KINDS = "embeddings.token_type_embeddings.weight"
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -28,6 +36,19 @@ def read_weights(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
             first, last = entry["data_offsets"]
             found[name] = np.frombuffer(content[start + first : start + last], "<f4").reshape(entry["shape"])
     return found
+
+
+def weights_of(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """The tensors of float32 of an ONNX model that `Graph` made, those that have names of their own as they were given.
+
+    Raises ValueError where the content is no ONNX model.
+    """
+    try:
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise ValueError("not an ONNX model") from error
+    found = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.data_type == FLOAT}
+    return {name: value.T if name.endswith(DENSE) else value for name, value in found.items()}
 
 
 class Graph:
@@ -45,9 +66,9 @@ class Graph:
         self.nodes.append(helper.make_node(kind, names, [output], **attributes))
         return output
 
-    def constant(self, value: npt.NDArray[Any]) -> str:
-        """Adds a constant; gives its name."""
-        name = f"constant_{next(self._names)}"
+    def constant(self, value: npt.NDArray[Any], name: str = "") -> str:
+        """Adds a constant, under a name of its own where it is to be found again; gives its name."""
+        name = name or f"constant_{next(self._names)}"
         self.constants[name] = value
         return name
 
@@ -70,12 +91,13 @@ class Graph:
 
 def embeddings(graph: Graph, weights: Weights) -> str:
     """The states [n, tokens, size] of the input "ids" before the first layer."""
-    words = graph.add("Gather", weights["embeddings.word_embeddings.weight"], "ids")
+    words = graph.add("Gather", graph.constant(weights[WORDS], WORDS), "ids")
     count = graph.add("Gather", graph.add("Shape", "ids"), np.array(1))
     places = graph.add("Range", np.array(0), count, np.array(1))
     # All tokens are of the first of BERT's two segments.
-    table = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
-    summed = graph.add("Add", words, graph.add("Gather", table, places))
+    kind = graph.add("Gather", graph.constant(weights[KINDS], KINDS), np.array(0))
+    table = graph.add("Gather", graph.constant(weights[PLACES], PLACES), places)
+    summed = graph.add("Add", words, graph.add("Add", table, kind))
     return _normal(graph, summed, weights, "embeddings.LayerNorm")
 
 
@@ -112,13 +134,15 @@ def layer_count(weights: Weights) -> int:
 
 
 def _dense(graph: Graph, states: str, weights: Weights, name: str) -> str:
-    return graph.add("Add", graph.add("MatMul", states, weights[f"{name}.weight"].T), weights[f"{name}.bias"])
+    turned = graph.constant(weights[f"{name}.weight"].T, f"{name}.weight")
+    return graph.add(
+        "Add", graph.add("MatMul", states, turned), graph.constant(weights[f"{name}.bias"], f"{name}.bias")
+    )
 
 
 def _normal(graph: Graph, states: str, weights: Weights, name: str) -> str:
-    return graph.add(
-        "LayerNormalization", states, weights[f"{name}.weight"], weights[f"{name}.bias"], axis=-1, epsilon=EPSILON
-    )
+    scale, bias = (graph.constant(weights[f"{name}.{part}"], f"{name}.{part}") for part in ("weight", "bias"))
+    return graph.add("LayerNormalization", states, scale, bias, axis=-1, epsilon=EPSILON)
 
 
 def _gelu(graph: Graph, states: str) -> str:

@@ -132,6 +132,11 @@ def test_families_that_read_prompts_refuse_features() -> None:
         candidate.train(Job("magnus", read_outcomes(kept(50)), 1, "", ""), lambda _: None)
 
 
+def test_a_family_that_starts_from_nothing_refuses_a_model_to_start_from(table: Table) -> None:
+    with pytest.raises(ConfigError, match="--start: the family fast starts from nothing; take finetuned"):
+        candidate.train(Job("fast", table, 1, "", "", start=b"a model"), lambda _: None)
+
+
 def test_an_empty_database_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="send traffic first"):
         read_outcomes(MemoryExampleStore())

@@ -16,9 +16,10 @@ LENGTH_PREDICTORS: dict[str, type[LengthPredictor]] = {
     "magnus": OnnxQuantile,
     "semantic": OnnxQuantile,
     "preserve": OnnxQuantile,
+    "finetuned": OnnxQuantile,
 }
 
-TRAINED = frozenset({"onnx_quantile", "magnus", "semantic", "preserve"})
+TRAINED = frozenset({"onnx_quantile", "magnus", "semantic", "preserve", "finetuned"})
 """Those that need a trained model to start from: their parameter `model`."""
 
 __all__ = [
