@@ -112,6 +112,35 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowCost:
+    """What a shadow's choices would cost more than those that were made: a mean over all that were compared."""
+
+    name: str
+    unit: str
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRow:
+    """How one policy of a shadow compares on one model."""
+
+    kind: str
+    model: str
+    compared_count: int
+    different_count: int
+    costs: tuple[ShadowCost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStatus:
+    """One shadow: its policies by kind and what came of them since the start."""
+
+    name: str
+    policies: Mapping[str, str]
+    rows: tuple[ShadowRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The record of one answer, complete enough to check it by hand; candidates stand best first."""
 
@@ -127,3 +156,4 @@ class Decision:
     candidates: Sequence[Candidate] = field(default=())
     flip: Flip | None = None
     reason: str = ""
+    shadows: Mapping[str, str] = field(default_factory=dict)

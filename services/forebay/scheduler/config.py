@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
@@ -11,10 +12,23 @@ OUTCOME_BATCH_MAX = 500
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """Policies that are asked beside the active ones and decide nothing: a system, or policies one by one."""
+
+    system: str = "default"
+    admission: str = ""
+    admission_parameters: Mapping[str, object] = field(default_factory=dict)
+    orderer: str = ""
+    orderer_parameters: Mapping[str, object] = field(default_factory=dict)
+    router: str = ""
+    router_parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that the section [scheduler] may set; times in seconds or milliseconds as the names say.
 
-    A policy that is not named (the empty string) is that of the `system`.
+    A policy that is not named (the empty string) is that of the `system`. `shadows` are tables as in `Shadow`, by name.
     """
 
     system: str = "default"
@@ -26,6 +40,7 @@ class Config:
     router_parameters: Mapping[str, object] = field(default_factory=dict)
     puller: str = ""
     puller_parameters: Mapping[str, object] = field(default_factory=dict)
+    shadows: Mapping[str, Any] = field(default_factory=dict)
     lease_ttl_s: float = 60.0
     hold_timeout_interactive_fast_s: float = 5.0
     hold_timeout_interactive_normal_s: float = 60.0

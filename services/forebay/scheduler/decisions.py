@@ -47,6 +47,7 @@ class Record(NamedTuple):
     sight: Sight | None = None
     route: Route | None = None
     text: str = ""
+    others: tuple[tuple[str, int], ...] = ()
 
 
 class Records:

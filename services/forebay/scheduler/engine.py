@@ -4,7 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from forebay.core.errors import NotFound
-from forebay.core.scheduling import Decision, LeaseStatus, OpenLease, Placement, QueueStatus, ScheduledInstance
+from forebay.core.scheduling import (
+    Decision,
+    LeaseStatus,
+    OpenLease,
+    Placement,
+    QueueStatus,
+    ScheduledInstance,
+    ShadowStatus,
+)
 from forebay.core.units import US_PER_S
 from forebay.core.values import (
     InferenceRequest,
@@ -174,6 +182,10 @@ class Engine:
     def has_lease(self, lease_id: str) -> bool:
         """Whether the lease is open."""
         return self._leases.get(lease_id) is not None
+
+    def shadows(self) -> list[ShadowStatus]:
+        """What came of the policies that are asked beside the active ones, by name."""
+        return self._placer.shadows.statuses()
 
     def explain(self, decision_id: str) -> Decision:
         """The record of a decision. Raises NotFound where it is unknown or dropped for newer ones."""

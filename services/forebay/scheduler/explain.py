@@ -28,6 +28,7 @@ def explain(record: Record, policies: Mapping[str, str]) -> Decision:
         candidates=_candidates(sight, route) if sight else (),
         flip=flip(sight, route) if sight and route else None,
         reason=_sentence(record, policies),
+        shadows=_shadows(record),
     )
 
 
@@ -139,6 +140,12 @@ def _winner(record: Record) -> str:
     if record.sight is None or record.route is None:
         return ""
     return record.sight.standing.instance_ids[record.route.index]
+
+
+def _shadows(record: Record) -> dict[str, str]:
+    """Where the shadows would have sent the request; empty where one would have held it."""
+    ids = record.sight.standing.instance_ids if record.sight else ()
+    return {name: ids[index] if index >= 0 else "" for name, index in record.others}
 
 
 def _sentence(record: Record, policies: Mapping[str, str]) -> str:

@@ -53,7 +53,9 @@ class Gate:
 
     def not_admitted(self, held: Held, now_us: int) -> Rejected | Retry | None:
         """What the admission policy says against a request."""
-        said = self._policies.admission.admit(self._view(held, now_us))
+        view = self._view(held, now_us)
+        said = self._policies.admission.admit(view)
+        self._placer.shadows.judged(held.request.model, view, said)
         if isinstance(said, Never):
             return self.reject(held, said, now_us)
         return self._retry(held, said, now_us) if isinstance(said, Later) else None

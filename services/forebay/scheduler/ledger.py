@@ -8,6 +8,7 @@ from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Later
 from forebay.scheduler.policy.router.base import Route
 from forebay.scheduler.queue import Held
+from forebay.scheduler.shadows import Others
 
 
 class Ledger:
@@ -24,9 +25,9 @@ class Ledger:
         self._sequence += 1
         return f"{self._prefix}-{kind}{self._sequence}"
 
-    def placed(self, held: Held, sight: Sight, route: Route, counts: Counts, now_us: int) -> str:
-        """Records a placement and gives the decision's id."""
-        return self._add(held, Verdict.PLACED, counts, now_us, sight, route)
+    def placed(self, held: Held, sight: Sight, route: Route, counts: Counts, now_us: int, others: Others = ()) -> str:
+        """Records a placement, with where shadows would have gone, and gives the decision's id."""
+        return self._add(held, Verdict.PLACED, counts, now_us, sight, route, others=others)
 
     def rejected(self, held: Held, reason: str, message: str, counts: Counts, now_us: int) -> Rejected:
         """Records a final no."""
@@ -52,6 +53,7 @@ class Ledger:
         sight: Sight | None = None,
         route: Route | None = None,
         text: str = "",
+        others: Others = (),
     ) -> str:
         request = held.request
         # By position, as everything that is made for each request: names take half as long again.
@@ -71,6 +73,7 @@ class Ledger:
             sight,
             route,
             text,
+            others,
         )
         self._records.add(record)
         return record.decision_id

@@ -12,12 +12,16 @@ from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.router.base import Hold, RouteView
 from forebay.scheduler.queue import Held, HeldBook
+from forebay.scheduler.shadows import Shadows
 
 TRITON_PRIORITY = {SloClass.INTERACTIVE_FAST: 1, SloClass.INTERACTIVE_NORMAL: 2, SloClass.DEFERRED: 3}
 
 
 class Placer:
-    """The one place where leases open and end, so that the fleet's counts always equal the leases."""
+    """The one place where leases open and end, so that the fleet's counts always equal the leases.
+
+    `holding` are the models of which the router held a request though some instance could have taken it.
+    """
 
     def __init__(self, policies: Policies, fleet: Fleet, leases: LeaseBook, held: HeldBook, ledger: Ledger) -> None:
         self._policies = policies
@@ -25,6 +29,8 @@ class Placer:
         self._leases = leases
         self._held = held
         self._ledger = ledger
+        self.holding: set[str] = set()
+        self.shadows = Shadows(policies.shadows)
 
     def place(self, held: Held, now_us: int) -> Placement | None:
         """Opens a lease for the request, or gives None where no instance may take it now."""
@@ -36,15 +42,17 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        route = self._policies.router.route(_view(lanes, held, sight, count, now_us))
+        view = _view(lanes, held, sight, count, now_us)
+        route = self._policies.router.route(view)
         if isinstance(route, Hold):
             return None
+        others = self.shadows.routed(model, view, route)
         lanes.pass_turn(route.index)
         instance = lanes.instances[route.index]
         placement = Placement(
             request.request_id,
             self._ledger.next_name("l"),
-            self._ledger.placed(held, sight, route, self.counts(model), now_us),
+            self._ledger.placed(held, sight, route, self.counts(model), now_us, others),
             instance.instance_id,
             instance.grpc_address,
             held.quantiles,
@@ -62,6 +70,8 @@ class Placer:
         lanes, queue = self._fleet.models.get(model), self._held.queues.get(model)
         while lanes is not None and queue and lanes.eligible_count:
             held = queue.first(self._policies.orderer, now_us)
+            if len(queue) > 1:
+                self.shadows.taken(model, queue, held, now_us)
             placement = self.place(held, now_us)
             if placement is None:
                 return placed + self._fill_around(lanes, model, now_us)

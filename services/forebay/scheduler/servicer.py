@@ -102,6 +102,11 @@ class SchedulerServicer(SchedulerServiceServicer):
             leases=[convert_scheduler.lease_to_proto(one) for one in page], next_page_token=token
         )
 
+    async def ListShadows(self, request: pb.ListShadowsRequest, context: Any) -> pb.ListShadowsResponse:
+        """What came of the policies that are asked beside the active ones."""
+        chosen = [one for one in self._engine.shadows() if request.name in ("", one.name)]
+        return pb.ListShadowsResponse(shadows=[convert_scheduler.shadow_to_proto(one) for one in chosen])
+
     async def DrainInstance(self, request: pb.DrainInstanceRequest, context: Any) -> pb.DrainInstanceResponse:
         """Stops placing on an instance and tells what it still runs."""
         return pb.DrainInstanceResponse(lease_count=self._shell.drain(request.instance_id, self._grace_us))

@@ -13,6 +13,8 @@ from forebay.core.scheduling import (
     Rejected,
     Retry,
     ScheduledInstance,
+    ShadowRow,
+    ShadowStatus,
 )
 from forebay.wire.convert import (
     candidate_to_proto,
@@ -158,6 +160,7 @@ def decision_to_proto(value: Decision) -> decision_pb2.Decision:
         predicted_by=value.predicted_by,
         candidates=[candidate_to_proto(one) for one in value.candidates],
         reason=value.reason,
+        shadows=dict(value.shadows),
     )
     if value.flip is not None:
         message.flip.CopyFrom(_flip_to_proto(value.flip))
@@ -169,3 +172,21 @@ def _flip_to_proto(value: Flip) -> decision_pb2.Flip:
     message = decision_pb2.Flip(instance_id=value.instance_id, input=value.input, to=value.to_value)
     setattr(message, "from", value.from_value)
     return message
+
+
+def shadow_to_proto(value: ShadowStatus) -> status_pb2.Shadow:
+    """A shadow as a message."""
+    return status_pb2.Shadow(
+        name=value.name, policies=dict(value.policies), rows=[_shadow_row_to_proto(row) for row in value.rows]
+    )
+
+
+def _shadow_row_to_proto(value: ShadowRow) -> status_pb2.ShadowRow:
+    costs = [status_pb2.ShadowCost(name=one.name, unit=one.unit, mean=one.mean) for one in value.costs]
+    return status_pb2.ShadowRow(
+        kind=value.kind,
+        model=value.model,
+        compared_count=value.compared_count,
+        different_count=value.different_count,
+        costs=costs,
+    )

@@ -69,7 +69,7 @@ class Flip(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., input: _Optional[str] = ..., to: _Optional[float] = ..., **kwargs) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("decision_id", "request_id", "decision_time", "verdict", "instance_id", "policies", "inputs", "predicted_length", "predicted_by", "candidates", "flip", "reason")
+    __slots__ = ("decision_id", "request_id", "decision_time", "verdict", "instance_id", "policies", "inputs", "predicted_length", "predicted_by", "candidates", "flip", "reason", "shadows")
     class PoliciesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,13 @@ class Decision(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class ShadowsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +103,7 @@ class Decision(_message.Message):
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     FLIP_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SHADOWS_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     request_id: str
     decision_time: _timestamp_pb2.Timestamp
@@ -108,4 +116,5 @@ class Decision(_message.Message):
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
     flip: Flip
     reason: str
-    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., instance_id: _Optional[str] = ..., policies: _Optional[_Mapping[str, str]] = ..., inputs: _Optional[_Mapping[str, float]] = ..., predicted_length: _Optional[_Union[_length_pb2.LengthQuantiles, _Mapping]] = ..., predicted_by: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., flip: _Optional[_Union[Flip, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    shadows: _containers.ScalarMap[str, str]
+    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., instance_id: _Optional[str] = ..., policies: _Optional[_Mapping[str, str]] = ..., inputs: _Optional[_Mapping[str, float]] = ..., predicted_length: _Optional[_Union[_length_pb2.LengthQuantiles, _Mapping]] = ..., predicted_by: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., flip: _Optional[_Union[Flip, _Mapping]] = ..., reason: _Optional[str] = ..., shadows: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -180,3 +180,15 @@ class DrainInstanceResponse(_message.Message):
     LEASE_COUNT_FIELD_NUMBER: _ClassVar[int]
     lease_count: int
     def __init__(self, lease_count: _Optional[int] = ...) -> None: ...
+
+class ListShadowsRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListShadowsResponse(_message.Message):
+    __slots__ = ("shadows",)
+    SHADOWS_FIELD_NUMBER: _ClassVar[int]
+    shadows: _containers.RepeatedCompositeFieldContainer[_status_pb2.Shadow]
+    def __init__(self, shadows: _Optional[_Iterable[_Union[_status_pb2.Shadow, _Mapping]]] = ...) -> None: ...

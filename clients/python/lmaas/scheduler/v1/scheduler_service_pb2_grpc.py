@@ -78,6 +78,11 @@ class SchedulerServiceStub:
                 request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListLeasesRequest.SerializeToString,
                 response_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListLeasesResponse.FromString,
                 _registered_method=True)
+        self.ListShadows = channel.unary_unary(
+                '/lmaas.scheduler.v1.SchedulerService/ListShadows',
+                request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsRequest.SerializeToString,
+                response_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsResponse.FromString,
+                _registered_method=True)
         self.DrainInstance = channel.unary_unary(
                 '/lmaas.scheduler.v1.SchedulerService/DrainInstance',
                 request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.DrainInstanceRequest.SerializeToString,
@@ -154,6 +159,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListShadows(self, request, context):
+        """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
+        decided differently, and what that would have cost. Figures are since the start of the scheduler.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrainInstance(self, request, context):
         """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
         Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -204,6 +217,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ListLeases,
                     request_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListLeasesRequest.FromString,
                     response_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListLeasesResponse.SerializeToString,
+            ),
+            'ListShadows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShadows,
+                    request_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsRequest.FromString,
+                    response_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsResponse.SerializeToString,
             ),
             'DrainInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainInstance,
@@ -431,6 +449,33 @@ class SchedulerService:
             '/lmaas.scheduler.v1.SchedulerService/ListLeases',
             lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListLeasesRequest.SerializeToString,
             lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListLeasesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShadows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.scheduler.v1.SchedulerService/ListShadows',
+            lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsRequest.SerializeToString,
+            lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

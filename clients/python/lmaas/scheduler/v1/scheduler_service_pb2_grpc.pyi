@@ -62,6 +62,10 @@ class SchedulerServiceStub:
     """ListQueues lists what is held, a model each."""
     ListLeases: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListLeasesRequest, _scheduler_service_pb2.ListLeasesResponse]
     """ListLeases lists what runs."""
+    ListShadows: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListShadowsRequest, _scheduler_service_pb2.ListShadowsResponse]
+    """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
+    decided differently, and what that would have cost. Figures are since the start of the scheduler.
+    """
     DrainInstance: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.DrainInstanceRequest, _scheduler_service_pb2.DrainInstanceResponse]
     """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
     Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -101,6 +105,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """ListQueues lists what is held, a model each."""
     ListLeases: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListLeasesRequest, _scheduler_service_pb2.ListLeasesResponse]  # type: ignore[assignment]
     """ListLeases lists what runs."""
+    ListShadows: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListShadowsRequest, _scheduler_service_pb2.ListShadowsResponse]  # type: ignore[assignment]
+    """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
+    decided differently, and what that would have cost. Figures are since the start of the scheduler.
+    """
     DrainInstance: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.DrainInstanceRequest, _scheduler_service_pb2.DrainInstanceResponse]  # type: ignore[assignment]
     """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
     Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -185,6 +193,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_service_pb2.ListLeasesResponse, _abc.Awaitable[_scheduler_service_pb2.ListLeasesResponse]]:
         """ListLeases lists what runs."""
+
+    @_abc_1.abstractmethod
+    def ListShadows(
+        self,
+        request: _scheduler_service_pb2.ListShadowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.ListShadowsResponse, _abc.Awaitable[_scheduler_service_pb2.ListShadowsResponse]]:
+        """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
+        decided differently, and what that would have cost. Figures are since the start of the scheduler.
+        """
 
     @_abc_1.abstractmethod
     def DrainInstance(

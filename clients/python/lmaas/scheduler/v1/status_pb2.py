@@ -28,17 +28,27 @@ from lmaas.common.v1 import instance_pb2 as lmaas_dot_common_dot_v1_dot_instance
 from lmaas.common.v1 import length_pb2 as lmaas_dot_common_dot_v1_dot_length__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flmaas/scheduler/v1/status.proto\x12\x12lmaas.scheduler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elmaas/common/v1/instance.proto\x1a\x1clmaas/common/v1/length.proto\"\x9a\x01\n\x11ScheduledInstance\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.lmaas.common.v1.Instance\x12\x13\n\x0blease_count\x18\x02 \x01(\r\x12\x18\n\x10predicted_tokens\x18\x03 \x01(\x04\x12\x17\n\x0f\x63oncurrency_cap\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"o\n\x05Queue\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nheld_count\x18\x02 \x01(\r\x12.\n\x0boldest_held\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0blease_count\x18\x04 \x01(\r\"\xd8\x01\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10generated_tokens\x18\x06 \x01(\r\x12:\n\x10predicted_length\x18\x07 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantilesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flmaas/scheduler/v1/status.proto\x12\x12lmaas.scheduler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elmaas/common/v1/instance.proto\x1a\x1clmaas/common/v1/length.proto\"\x9a\x01\n\x11ScheduledInstance\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.lmaas.common.v1.Instance\x12\x13\n\x0blease_count\x18\x02 \x01(\r\x12\x18\n\x10predicted_tokens\x18\x03 \x01(\x04\x12\x17\n\x0f\x63oncurrency_cap\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"o\n\x05Queue\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nheld_count\x18\x02 \x01(\r\x12.\n\x0boldest_held\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0blease_count\x18\x04 \x01(\r\"\xd8\x01\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10generated_tokens\x18\x06 \x01(\r\x12:\n\x10predicted_length\x18\x07 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\"\xb0\x01\n\x06Shadow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12:\n\x08policies\x18\x02 \x03(\x0b\x32(.lmaas.scheduler.v1.Shadow.PoliciesEntry\x12+\n\x04rows\x18\x03 \x03(\x0b\x32\x1d.lmaas.scheduler.v1.ShadowRow\x1a/\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x88\x01\n\tShadowRow\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0e\x63ompared_count\x18\x03 \x01(\x04\x12\x17\n\x0f\x64ifferent_count\x18\x04 \x01(\x04\x12-\n\x05\x63osts\x18\x05 \x03(\x0b\x32\x1e.lmaas.scheduler.v1.ShadowCost\"6\n\nShadowCost\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x0c\n\x04mean\x18\x03 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lmaas.scheduler.v1.status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SHADOW_POLICIESENTRY']._loaded_options = None
+  _globals['_SHADOW_POLICIESENTRY']._serialized_options = b'8\001'
   _globals['_SCHEDULEDINSTANCE']._serialized_start=183
   _globals['_SCHEDULEDINSTANCE']._serialized_end=337
   _globals['_QUEUE']._serialized_start=339
   _globals['_QUEUE']._serialized_end=450
   _globals['_LEASE']._serialized_start=453
   _globals['_LEASE']._serialized_end=669
+  _globals['_SHADOW']._serialized_start=672
+  _globals['_SHADOW']._serialized_end=848
+  _globals['_SHADOW_POLICIESENTRY']._serialized_start=801
+  _globals['_SHADOW_POLICIESENTRY']._serialized_end=848
+  _globals['_SHADOWROW']._serialized_start=851
+  _globals['_SHADOWROW']._serialized_end=987
+  _globals['_SHADOWCOST']._serialized_start=989
+  _globals['_SHADOWCOST']._serialized_end=1043
 # @@protoc_insertion_point(module_scope)
