@@ -370,6 +370,23 @@ async def test_a_decision_is_explained_over_the_wire() -> None:
         assert decision.decision_time.seconds > 0
 
 
+async def test_shadows_are_listed_with_what_they_would_have_cost() -> None:
+    shadows = {"by turns": {"router": "round_robin"}, "same": {"router": "least_requests"}}
+    async with started(router="least_requests", shadows=shadows) as world:
+        for number in range(3):
+            await world.place(f"r{number}")
+        listed = (await world.stub.ListShadows(pb.ListShadowsRequest(), timeout=5)).shadows
+        assert [(one.name, dict(one.policies)) for one in listed] == [
+            ("by turns", {"router": "round_robin"}),
+            ("same", {"router": "least_requests"}),
+        ]
+        (row,) = listed[1].rows
+        assert (row.kind, row.model, row.compared_count, row.different_count) == ("router", "m", 3, 0)
+        assert [cost.unit for cost in row.costs] == ["tokens", "score"]
+        (named,) = (await world.stub.ListShadows(pb.ListShadowsRequest(name="same"), timeout=5)).shadows
+        assert named.name == "same"
+
+
 async def test_an_unknown_decision_is_not_found() -> None:
     async with started() as world:
         code, _ = await failure(world.stub.Explain(pb.ExplainRequest(decision_id="nope"), timeout=5))

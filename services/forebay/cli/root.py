@@ -14,6 +14,7 @@ from forebay.cli.explain import explain
 from forebay.cli.export import export
 from forebay.cli.load import load
 from forebay.cli.predictors import predictors
+from forebay.cli.shadows import shadows
 from forebay.cli.simulate import simulate
 from forebay.cli.status import status
 from forebay.cli.train import train
@@ -70,5 +71,6 @@ def main() -> None:
 for command in (up, down, load, status, explain, simulate, compare, doctor, demo, train, evaluate):
     main.add_command(command)
 main.add_command(predictors)
+main.add_command(shadows)
 main.add_command(calibrate)
 main.add_command(export)
