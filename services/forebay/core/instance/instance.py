@@ -256,7 +256,9 @@ class InstanceModel:
             waiting = [] if self._running else self._gathering.ready(waiting, now_ps, flags.batch_delay_ps)
         elif flags.admits_ahead and self._running:
             waiting = waiting[: self._chosen_count]
-        return self._batcher.plan(BatchView(self._running, waiting, self._pool.free_count, self._limited, flags))
+        return self._batcher.plan(
+            BatchView(self._running, waiting, self._pool.free_count, self._limited, flags, now_ps)
+        )
 
     def _halve(self) -> None:
         """Split the given batch that runs: both halves wait again, and rows that nobody needs are gone."""
@@ -285,9 +287,11 @@ class InstanceModel:
         """Carry out what the batcher decided; the blocks that move between cache and host for it."""
         moved_blocks = 0
         for request_id in plan.preempted:
-            moved_blocks += self._preempt(self._sequences[request_id])
+            moved_blocks += self._preempt(self._sequences[request_id], now_ps)
         for request_id in plan.admitted:
-            moved_blocks += self._admit(self._sequences[request_id], plan.padded_tokens, now_ps)
+            moved_blocks += self._admit(self._sequences[request_id], plan, now_ps)
+        for request_id, mark in plan.marks:
+            self._sequences[request_id].mark = mark
         self._work = [(self._sequences[request_id], 1) for request_id in plan.decodes]
         self._work += [(self._sequences[chunk.request_id], chunk.tokens) for chunk in plan.chunks]
         size = self.profile.block_size
@@ -296,7 +300,7 @@ class InstanceModel:
                 self._grow(sequence, tokens)
         return moved_blocks
 
-    def _preempt(self, sequence: Sequence) -> int:
+    def _preempt(self, sequence: Sequence, now_ps: int) -> int:
         blocks = sequence.block_count
         swapping = self.flags.preemption == "swap"
         self._running.remove(sequence)
@@ -305,20 +309,22 @@ class InstanceModel:
             sequence.swap_out()
         else:
             sequence.evict()
+        sequence.since_ps = now_ps
         insort(self._waiting, sequence, key=_RANK)
         self._preemption_count += 1
         return blocks if swapping else 0
 
-    def _admit(self, sequence: Sequence, padded_tokens: int, now_ps: int) -> int:
+    def _admit(self, sequence: Sequence, plan: BatchPlan, now_ps: int) -> int:
         place = self._waiting.index(sequence)
-        if place and not self.flags.batch_given:
+        if place and not (self.flags.batch_given or plan.jumps_queue):
             raise ValueError(f"batcher admitted {sequence.request_id!r} out of order")
         del self._waiting[place]
+        sequence.queued_ps, sequence.since_ps = sequence.waited_ps(now_ps), now_ps
         if sequence.preemption_count == 0:
             self._queued_ps += now_ps - sequence.arrived_ps
         back, sequence.swapped = sequence.swapped, False
         sequence.padding_tokens = 0
-        sequence.padding_tokens = max(0, padded_tokens - sequence.target_tokens)
+        sequence.padding_tokens = max(0, plan.padded_tokens - sequence.target_tokens)
         sequence.cached_tokens = sequence.hit_tokens
         self._grow(sequence, 0)
         self._running.append(sequence)

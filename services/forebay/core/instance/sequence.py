@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from forebay.core.instance.hints import NO_HINTS, Hints
+from forebay.core.units import PS_PER_US
+
 ORDERS = ("fcfs", "priority", "preemptive")
 PREEMPTIONS = ("recompute", "swap")
 
@@ -21,7 +24,8 @@ class EngineRequest:
     `hit_tokens` of the prompt lie in the prefix cache; whole blocks count, and one token is always computed.
     `output_tokens_max` is the limit the client asked for (0: as long as the answer); engines that reserve
     memory for the whole answer reserve this much. `priority` counts in engines that heed it, the smallest first, and
-    `batch` in those that run the batches they are given. Raises ValueError on counts that no request can have.
+    `batch` in those that run the batches they are given. `hints` are for the batchers that heed them. Raises ValueError
+    on counts that no request can have.
     """
 
     request_id: str
@@ -31,6 +35,7 @@ class EngineRequest:
     output_tokens_max: int = 0
     priority: int = 0
     batch: Batch = Batch()
+    hints: Hints = field(default=NO_HINTS, repr=False)
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1 or self.output_tokens < 1:
@@ -57,6 +62,7 @@ class EngineRequest:
             output_tokens=self.output_tokens - generated_tokens,
             hit_tokens=cached_tokens,
             output_tokens_max=max(0, self.output_tokens_max - generated_tokens),
+            hints=self.hints.after(generated_tokens),
         )
 
 
@@ -148,7 +154,8 @@ class Sequence:
     `generated_tokens` counts the invalid tokens too. `padding_tokens` lengthen its prompt there.
     `swapped` while it waits with `hit_tokens` of its cache on the host. `part` numbers the halves of a given batch that
     split: 1 is the whole, 2 and 3 its halves, and so on. `rank` is unique in the instance: priority (0
-    where the engine heeds none) and number of the arrival.
+    where the engine heeds none) and number of the arrival. It entered the queue or the batch last at `since_ps`, after
+    `queued_ps` in the queue before. `mark` is what the batcher wrote on it last.
     """
 
     request: EngineRequest
@@ -165,9 +172,13 @@ class Sequence:
     swapped: bool = False
     ended: bool = False
     part: int = 1
+    since_ps: int = field(init=False)
+    queued_ps: int = 0
+    mark: int = 0
 
     def __post_init__(self) -> None:
         self.request_id = self.request.request_id
+        self.since_ps = self.arrived_ps
 
     @property
     def target_tokens(self) -> int:
@@ -178,6 +189,21 @@ class Sequence:
     def tokens_max(self) -> int:
         """Prompt and longest possible answer together."""
         return self.request.tokens_max
+
+    @property
+    def hints(self) -> Hints:
+        """What was told about it."""
+        return self.request.hints
+
+    @property
+    def due_ps(self) -> int:
+        """When its first token is due; 0 where nobody promised one."""
+        slo_us = self.request.hints.ttft_slo_us
+        return self.arrived_ps + slo_us * PS_PER_US if slo_us else 0
+
+    def waited_ps(self, now_ps: int) -> int:
+        """How long it was in the queue by now, in all; only there it holds no blocks."""
+        return self.queued_ps + (0 if self.block_count else now_ps - self.since_ps)
 
     @property
     def finished(self) -> bool:

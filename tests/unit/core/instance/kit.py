@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from forebay.core.instance import Batch, EngineFlags, EngineProfile, EngineRequest, InstanceModel, TokenEvent
 from forebay.core.instance.batcher import BATCHERS
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.core.instance.sequence import ORDERS, PREEMPTIONS
 
 PROFILE = EngineProfile(
@@ -28,6 +29,14 @@ FOREVER = 10**15
 few = settings(max_examples=30)
 
 Arrival = tuple[int, EngineRequest]
+HINTS = (
+    NO_HINTS,
+    Hints(predicted_tokens=5, predicted_tokens_p90=9),
+    Hints(predicted_tokens=30, predicted_tokens_p90=60, ttft_slo_us=1, session_tokens=400),
+    Hints(predicted_tokens=12, ttft_slo_us=1, tpot_slo_us=1, session_tokens=1_000),
+)
+QUEUE_ORDER = ("chunked_prefill", "static")
+"""Batchers that admit from the head of the queue and evict the last in rank."""
 
 
 @st.composite
@@ -41,7 +50,8 @@ def traces(draw: st.DrawFn) -> list[Arrival]:
         hit, limit = draw(st.integers(0, prompt)), draw(st.sampled_from([0, output, output + 20]))
         priority = draw(st.integers(0, 2))
         batch = Batch(*draw(st.sampled_from([("", 1), ("b1", 2), ("b1", 3), ("b2", 4)])))
-        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit, priority, batch)))
+        hints = draw(st.sampled_from(HINTS))
+        arrivals.append((now_ps, EngineRequest(f"r{number}", prompt, output, hit, limit, priority, batch, hints)))
     return arrivals
 
 

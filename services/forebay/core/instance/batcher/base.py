@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from forebay.core.instance.hints import Hints
 from forebay.core.instance.profile import EngineProfile
 from forebay.core.instance.sequence import EngineFlags
 
@@ -51,16 +52,51 @@ class SequenceView(Protocol):
         """Whether its prefill is done; true in the queue after a swap."""
         ...
 
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of its answer so far."""
+        ...
+
+    @property
+    def block_count(self) -> int:
+        """Blocks that it holds; 0 in the queue, and nowhere else."""
+        ...
+
+    @property
+    def arrived_ps(self) -> int:
+        """When it came."""
+        ...
+
+    @property
+    def due_ps(self) -> int:
+        """When its first token is due; 0 where nobody promised one."""
+        ...
+
+    @property
+    def hints(self) -> Hints:
+        """What was told about it."""
+        ...
+
+    @property
+    def mark(self) -> int:
+        """What the batcher wrote on it last; 0 at first."""
+        ...
+
+    def waited_ps(self, now_ps: int) -> int:
+        """How long it was in the queue by now, in all."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """An instance between two iterations: `running` in admission order, `waiting` by rank."""
+    """An instance between two iterations, at `now_ps`: `running` in admission order, `waiting` by rank."""
 
     running: Sequence[SequenceView]
     waiting: Sequence[SequenceView]
     free_blocks: int
     profile: EngineProfile
     flags: EngineFlags
+    now_ps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +112,12 @@ class BatchPlan:
     """One iteration: who decodes a token, which chunks are computed, who was evicted and who enters.
 
     `preempted` lists victims in the order of eviction (each returns to its rank in the queue), `admitted` the
-    heads of the queue in order. In static batches `padded_tokens` is the length that the prompts of the admitted are
-    padded to (0: as they are), `rows_stay` keeps all who run until nobody's answer is unfinished, and `answers_wait`
-    returns the answers only then. `halved`: a given batch lacks memory, so it is split and there is no iteration; the
-    next plan is asked for at once.
+    heads of the queue in order, or anybody in it where the plan `jumps_queue`. Who runs and is not named keeps its
+    cache and computes nothing. `marks` are written on requests, for the batcher to read in the views to come.
+
+    In static batches `padded_tokens` is the length that the prompts of the admitted are padded to (0: as they are),
+    `rows_stay` keeps all who run until nobody's answer is unfinished, and `answers_wait` returns the answers only then.
+    `halved`: a given batch lacks memory, so it is split and there is no iteration; the next plan is asked for at once.
     """
 
     decodes: tuple[str, ...]
@@ -90,6 +128,8 @@ class BatchPlan:
     rows_stay: bool = False
     answers_wait: bool = False
     halved: bool = False
+    jumps_queue: bool = False
+    marks: tuple[tuple[str, int], ...] = ()
 
 
 class Batcher(Protocol):

@@ -6,7 +6,7 @@ from hypothesis import given
 
 from forebay.core.instance import InstanceModel
 from forebay.core.instance.batcher import BATCHERS, BatchPlan, BatchView, SequenceView
-from tests.unit.core.instance.kit import Arrival, Kind, kinds, play, traces
+from tests.unit.core.instance.kit import QUEUE_ORDER, Arrival, Kind, kinds, play, traces
 
 
 @dataclass
@@ -19,11 +19,15 @@ class Checked:
         planned = BATCHERS[self.name]().plan(view)
         check_everybody_has_a_place(view, planned)
         check_budget_and_seats(view, planned)
-        check_who_was_evicted(view, planned)
+        if self.name in QUEUE_ORDER:
+            check_the_order_of_the_queue(view, planned)
+            check_who_was_evicted(view, planned)
         if self.name == "static":
             check_the_batch_is_closed(view, planned)
-        else:
+        elif self.name == "chunked_prefill":
             check_the_head_that_waits(view, planned)
+        else:
+            check_nobody_is_evicted_for_nothing(view, planned)
         return planned
 
 
@@ -40,21 +44,32 @@ def start(sequence: SequenceView) -> int:
 
 
 def check_everybody_has_a_place(view: BatchView, planned: BatchPlan) -> None:
-    """INV: who ran runs or was evicted; who enters was at the head of the queue."""
+    """INV: who ran runs or was evicted; who enters was in the queue."""
     running = [sequence.request_id for sequence in view.running]
     stay = [name for name in running if name not in planned.preempted]
-    assert list(planned.admitted) == [s.request_id for s in view.waiting][: len(planned.admitted)]
+    assert set(planned.admitted) <= {sequence.request_id for sequence in view.waiting}
+    assert len(set(planned.admitted)) == len(planned.admitted)
     assert set(planned.preempted) <= set(running)
     assert set(work(planned)) <= {*stay, *planned.admitted}
 
 
 def check_budget_and_seats(view: BatchView, planned: BatchPlan) -> None:
-    """INV: tokens within the budget, requests within the seats, blocks within the pool, one partial prompt at most."""
+    """INV: tokens within the budget, requests within the seats, blocks within the pool."""
     tokens, known = work(planned), by_name(view)
     assert 0 < sum(tokens.values()) <= view.profile.max_batch_tokens
     seated = len(view.running) - len(planned.preempted) + len(planned.admitted)
     assert seated <= view.profile.max_seqs
     assert free_blocks_after(view, planned) >= 0
+    assert all(
+        start(known[name]) + count <= max(known[name].target_tokens, planned.padded_tokens)
+        for name, count in tokens.items()
+    )
+
+
+def check_the_order_of_the_queue(view: BatchView, planned: BatchPlan) -> None:
+    """INV: who enters was at the head of the queue; one partial prompt at most, and it comes last."""
+    tokens, known = work(planned), by_name(view)
+    assert list(planned.admitted) == [s.request_id for s in view.waiting][: len(planned.admitted)]
     lengths = {name: max(known[name].target_tokens, planned.padded_tokens) for name in tokens}
     partial = [c.request_id for c in planned.chunks if start(known[c.request_id]) + c.tokens < lengths[c.request_id]]
     assert partial in ([], [planned.chunks[-1].request_id] if planned.chunks else [])
@@ -93,6 +108,16 @@ def check_the_head_that_waits(view: BatchView, planned: BatchPlan) -> None:
     full = len(view.running) + len(planned.admitted) == view.profile.max_seqs
     cut = rest > budget and not view.flags.chunked_prefill
     assert full or budget == 0 or cut or wanted > free_blocks_after(view, planned)
+
+
+def check_nobody_is_evicted_for_nothing(view: BatchView, planned: BatchPlan) -> None:
+    """INV: whoever was evicted could not have stayed beside all who compute, in blocks or seats."""
+    known = by_name(view)
+    free, seated = free_blocks_after(view, planned), len(view.running) - len(planned.preempted) + len(planned.admitted)
+    assert not (planned.preempted and view.flags.no_evict)
+    for name in planned.preempted:
+        held = view.profile.blocks(known[name].cached_tokens + known[name].decoding)
+        assert held > free or seated >= view.profile.max_seqs
 
 
 def check_the_batch_is_closed(view: BatchView, planned: BatchPlan) -> None:
