@@ -48,6 +48,7 @@ class Config:
     ttft_slo_interactive_fast_s: float = 1.0
     ttft_slo_interactive_normal_s: float = 60.0
     deadline_deferred_s: float = 86_400.0
+    hold_review_s: float = 1.0
     held_count_max: int = 10_000
     retry_delay_min_s: float = 0.2
     retry_delay_max_s: float = 30.0
@@ -109,6 +110,7 @@ _POSITIVE = (
     "hold_timeout_interactive_fast_s",
     "hold_timeout_interactive_normal_s",
     "hold_timeout_deferred_s",
+    "hold_review_s",
     "held_count_max",
     "retry_delay_min_s",
     "loads_stale_s",

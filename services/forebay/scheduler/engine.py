@@ -56,9 +56,11 @@ class Engine:
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger)
         self._histogram = Histogram()
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
+        self._hold_review_us = round(config.hold_review_s * US_PER_S)
         self._due_us = {slo_class: config.due_us(slo_class) for slo_class in SloClass}
         self._stale_us = NEVER_US
         self._unblock_us = NEVER_US
+        self._review_us = NEVER_US
         self._now_us = 0
         self._wake_us = NEVER_US
         self._arrival_count = 0
@@ -120,6 +122,7 @@ class Engine:
         self._advance(now_us)
         first = not self._fleet.announced
         changed = self._fleet.replace(instances)
+        self._placer.fleet_changed(changed)
         impossible = self._judge_held() if first else []
         return self._with_wake([*impossible, *self._fill(changed)])
 
@@ -149,6 +152,8 @@ class Engine:
             # When nobody looks any more, a stale "unreachable" must not shut instances out for ever.
             self._stale_us = self._unblock_us = NEVER_US
             actions += self._fill(self._placer.observe((), self._now_us))
+        if self._review_us <= self._now_us:
+            actions += self._review()
         return self._with_wake(actions)
 
     # Questions
@@ -312,6 +317,14 @@ class Engine:
     def _fill(self, models: Iterable[str]) -> list[Action]:
         return [placement for model in models for placement in self._placer.fill(model, self._now_us)]
 
+    def _review(self) -> list[Action]:
+        """Looks anew at what the router holds of its own accord: nothing that happens may say that it can go now."""
+        models = sorted(self._placer.holding)
+        for model in models:
+            self._fleet.models[model].review()
+        self._review_us = NEVER_US
+        return self._fill(models)
+
     def _withdraw(self, request_id: str, why: str) -> Action:
         return self._gate.reject(self._held.remove(request_id), Never("CANCELLED", why), self._now_us)
 
@@ -337,10 +350,12 @@ class Engine:
 
     def _with_wake(self, actions: list[Action]) -> list[Action]:
         """The actions, and a WakeAt where something is due earlier than the last one said."""
+        if self._placer.holding and self._review_us == NEVER_US:
+            self._review_us = self._now_us + self._hold_review_us
         leases, held = self._leases.deadlines, self._held.deadlines
         # What is exact costs more, and almost always nothing is due earlier.
-        if min(leases.soonest_us, held.soonest_us, self._unblock_us) < self._wake_us:
-            next_us = min(leases.next_us(), held.next_us(), self._unblock_us)
+        if min(leases.soonest_us, held.soonest_us, self._unblock_us, self._review_us) < self._wake_us:
+            next_us = min(leases.next_us(), held.next_us(), self._unblock_us, self._review_us)
             if next_us < self._wake_us:
                 self._wake_us = next_us
                 actions.append(WakeAt(max(next_us, self._now_us)))

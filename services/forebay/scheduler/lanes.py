@@ -26,6 +26,7 @@ COUNTED = (
     "unseen_count",
     "unseen_prompt_tokens",
     "deferred_count",
+    "released_count",
 )
 """What is counted of each instance, a row each."""
 
@@ -67,7 +68,8 @@ class Lanes:
         # A memoryview reads and writes one number in half the time that an array takes.
         rows = [row.data for row in self._counts]
         self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows[:6]
-        self._deferred = rows[6]
+        self._deferred, self._released = rows[6:8]
+        self._is_released = False
         self._leases: list[dict[str, Lease]] = [{} for _ in self.ids]
         self.anticipations = Anticipators(self._leases)
         self.ready_count = 0
@@ -120,7 +122,10 @@ class Lanes:
         self.tokens_total += lease.remaining_tokens
         self._prompt[index] += prompt_tokens
         self._pending[index] += prompt_tokens
-        self._deferred[index] += lease.request.slo_class == SloClass.DEFERRED
+        if lease.request.slo_class is SloClass.DEFERRED:
+            self._deferred[index] += 1
+            self._released[index] += 1
+            self._is_released = True
         if lease.opened_us >= self.seen_us[index]:
             self.add_unseen(index, lease)
         self._in_flight[index] = in_flight = self._in_flight[index] + 1
@@ -147,7 +152,10 @@ class Lanes:
         self._prompt[index] -= prompt_tokens
         if not lease.generated_tokens:
             self._pending[index] -= prompt_tokens
-        self._deferred[index] -= lease.request.slo_class == SloClass.DEFERRED
+        if lease.request.slo_class is SloClass.DEFERRED:
+            self._deferred[index] -= 1
+        if self._is_released:
+            self._forget_released(self.standing.regions[index])
         if lease.opened_us >= self.seen_us[index]:
             self._unseen[index] -= 1
             self._unseen_prompt[index] -= prompt_tokens
@@ -156,12 +164,18 @@ class Lanes:
         if in_flight == self._cap[index] and not self.standing.blocked[index]:
             self._turn(index, True)
 
+    def review(self) -> None:
+        """Held requests are looked at anew: what was released counts from now."""
+        self._counts[COUNTED.index("released_count")] = 0
+        self._is_released = False
+
     def take(self, index: int, other: "Lanes", other_index: int) -> None:
         """Takes over what was counted of an instance elsewhere; `refresh` must follow."""
         self._counts[:, index] = other._counts[:, other_index]
         self._leases[index].update(other._leases[other_index])
         self.anticipations.forget()
         self.tokens_total += other._tokens[other_index]
+        self._is_released = self._is_released or other._is_released
         self.seen_us[index] = other.seen_us[other_index]
 
     def load_of(self, index: int) -> tuple[int, int]:
@@ -188,6 +202,12 @@ class Lanes:
         """The instance got a request: a rotation goes on with the next one."""
         self.last_id = self.ids[index]
         self.turn_index = (index + 1) % len(self.ids)
+
+    def _forget_released(self, region: str) -> None:
+        for index, where in enumerate(self.standing.regions):
+            if where == region:
+                self._released[index] = 0
+        self._is_released = any(self._released)
 
     def _turn(self, index: int, eligible: bool) -> None:
         mask = self.eligible.copy()

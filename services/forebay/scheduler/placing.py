@@ -30,6 +30,7 @@ class Placer:
         self._held = held
         self._ledger = ledger
         self.holding: set[str] = set()
+        self._is_class_held = False
         self.shadows = Shadows(policies.shadows)
 
     def place(self, held: Held, now_us: int) -> Placement | None:
@@ -42,9 +43,11 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        view = _view(lanes, held, sight, count, now_us)
+        view = self._remembered(_view(lanes, held, sight, count, now_us), request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
+            self.holding.add(model)
+            self._is_class_held = route.is_for_class
             return None
         others = self.shadows.routed(model, view, route)
         lanes.pass_turn(route.index)
@@ -67,6 +70,8 @@ class Placer:
     def fill(self, model: str, now_us: int) -> list[Placement]:
         """Places held requests of the model, in the orderer's order, until room or requests run out."""
         placed: list[Placement] = []
+        self.holding.discard(model)
+        self._is_class_held = False
         lanes, queue = self._fleet.models.get(model), self._held.queues.get(model)
         while lanes is not None and queue and lanes.eligible_count:
             held = queue.first(self._policies.orderer, now_us)
@@ -74,19 +79,25 @@ class Placer:
                 self.shadows.taken(model, queue, held, now_us)
             placement = self.place(held, now_us)
             if placement is None:
-                return placed + self._fill_around(lanes, model, now_us)
+                return placed + self._fill_around(lanes, model, now_us, held)
             self._held.remove(held.request.request_id)
             placed.append(placement)
         return placed
 
-    def _fill_around(self, lanes: Lanes, model: str, now_us: int) -> list[Placement]:
-        """Fills where the next request may not use the room there is, so that those behind it need not wait too."""
+    def _fill_around(self, lanes: Lanes, model: str, now_us: int, first: Held) -> list[Placement]:
+        """Fills where the first in line may not use the room there is, so that those behind it need not wait too."""
         placed: list[Placement] = []
-        for held in self._held.of_model(model).ranked(self._policies.orderer, now_us):
+        ranked = self._held.of_model(model).ranked(self._policies.orderer, now_us)
+        if self._is_class_held:
+            ranked.pass_over(first)
+        for held in ranked:
+            self._is_class_held = False
             placement = self.place(held, now_us)
             if placement is not None:
                 self._held.remove(held.request.request_id)
                 placed.append(placement)
+            elif self._is_class_held:
+                ranked.pass_over(held)
             if not lanes.eligible_count:
                 break
         return placed
@@ -176,4 +187,6 @@ def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: i
         standing.roles,
         counts[6],
         anticipated=lanes.anticipations,
+        released_count=counts[7],
+        arrived_us=held.arrived_us,
     )

@@ -1,12 +1,14 @@
 """The held requests of one model, in columns that orderers rank."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.scheduler.deadlines import Deadlines
-from forebay.scheduler.policy.orderer.base import Orderer, OrderView
+from forebay.scheduler.policy.orderer.base import Keys, Orderer, OrderView
 
 ROWS = (
     "arrived_us",
@@ -20,6 +22,10 @@ ROWS = (
     "sequence",
 )
 SEQUENCE = ROWS.index("sequence")
+ARRIVED = ROWS.index("arrived_us")
+SLO_CLASS = ROWS.index("slo_class")
+SORT_AFTER = 8
+"""How many are picked one by one before the rest is sorted: most passes end early, and sorting thousands costs."""
 
 
 class Held(NamedTuple):
@@ -107,16 +113,52 @@ class HeldQueue:
         ties = np.flatnonzero(keys == keys.min())
         return self._entries[int(ties[self._columns[SEQUENCE, ties].argmin()])]
 
-    def ranked(self, orderer: Orderer, now_us: int) -> list[Held]:
-        """All held requests, the next one first."""
-        keys = orderer.rank(self._view(now_us))
-        order = np.lexsort((self._columns[SEQUENCE, : len(self)], keys))
-        return [self._entries[index] for index in order]
+    def ranked(self, orderer: Orderer, now_us: int) -> "Ranked":
+        """All held requests as they are now, the next one first."""
+        columns = self._columns[:, : len(self)]
+        picked = columns[[SEQUENCE, ARRIVED, SLO_CLASS]]
+        return Ranked(self._entries.copy(), np.array(orderer.rank(self._view(now_us)), dtype=np.float64), picked)
 
     def _view(self, now_us: int) -> OrderView:
         columns = self._columns[:, : len(self)]
         columns.flags.writeable = False
         return OrderView(now_us, *columns[:SEQUENCE], requests=self._requests)  # type: ignore[misc]
+
+
+class Ranked:
+    """The held requests of one moment in their order; what is taken out of the queue meanwhile changes nothing here."""
+
+    def __init__(self, entries: list[Held], keys: Keys, picked: npt.NDArray[np.int64]) -> None:
+        self._entries = entries
+        self._keys = keys
+        self._sequence, self._arrived_us, self._slo_class = picked
+        self._is_left = np.ones(len(entries), dtype=np.bool_)
+
+    def __iter__(self) -> Iterator[Held]:
+        left = range(min(SORT_AFTER, len(self._entries)))
+        for _ in left:
+            index = self._next()
+            if index < 0:
+                return
+            self._is_left[index] = False
+            yield self._entries[index]
+        for index in np.lexsort((self._sequence, self._keys)).tolist():
+            if self._is_left[index]:
+                self._is_left[index] = False
+                yield self._entries[index]
+
+    def pass_over(self, held: Held) -> None:
+        """Leaves out those of the same class that came no earlier than `held`."""
+        younger = self._arrived_us >= held.arrived_us
+        self._is_left[younger & (self._slo_class == held.request.slo_class)] = False
+
+    def _next(self) -> int:
+        left = np.flatnonzero(self._is_left)
+        if not len(left):
+            return -1
+        keys = self._keys[left]
+        ties = left[keys == keys.min()]
+        return int(ties[self._sequence[ties].argmin()])
 
 
 class HeldBook:

@@ -68,6 +68,7 @@ def route_view(
         "prompt_tokens_pending",
         "unseen_prompt_tokens",
         "deferred_count",
+        "released_count",
     )
     zero = [0] * count
     return RouteView(

@@ -297,6 +297,7 @@ def check_counts(of: Fleet, leases: list[Lease], seen: dict[str, int]) -> None:
             "unseen_count": len(unseen),
             "unseen_prompt_tokens": sum(one.request.prompt_tokens for one in unseen),
             "deferred_count": sum(one.request.slo_class is SloClass.DEFERRED for one in on_it),
+            "released_count": 0,
         }
         assert {name: row[index] for name, row in counts(of).items()} == expected
         assert bool(lanes.eligible[index]) == (len(on_it) < lanes.cap_of(index))

@@ -22,7 +22,7 @@ def test_equal_ranks_go_by_arrival() -> None:
     for sequence, name in enumerate("dbca"):
         queue.push(held(name, sequence))
     assert queue.first(Fcfs(), 2_000).request.request_id == "d"
-    assert names(queue.ranked(ShortestPredicted(), 2_000)) == ["d", "b", "c", "a"]
+    assert names(list(queue.ranked(ShortestPredicted(), 2_000))) == ["d", "b", "c", "a"]
 
 
 def test_the_oldest_is_known_in_any_order() -> None:
@@ -66,6 +66,6 @@ def test_pushes_and_removals_leave_what_a_dictionary_would(changes: list[tuple[i
         assert len(queue) == len(plain)
         assert queue.predicted_tokens == sum(one.quantiles.p50 for one in plain.values())
         shortest = sorted(plain.values(), key=lambda one: (one.quantiles.p50, one.sequence))
-        assert queue.ranked(ShortestPredicted(), 9_000) == shortest if shortest else not len(queue)
+        assert list(queue.ranked(ShortestPredicted(), 9_000)) == shortest if shortest else not len(queue)
         if shortest:
             assert queue.first(ShortestPredicted(), 9_000) is shortest[0]

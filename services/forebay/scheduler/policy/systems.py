@@ -20,6 +20,7 @@ SYSTEMS: dict[str, Mapping[str, Part]] = {
         "router": Part("least_predicted_tokens"),
         "puller": Part("fixed_cap"),
     },
+    "sageserve_fcfs": {"orderer": Part("fcfs"), "router": Part("sageserve")},
 }
 """What `system = "name"` in [scheduler] stands for, by kind; what a system leaves out is that of the default."""
 

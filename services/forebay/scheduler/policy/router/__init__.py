@@ -8,6 +8,7 @@ from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.llm_d import LlmD
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
 from forebay.scheduler.policy.router.round_robin import RoundRobin
+from forebay.scheduler.policy.router.sageserve import SageServe
 
 ROUTERS: dict[str, type[Router]] = {
     "join_shortest_tokens": JoinShortestTokens,
@@ -17,4 +18,5 @@ ROUTERS: dict[str, type[Router]] = {
     "llm_d": LlmD,
     "power_of_two": PowerOfTwo,
     "round_robin": RoundRobin,
+    "sageserve": SageServe,
 }

@@ -44,10 +44,12 @@ class RouteView(NamedTuple):
     `turn_index` is where a rotation goes on: the instance after the one that the model's last request got.
 
     `regions` and `roles` of the instances are empty where all are local and mixed. `deferred_count` are the requests in
-    flight that are deferred work. `home` is the index of the instance that last served the request's session, -1 where
-    none did; `prefix_tokens` is how much of the prompt each instance is thought to have in its cache, None where nobody
-    knows. `due_us` is when the first token is due, of deferred work the whole answer; `tokens_max` the limit of the
-    answer (0: none). `anticipated` is asked for what is expected of each instance, None where nobody follows that.
+    flight that are deferred work, `released_count` those of them that were put there since a request last ended in the
+    region of the instance or held ones were last reviewed. `home` is the index of the instance that last served the
+    request's session, -1 where none did; `prefix_tokens` is how much of the prompt each instance is thought to have in
+    its cache, None where nobody knows. The request came at `arrived_us`; `due_us` is when its first token is due, of
+    deferred work the whole answer; `tokens_max` is the limit of the answer (0: none). `anticipated` is asked for what
+    is expected of each instance, None where nobody follows that.
     """
 
     instance_ids: tuple[str, ...]
@@ -77,6 +79,8 @@ class RouteView(NamedTuple):
     home: int = -1
     prefix_tokens: Ints | None = None
     anticipated: Anticipations | None = None
+    released_count: Ints | None = None
+    arrived_us: int = 0
 
 
 class Term(NamedTuple):
@@ -106,9 +110,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """No instance yet, though some could take the request: it stays held until something changes."""
+    """No instance yet, though some could take the request: it stays held until something changes.
+
+    `is_for_class` says the same of all requests of its class that came no earlier: they are not asked for one by one.
+    """
 
     reason: str
+    is_for_class: bool = False
 
 
 class Router(Protocol):

@@ -1,0 +1,133 @@
+"""What the engine does with requests that the router holds of its own accord."""
+
+from dataclasses import dataclass
+
+from forebay.core.scheduling import Placement
+from forebay.core.values import InferenceRequest, InstanceLoad, Outcome, SloClass, WakeAt
+from forebay.scheduler.actions import Action
+from forebay.scheduler.config import Config
+from forebay.scheduler.engine import Engine
+from forebay.scheduler.policy import Policies, build
+from forebay.scheduler.policy.router.base import Hold, Route, RouteView
+from forebay.scheduler.policy.router.least_requests import LeastRequests
+from forebay.scheduler.policy.router.sageserve import SageServe
+from tests.unit.scheduler.kit import S, instance, request
+
+
+@dataclass
+class HoldsDeferred:
+    """Holds deferred work, however much room there is, and counts how often it was asked."""
+
+    speaks_for_class: bool = True
+    asked_count: int = 0
+    is_open: bool = False
+
+    def route(self, view: RouteView) -> Route | Hold:
+        self.asked_count += 1
+        if view.slo_class is SloClass.DEFERRED and not self.is_open:
+            return Hold("not now", self.speaks_for_class)
+        return LeastRequests().route(view)
+
+
+def deferred(name: str, **changes: object) -> InferenceRequest:
+    return request(name, slo_class=SloClass.DEFERRED, **changes)
+
+
+def engine_of(router: object, *names: str, cap: int = 50, **settings: object) -> Engine:
+    config = Config(puller_parameters={"count": cap}, **settings)  # type: ignore[arg-type]
+    built = build(config)
+    policies = Policies(built.admission, built.orderer, router, built.puller, built.names)  # type: ignore[arg-type]
+    made = Engine(config, policies, "s")
+    made.on_fleet([instance(name) for name in names or ("a",)], 0)
+    return made
+
+
+def placed(actions: list[Action]) -> list[str]:
+    return [action.request_id for action in actions if isinstance(action, Placement)]
+
+
+def wakes(actions: list[Action]) -> list[int]:
+    return [action.at_us for action in actions if isinstance(action, WakeAt)]
+
+
+def test_held_deferred_work_does_not_block_interactive_requests() -> None:
+    engine = engine_of(HoldsDeferred())
+    assert placed(engine.on_arrive(deferred("d1"), None, 1)) == []
+    assert placed(engine.on_arrive(request("i1"), None, 2)) == ["i1"]
+    assert engine.queues(3)[0].held_count == 1
+
+
+def test_what_a_router_holds_is_reviewed_after_a_while_and_again_until_it_goes() -> None:
+    router = HoldsDeferred()
+    engine = engine_of(router, hold_review_s=2.0)
+    assert wakes(engine.on_arrive(deferred("d1"), None, 1)) == [2 * S + 1]
+    assert wakes(engine.on_wake(2 * S + 1)) == [4 * S + 1]
+    router.is_open = True
+    assert placed(engine.on_wake(4 * S + 1)) == ["d1"]
+    assert engine.queues(4 * S + 1)[0].held_count == 0
+
+
+def test_a_hold_for_want_of_room_is_not_reviewed() -> None:
+    engine = engine_of(LeastRequests(), cap=1)
+    engine.on_arrive(request("i1"), None, 1)
+    assert wakes(engine.on_arrive(request("i2"), None, 2)) == []
+
+
+def test_one_hold_for_a_class_asks_once_and_one_for_a_request_asks_for_each() -> None:
+    for speaks_for_class, asked in ((True, 1), (False, 21)):
+        router = HoldsDeferred(speaks_for_class)
+        engine = engine_of(router)
+        for number in range(20):
+            engine.on_arrive(deferred(f"d{number}"), None, number + 1)
+        router.asked_count = 0
+        engine.on_wake(S + 1)
+        assert router.asked_count == asked
+
+
+def test_an_older_request_of_the_class_is_asked_for_itself() -> None:
+    """Who waited for longer may be promoted, though the order puts it last."""
+
+    @dataclass
+    class Promotes(HoldsDeferred):
+        def route(self, view: RouteView) -> Route | Hold:
+            self.is_open = view.arrived_us < 5
+            return HoldsDeferred.route(self, view)
+
+    config = Config(orderer="shortest_predicted", orderer_parameters={"ageing_tokens_per_s": 0.0})
+    built = build(config)
+    policies = Policies(built.admission, built.orderer, Promotes(), built.puller, built.names)
+    engine = Engine(config, policies, "s")
+    engine.on_arrive(deferred("old", tokens_max=400), None, 1)
+    for number in range(12):
+        engine.on_arrive(deferred(f"d{number}", tokens_max=10), None, number + 10)
+    assert placed(engine.on_fleet([instance("a")], 100)) == ["old"]
+
+
+def test_sageserve_lets_two_go_a_signal_where_the_region_is_idle() -> None:
+    engine = engine_of(SageServe())
+    arrivals = [placed(engine.on_arrive(deferred(f"d{number}"), None, number + 1)) for number in range(6)]
+    assert arrivals == [["d0"], ["d1"], [], [], [], []]
+    lease_id = engine.leases()[0].lease_id
+    assert placed(engine.on_finish(lease_id, Outcome.STOPPED, 9, 10)) == ["d2", "d3"]
+    assert placed(engine.on_wake(S + 3)) == ["d4", "d5"]
+
+
+def test_sageserve_lets_one_go_a_signal_where_the_region_is_half_full_and_none_where_it_is_full() -> None:
+    engine = engine_of(SageServe(), hold_review_s=1_000.0, loads_stale_s=900.0)
+    for used, now_us in ((0.55, 10), (0.61, 30)):
+        load = InstanceLoad("a/m", "m", True, seen_us=now_us, kv_utilization=used)
+        engine.on_loads([load], now_us)
+        names = [f"d{now_us + number}" for number in range(3)]
+        gone = [name for name in names if placed(engine.on_arrive(deferred(name), None, now_us + 1))]
+        assert len(gone) == (1 if used < 0.6 else 0)
+
+
+def test_a_request_that_ends_in_another_region_is_no_signal() -> None:
+    engine = Engine(Config(), build(Config(router="sageserve")), "s")
+    engine.on_fleet([instance("a", region="east"), instance("b", region="west")], 0)
+    for number in range(4):
+        engine.on_arrive(deferred(f"d{number}", region="east"), None, 1)
+    assert placed(engine.on_arrive(deferred("d4", region="east"), None, 1)) == []
+    west = next(one.lease_id for one in engine.leases() if one.instance_id == "b/m")
+    assert placed(engine.on_finish(west, Outcome.STOPPED, 9, 10)) == ["d4"]
+    assert engine.lease_count("b/m") == 2
