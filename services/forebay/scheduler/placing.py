@@ -43,7 +43,7 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        view = self._remembered(_view(lanes, held, sight, count, now_us), request)
+        view = _view(lanes, held, sight, count, now_us)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self.holding.add(model)
