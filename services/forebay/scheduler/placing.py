@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from forebay.core.scheduling import Placement
-from forebay.core.values import InstanceLoad, SloClass
+from forebay.core.values import InferenceRequest, InstanceLoad, SloClass
+from forebay.scheduler.affinity import Affinity
 from forebay.scheduler.decisions import Counts, Sight
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
@@ -32,6 +33,7 @@ class Placer:
         self.holding: set[str] = set()
         self._is_class_held = False
         self.shadows = Shadows(policies.shadows)
+        self._affinity: dict[str, Affinity] = {}
 
     def place(self, held: Held, now_us: int) -> Placement | None:
         """Opens a lease for the request, or gives None where no instance may take it now."""
@@ -43,7 +45,7 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        view = _view(lanes, held, sight, count, now_us)
+        view = self._remembered(_view(lanes, held, sight, count, now_us), request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self.holding.add(model)
@@ -66,6 +68,20 @@ class Placer:
         )
         self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
+
+    def fleet_changed(self, models: Iterable[str]) -> None:
+        """Forgets what instances of these models had in their caches that are gone."""
+        for model in models:
+            if model in self._affinity:
+                self._affinity[model].keep(self._fleet.models[model].ids)
+
+    def _remembered(self, view: RouteView, request: InferenceRequest) -> RouteView:
+        """The view with what the instances remember of the request's session and of its prompt."""
+        affinity = self._affinity.get(request.model)
+        if affinity is None or not (request.session or request.prefix_hashes):
+            return view
+        prefix = affinity.prefix_tokens(request, view.instance_ids) if request.prefix_hashes else None
+        return view._replace(home=affinity.home(request.session, view.instance_ids), prefix_tokens=prefix)
 
     def fill(self, model: str, now_us: int) -> list[Placement]:
         """Places held requests of the model, in the orderer's order, until room or requests run out."""
@@ -108,6 +124,9 @@ class Placer:
         self._leases.add(lease)
         lanes, index = self._fleet.lane(lease.placement.instance_id)
         lanes.open(index, lease)
+        if lease.request.session or lease.request.prefix_hashes:
+            affinity = self._affinity.setdefault(lease.request.model, Affinity())
+            affinity.note(lease.request, lease.placement.instance_id, lanes.instances[index].kv_tokens_max)
 
     def move_on(self, lease: Lease, generated_tokens: int) -> int:
         """Takes how far a lease's answer is and gives the tokens that are new; the count never decreases."""

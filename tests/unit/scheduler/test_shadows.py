@@ -46,7 +46,8 @@ def test_a_router_that_differs_tells_the_work_that_it_would_have_put_ahead() -> 
     send(on, "r2", 10)  # least requests: a, which has 500 tokens ahead; by tokens: b, which has 10
     (row,) = only(on).rows
     assert (row.compared_count, row.different_count) == (3, 1)
-    assert row.costs[0] == ShadowCost("work ahead of the request", "tokens", pytest.approx((10 - 500) / 3))
+    assert (row.costs[0].name, row.costs[0].unit) == ("work ahead of the request", "tokens")
+    assert row.costs[0].mean == pytest.approx((10 - 500) / 3)
 
 
 def test_a_decision_tells_where_its_shadows_would_have_gone() -> None:

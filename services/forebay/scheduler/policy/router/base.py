@@ -1,5 +1,6 @@
 """What a router sees and says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -125,6 +126,19 @@ class Router(Protocol):
     def route(self, view: RouteView) -> Route | Hold:
         """The choice among the eligible instances; equal views give equal routes, given equal draws."""
         ...
+
+
+def total(terms: Sequence[Term]) -> Scores:
+    """The scores that the terms add up to; there must be one."""
+    first, *others = (term.weight * term.values for term in terms)
+    return sum(others, start=first)
+
+
+def away_from_home(view: RouteView, most: float) -> Term:
+    """What keeps a request with its session: more than any other score, `most`, for all but the session's home."""
+    away = np.ones(len(view.instance_ids), dtype=np.int64)
+    away[view.home] = 0
+    return Term("away from the session's home", "instances", most + 1, away)
 
 
 def lowest(view: RouteView, scores: Scores) -> int:
