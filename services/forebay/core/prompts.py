@@ -6,6 +6,9 @@ import re
 _BLANKS = re.compile(r"\s+")
 _TRANSLATION = re.compile(r"^translate\b[^:]{0,200}: ")
 SALT_BYTES_MAX = 64
+PREFIX_BLOCK_BYTES = 1_024
+"""About 256 tokens: caches of engines keep blocks of 16 to 512."""
+PREFIX_COUNT_MAX = 1_024
 
 
 def excerpt(text: str, bytes_max: int) -> str:
@@ -40,3 +43,20 @@ def group_of(prompt: str, salt: bytes = b"") -> int:
     """
     text = substance(prompt).encode(errors="replace")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=salt).digest(), "big") >> 1
+
+
+def prefix_hashes(text: str) -> tuple[int, ...]:
+    """Names of the blocks of a text, at most `PREFIX_COUNT_MAX`, each covering all before it; none of a short text.
+
+    64 bits of BLAKE2b (RFC 7693), chained: texts that begin alike have equal names as far as they do. The last block
+    may be partial.
+    """
+    most = PREFIX_BLOCK_BYTES * PREFIX_COUNT_MAX
+    data = text[:most].encode(errors="replace")[:most]
+    if len(data) < PREFIX_BLOCK_BYTES:
+        return ()
+    names, before = [], b""
+    for start in range(0, len(data), PREFIX_BLOCK_BYTES):
+        before = hashlib.blake2b(before + data[start : start + PREFIX_BLOCK_BYTES], digest_size=8).digest()
+        names.append(int.from_bytes(before, "big"))
+    return tuple(names)

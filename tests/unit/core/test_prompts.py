@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.core.prompts import excerpt, group_of, substance
+from forebay.core.prompts import excerpt, group_of, prefix_hashes, substance
 
 
 def test_case_and_blanks_make_no_other_prompt() -> None:
@@ -47,3 +47,27 @@ def test_an_excerpt_fits_and_is_head_and_tail_of_the_text(text: str, bytes_max: 
 
 def test_an_excerpt_of_half_a_surrogate_is_still_text() -> None:
     assert excerpt("a\ud800b", 10) == "a?b"
+
+
+def test_prompts_that_begin_alike_have_names_in_common_as_far_as_they_do() -> None:
+    head = "You are a helpful assistant. " * 100
+    one, other = prefix_hashes(head + "Translate this."), prefix_hashes(head + "Summarise that.")
+    assert len(one) == 3
+    assert one[:2] == other[:2]
+    assert one[2] != other[2]
+
+
+def test_a_block_s_name_covers_all_before_it() -> None:
+    assert prefix_hashes("a" * 2_048)[1] != prefix_hashes("b" * 1_024 + "a" * 1_024)[1]
+
+
+@given(st.text(max_size=5_000))
+def test_there_is_a_name_for_every_block_of_a_text_that_has_a_whole_one(text: str) -> None:
+    size = len(text.encode(errors="replace"))
+    names = prefix_hashes(text)
+    assert len(names) == (-(-size // 1_024) if size >= 1_024 else 0)
+    assert all(0 <= name < 2**64 for name in names)
+
+
+def test_a_prompt_of_a_megabyte_has_no_more_names_than_the_contract_takes() -> None:
+    assert len(prefix_hashes("é" * 2_000_000)) == 1_024
