@@ -33,7 +33,8 @@ def open_engine(url: str) -> Engine:
     """A pool of connections to the database that `url` names; SQLite files are made, with their directory.
 
     Takes `sqlite:///path` and `postgresql://user:password@host/name`. Calls block: shells go through
-    `asyncio.to_thread`. Raises ConfigError when the URL is wrong or the database cannot be opened.
+    `asyncio.to_thread`. Errors never hold what a statement carried, such as a prompt. Raises ConfigError when the URL
+    is wrong or the database cannot be opened.
     """
     parsed = _parse(url)
     engine = _OPENERS[parsed.get_backend_name()](parsed)
@@ -109,7 +110,8 @@ def _open_sqlite(url: URL) -> Engine:
         Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the directory of the database {url.database}: {error.strerror}") from error
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None})
+    settings = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None}
+    engine = create_engine(url, connect_args=settings, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -144,7 +146,8 @@ def _begin_sqlite(connection: Connection) -> None:
 def _open_postgresql(url: URL) -> Engine:
     options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
     arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "forebay"}
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=CONNECT_TIMEOUT_S)
+    pool = {"pool_pre_ping": True, "pool_timeout": CONNECT_TIMEOUT_S}
+    return create_engine(url, connect_args=arguments, hide_parameters=True, **pool)
 
 
 _OPENERS: dict[str, Callable[[URL], Engine]] = {"sqlite": _open_sqlite, "postgresql": _open_postgresql}

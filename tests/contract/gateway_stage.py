@@ -16,6 +16,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.core.tokens import TokenEstimator
 from forebay.gateway.config import Config
+from forebay.gateway.deferred.part import Deferred
+from forebay.gateway.deferred.store import MemoryStore, Store
 from forebay.gateway.engine import Engine
 from forebay.gateway.intake import Intake
 from forebay.gateway.kserve import KServe
@@ -334,7 +336,9 @@ def serve_scheduler(scheduler: FakeScheduler, address: str = "127.0.0.1:0") -> S
 
 
 @asynccontextmanager
-async def staged(config: Config | None = None, instance_count: int = 1) -> AsyncIterator[Stage]:
+async def staged(
+    config: Config | None = None, instance_count: int = 1, open_store: Callable[[], Store] = MemoryStore
+) -> AsyncIterator[Stage]:
     """A running gateway with so many instances of one model."""
     config = config or Config()
     scheduler, metrics = FakeScheduler(), FakeMetrics()
@@ -354,10 +358,14 @@ async def staged(config: Config | None = None, instance_count: int = 1) -> Async
         reporter = Reporter(metrics_channel, interval_s=0.02)
         loop = Loop(Engine(config), scheduler_channel, reporter, Meters(registry), config, "gateway-1", now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
-        openai, kserve = OpenAi(loop, relay, intake, config, now_us), KServe(loop, relay, upstream, intake)
+        deferred = Deferred(open_store, None, loop, relay, intake, config, "gateway-1", now_us)
+        openai, kserve = (
+            OpenAi(loop, relay, intake, config, now_us, deferred.routes()),
+            KServe(loop, relay, upstream, intake),
+        )
         fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry)
         await fronts.start()
-        runs = (loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run())
+        runs = (loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run(), *deferred.loops())
         tasks = [asyncio.create_task(one) for one in runs]
         stage = Stage(scheduler, metrics, tritons, scheduler_server, registry, loop, fronts)
         stage.http_url = f"http://127.0.0.1:{fronts.http_port}"
@@ -367,6 +375,7 @@ async def staged(config: Config | None = None, instance_count: int = 1) -> Async
             yield stage
         finally:
             await fronts.stop(0)
+            await deferred.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,8 +6,12 @@ import socket
 import click
 from prometheus_client import CollectorRegistry
 
+from forebay import sql
 from forebay.core.tokens import TokenEstimator
 from forebay.gateway.config import Config
+from forebay.gateway.deferred.part import Deferred
+from forebay.gateway.deferred.store import Store
+from forebay.gateway.deferred.store_sql import SqlStore
 from forebay.gateway.engine import Engine
 from forebay.gateway.intake import Intake
 from forebay.gateway.kserve import KServe
@@ -39,23 +43,34 @@ async def serve(path: str | None, env: Environment) -> None:
     prepare_process()
     registry, estimator = CollectorRegistry(), TokenEstimator()
     engine, upstream = Engine(config), Upstream(config)
-    async with connect(env.scheduler) as scheduler, connect(env.metrics) as metrics:
+    async with (
+        connect(env.scheduler) as scheduler,
+        connect(env.metrics) as metrics,
+        connect(env.predictor) as predictor,
+    ):
         reporter = Reporter(metrics)
         # The same name after a restart, so that the scheduler frees what the dead process had in flight.
         name = f"{socket.gethostname()}/{env.listen}"
         loop = Loop(engine, scheduler, reporter, Meters(registry), config, name, now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
-        openai, kserve = OpenAi(loop, relay, intake, config, now_us), KServe(loop, relay, upstream, intake)
-        fronts = Fronts(env.listen, env.http, openai, kserve, registry)
+        deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
+        openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
+        fronts = Fronts(env.listen, env.http, openai, KServe(loop, relay, upstream, intake), registry)
         serve_prometheus(env.prometheus, registry)
 
         async def close() -> None:
+            await deferred.close()
             await loop.flush()
             await reporter.flush()
 
-        loops = [loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run()]
+        loops = [loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run(), *deferred.loops()]
         await run_until_stopped(fronts, loops, config.grace_s, closing=close)
     await upstream.close()
+
+
+def open_store(url: str) -> Store:
+    """The store of deferred work in the database of that URL. Raises ConfigError where it does not open."""
+    return SqlStore(sql.open_engine(url))
 
 
 if __name__ == "__main__":

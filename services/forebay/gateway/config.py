@@ -1,9 +1,10 @@
 """The gateway's configuration: section [gateway] of forebay.toml."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forebay.core.errors import ConfigError
+from forebay.gateway.deferred.config import DeferredConfig
 
 SLO_CLASSES = ("interactive-fast", "interactive-normal", "deferred")
 _PROMPT_HEAD_BYTES_MAX = 8192
@@ -50,6 +51,8 @@ class Config:
     """While the scheduler is down: how long an instance that failed is avoided."""
     grace_s: float = 15.0
     """How long running answers may take to end when the gateway stops."""
+    deferred: DeferredConfig = field(default_factory=DeferredConfig)
+    """How deferred work is taken, paced and kept."""
 
     def __post_init__(self) -> None:
         if self.slo_class_default not in SLO_CLASSES:
@@ -60,8 +63,10 @@ class Config:
             raise ConfigError(
                 f"prompt_head_bytes is {self.prompt_head_bytes}; at most {_PROMPT_HEAD_BYTES_MAX} are sent"
             )
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            least_ok = value >= 0 if field.name in _ZERO_ALLOWED else isinstance(value, str) or value > 0
+        for name in (one.name for one in dataclasses.fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, str | DeferredConfig):
+                continue
+            least_ok = value >= 0 if name in _ZERO_ALLOWED else value > 0
             if not least_ok:
-                raise ConfigError(f"{field.name} is {value}; it must be greater than 0")
+                raise ConfigError(f"{name} is {value}; it must be greater than 0")

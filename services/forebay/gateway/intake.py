@@ -9,11 +9,12 @@ from forebay.core.prompts import excerpt
 from forebay.core.tokens import TokenEstimator
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, SloClass
+from forebay.gateway.completion import Completion
 from forebay.gateway.config import SLO_CLASSES, Config
 
 REQUEST_ID = "x-request-id"
-_SLO_CLASS, _TENANT, _APPLICATION = "x-forebay-slo-class", "x-forebay-tenant", "x-forebay-application"
-_SESSION, _DEADLINE_S = "x-forebay-session", "x-forebay-deadline-s"
+SLO_CLASS, TENANT, APPLICATION = "x-forebay-slo-class", "x-forebay-tenant", "x-forebay-application"
+_SESSION, DEADLINE_S = "x-forebay-session", "x-forebay-deadline-s"
 _DEADLINE_MAX_S = 604_800.0
 _LABEL_BYTES_MAX = 128
 _PROMPT_TOKENS_MAX = 1_048_576
@@ -28,12 +29,39 @@ def client_id(headers: Mapping[str, str]) -> str:
     return given if _ID.fullmatch(given) else uuid.uuid4().hex
 
 
+def tenant_of(headers: Mapping[str, str]) -> str:
+    """Whose request it is. Raises InvalidArgument for a bad header."""
+    return _label(headers, TENANT) or "default"
+
+
+def application_of(headers: Mapping[str, str]) -> str:
+    """What the request is for; empty where nobody says. Raises InvalidArgument for a bad header."""
+    return _label(headers, APPLICATION)
+
+
 class Intake:
     """Makes requests; counts their prompt tokens by estimate, since the models keep their tokenizers to themselves."""
 
     def __init__(self, config: Config, estimator: TokenEstimator) -> None:
         self._config = config
         self._estimator = estimator
+
+    def count(self, model: str, text: str) -> int:
+        """Tokens of a prompt, by estimate."""
+        return min(self._estimator.estimate(model, text), _PROMPT_TOKENS_MAX)
+
+    def of(self, named: str, completion: Completion, headers: Mapping[str, str]) -> InferenceRequest:
+        """The request of a completion that the client calls `named`. Raises InvalidArgument for a bad header."""
+        return self.request(
+            named,
+            completion.model,
+            completion.text,
+            completion.tokens_max,
+            completion.temperature,
+            headers,
+            turn_number=completion.turn_number,
+            system_digest=completion.system_digest,
+        )
 
     def request(
         self,
@@ -54,25 +82,25 @@ class Intake:
         return InferenceRequest(
             request_id=f"{client_id[:_ID_KEPT]}-{uuid.uuid4().hex[:12]}",
             model=model,
-            prompt_tokens=min(self._estimator.estimate(model, text), _PROMPT_TOKENS_MAX),
-            slo_class=_slo_class(headers.get(_SLO_CLASS, "") or self._config.slo_class_default),
+            prompt_tokens=self.count(model, text),
+            slo_class=_slo_class(headers.get(SLO_CLASS, "") or self._config.slo_class_default),
             tokens_max=tokens_max,
-            tenant=_label(headers, _TENANT) or "default",
-            application=_label(headers, _APPLICATION),
+            tenant=tenant_of(headers),
+            application=application_of(headers),
             prompt_head=excerpt(text, self._config.prompt_head_bytes),
             temperature=min(max(0.0, temperature), _TEMPERATURE_MAX),
             region=self._config.region,
             turn_number=turn_number,
             system_digest=system_digest,
             session=_label(headers, _SESSION),
-            deadline_us=_deadline_us(headers.get(_DEADLINE_S, "")),
+            deadline_us=_deadline_us(headers.get(DEADLINE_S, "")),
         )
 
 
 def _slo_class(name: str) -> SloClass:
     if name not in SLO_CLASSES:
         text = f"must be one of {', '.join(SLO_CLASSES)}"
-        raise InvalidArgument(f"header {_SLO_CLASS} {text}", violations={_SLO_CLASS: text})
+        raise InvalidArgument(f"header {SLO_CLASS} {text}", violations={SLO_CLASS: text})
     return SloClass(SLO_CLASSES.index(name) + 1)
 
 
@@ -83,7 +111,7 @@ def _deadline_us(text: str) -> int:
         seconds = -1.0
     if not 0 <= seconds <= _DEADLINE_MAX_S:
         said = f"must be a number of seconds from 0 to {_DEADLINE_MAX_S:,.0f}"
-        raise InvalidArgument(f"header {_DEADLINE_S} {said}", violations={_DEADLINE_S: said})
+        raise InvalidArgument(f"header {DEADLINE_S} {said}", violations={DEADLINE_S: said})
     return round(seconds * US_PER_S)
 
 

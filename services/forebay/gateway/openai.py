@@ -1,7 +1,7 @@
 """OpenAI's HTTP protocol: completions, streamed as server-sent events or whole, models and health."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,14 +12,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from forebay.core.errors import ForebayError, InvalidArgument
+from forebay.core.errors import ForebayError
 from forebay.core.units import US_PER_S
 from forebay.gateway import shape, triton
+from forebay.gateway.body import read_body
 from forebay.gateway.completion import Completion, parse_chat, parse_text
 from forebay.gateway.config import Config
 from forebay.gateway.intake import REQUEST_ID, Intake, client_id
 from forebay.gateway.loop import Loop
-from forebay.gateway.relay import Answer, Relay
+from forebay.gateway.relay import Answer, Relay, gathered
 from forebay.gateway.shape import Shape
 from forebay.gateway.values import NO_PREDICTION
 from forebay.wire.clock import Clock
@@ -33,8 +34,17 @@ _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-cont
 class OpenAi:
     """Answers HTTP clients; errors have OpenAI's form and never hold what happened inside."""
 
-    def __init__(self, loop: Loop, relay: Relay, intake: Intake, config: Config, clock: Clock) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        relay: Relay,
+        intake: Intake,
+        config: Config,
+        clock: Clock,
+        more_routes: Sequence[Route] = (),
+    ) -> None:
         self._loop = loop
+        self._more_routes = more_routes
         self._relay = relay
         self._intake = intake
         self._config = config
@@ -55,6 +65,7 @@ class OpenAi:
             Route("/v1/models/{model:path}", self._model),
             Route("/healthz", self._health),
             Route("/readyz", self._ready),
+            *self._more_routes,
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _bug})
 
@@ -67,17 +78,9 @@ class OpenAi:
     async def _complete(self, request: Request, parse: Parse) -> Response:
         named = client_id(request.headers)
         try:
-            completion = parse(await self._body(request), self._config.tokens_max_default)
-            inference = self._intake.request(
-                named,
-                completion.model,
-                completion.text,
-                completion.tokens_max,
-                completion.temperature,
-                request.headers,
-                turn_number=completion.turn_number,
-                system_digest=completion.system_digest,
-            )
+            body = await read_body(request, self._config.body_bytes_max, self._config.body_timeout_s)
+            completion = parse(body, self._config.tokens_max_default)
+            inference = self._intake.of(named, completion, request.headers)
         except ForebayError as error:
             return _error_response(error, named)
         except ClientDisconnect:
@@ -85,23 +88,6 @@ class OpenAi:
         answer = Answer(inference, len(completion.text.encode()))
         form = Shape(completion, inference.request_id, self._clock() // US_PER_S)
         return _Completing(self._relay, completion, answer, form, named)
-
-    async def _body(self, request: Request) -> bytes:
-        """The body. A larger one than allowed is refused as soon as that is known, if it can be before it is read."""
-        most = self._config.body_bytes_max
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > most:
-            raise _too_large(most)
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._config.body_timeout_s):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > most:
-                        raise _too_large(most)
-        except TimeoutError as error:
-            raise InvalidArgument("the body took too long to arrive; send it again", reason="BODY_TOO_SLOW") from error
-        return bytes(body)
 
     async def _models(self, _: Request) -> Response:
         fleet = self._loop.engine.fleet
@@ -187,14 +173,9 @@ class _Completing(Response):
                 return
 
     async def _collect(self, chunks: Any, send: Send) -> None:
-        texts = []
-        async for chunk in chunks:
-            texts.append(chunk.text)
-            if chunk.is_final or chunk.finish_reason:
-                break
-        answer = self._answer
+        text, answer = await gathered(chunks), self._answer
         reason = answer.finish_reason or "stop"
-        body = self._form.whole("".join(texts), reason, answer.prompt_tokens, answer.response_tokens)
+        body = self._form.whole(text, reason, answer.prompt_tokens, answer.response_tokens)
         self._is_answered = True
         await self._begin(send, [_JSON, (b"content-length", str(len(body)).encode())])
         await send({"type": "http.response.body", "body": body})
@@ -224,10 +205,6 @@ def _own_headers(answer: Answer, named: str) -> Headers:
         of = placed.predicted
         values["x-forebay-predicted-tokens"] = f"{of.p10},{of.p50},{of.p90},{of.p97}"
     return [(name.encode(), value.encode("ascii", "replace")) for name, value in values.items() if value]
-
-
-def _too_large(most: int) -> InvalidArgument:
-    return InvalidArgument(f"the body is larger than {most} bytes; send less", reason="BODY_TOO_LARGE")
 
 
 async def _until_gone(receive: Receive) -> None:

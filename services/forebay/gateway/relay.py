@@ -1,7 +1,7 @@
 """The way of one request: placed, sent to its instance, and sent elsewhere while no token has come."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from typing import Any
 
@@ -34,6 +34,16 @@ class Answer:
         self.prompt_tokens = chunk.input_tokens or self.prompt_tokens
         self.response_tokens += chunk.output_tokens or (1 if chunk.text and not chunk.input_tokens else 0)
         self.finish_reason = chunk.finish_reason or self.finish_reason
+
+
+async def gathered(chunks: AsyncIterable[Chunk]) -> str:
+    """The text of an answer once it has ended."""
+    texts = []
+    async for chunk in chunks:
+        texts.append(chunk.text)
+        if chunk.is_final or chunk.finish_reason:
+            break
+    return "".join(texts)
 
 
 class Relay:

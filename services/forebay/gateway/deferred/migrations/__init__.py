@@ -1,0 +1,1 @@
+"""Alembic revisions of the tables of deferred work."""
