@@ -15,7 +15,8 @@ from forebay.core.values import Instance, InstanceState, LengthQuantiles, SloCla
 from forebay.metrics import store_sql
 from forebay.metrics.store import MemoryStore, Series, Store
 from forebay.metrics.store_sql import SqlStore
-from tests.integration.postgres import Postgres, postgres
+from tests.contract.stores import STORES, opened, postgres
+from tests.integration.postgres import Postgres
 
 __all__ = ["postgres"]
 
@@ -30,19 +31,9 @@ def request(number: int, arrival_us: int = NOON, **changes: object) -> Event:
     return Event(f"e{number}", record)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    url = (
-        f"sqlite:///{tmp_path}/store.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres").new_database()
-    )
-    engine = sql.open_engine(url)
-    yield SqlStore(engine)
-    engine.dispose()
+    yield from opened(request, tmp_path, MemoryStore, SqlStore)
 
 
 def all_of(store: Store) -> list[RequestRecord]:

@@ -14,7 +14,7 @@ from forebay.core.values import InferenceRequest
 from forebay.predictor import store_sql
 from forebay.predictor.examples import SALT_BYTES, Example, ExampleStore, MemoryExampleStore, packed, unpacked
 from forebay.predictor.store_sql import SqlExampleStore
-from tests.integration.postgres import postgres
+from tests.contract.stores import STORES, opened, postgres
 
 __all__ = ["postgres"]
 
@@ -28,19 +28,9 @@ def example(number: int, at_us: int = 0, **changes: object) -> Example:
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExampleStore]:
-    if request.param == "memory":
-        yield MemoryExampleStore()
-        return
-    url = (
-        f"sqlite:///{tmp_path}/store.db"
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres").new_database()
-    )
-    engine = sql.open_engine(url)
-    yield SqlExampleStore(engine)
-    engine.dispose()
+    yield from opened(request, tmp_path, MemoryExampleStore, SqlExampleStore)
 
 
 def test_an_example_comes_back_as_it_was_kept(store: ExampleStore) -> None:

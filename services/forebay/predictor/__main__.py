@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from forebay.predictor.build import build_engine, build_loader
 from forebay.predictor.build_forecasts import build_forecasts
-from forebay.predictor.build_recorder import build_recorder
+from forebay.predictor.build_recorder import build_keeper, build_recorder
 from forebay.predictor.config import Config
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.servicer import PredictorServicer
@@ -27,6 +27,10 @@ async def serve(config: Config, env: root.Environment) -> None:
     history = MetricsHistory(channel, config.metrics_timeout_s, config.history_points_max)
     forecasts = build_forecasts(config, engine, history, now_us, registry)
     recorder = build_recorder(config, env.database_url, now_us, registry)
+    keeper = build_keeper(config, env.database_url, engine, now_us)
+    if keeper is not None:
+        await keeper.restore()
+    lasting = [one for one in (recorder, keeper) if one is not None]
     keep = {} if recorder is None else {"keep": recorder.offer}
     servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, **keep)
     server = Server(env.listen, [SERVICE], registry)
@@ -36,10 +40,10 @@ async def serve(config: Config, env: root.Environment) -> None:
     async def close() -> None:
         await forecasts.close()
         await channel.close()
-        if recorder is not None:
-            await recorder.flush()
+        for one in lasting:
+            await one.flush()
 
-    await run_until_stopped(server, [] if recorder is None else [recorder.run()], config.grace_s, close)
+    await run_until_stopped(server, [one.run() for one in lasting], config.grace_s, close)
 
 
 @click.command()

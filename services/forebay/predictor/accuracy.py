@@ -1,6 +1,7 @@
 """How well predictions go, by predictor, served model and application, and which of them drift."""
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from forebay.core.prediction import LengthOutcome, PredictorAccuracy
@@ -8,10 +9,14 @@ from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.predictor.calibration import is_limit
 from forebay.predictor.care import Care
 from forebay.predictor.drift import DriftAlarm
+from forebay.predictor.snapshots import KEYS_MAX as KEYS_KEPT_MAX
+from forebay.predictor.snapshots import Floats, checked, table
 
 WINDOW_COUNT = 500
 """Figures rest on so many outcomes, the newest."""
 KEYS_MAX = 1_000
+MARK_WIDTH = 7
+"""Numbers that are kept of one mark: four quantiles, tokens, and what it tells."""
 
 RowKey: TypeAlias = tuple[str, str, str]
 """Predictor, served model, application."""
@@ -54,6 +59,17 @@ class Figures:
         mark = mark_of(predicted, outcome)
         self._marks.append(mark)
         return mark
+
+    def saved(self) -> list[tuple[float, ...]]:
+        """The marks as numbers, the oldest first."""
+        return [
+            (*(one.predicted.p10, one.predicted.p50, one.predicted.p90, one.predicted.p97), *one[1:])
+            for one in tuple(self._marks)
+        ]
+
+    def restore(self, marks: list[Mark]) -> None:
+        """Takes marks that were saved."""
+        self._marks.extend(marks)
 
     @property
     def count(self) -> int:
@@ -101,6 +117,21 @@ class Row:
             if self.alarm.is_ringing != was_ringing:
                 self.drift_since_us = now_us if self.alarm.is_ringing else 0
 
+    def saved(self) -> Floats:
+        """Since when, then the marks."""
+        times = (self.since_us, self.drift_since_us, self.alarm.is_ringing, 0, 0, 0, 0)
+        return table([times, *self.figures.saved()], MARK_WIDTH)
+
+    def restore(self, rows: Floats) -> None:
+        """Takes what was saved. Raises ValueError for what was not."""
+        times, *marks = checked(rows, MARK_WIDTH)
+        found = _marks(marks)
+        self.figures.restore(found)
+        for mark in found:
+            if mark.is_judged:
+                self.alarm.add(not mark.is_covered)
+        self.since_us, self.drift_since_us, self.alarm.is_ringing = int(times[0]), int(times[1]), bool(times[2])
+
 
 class Accuracy:
     """Figures of every key that lately had an outcome, `KEYS_MAX` at most, and of all promises together (`overall`)."""
@@ -131,22 +162,40 @@ class Accuracy:
         for key in [key for key in self._rows if key[0] == predictor]:
             self._drop(key)
 
+    def saved(self) -> Iterator[tuple[RowKey, Floats]]:
+        """The figures, a key at a time."""
+        for key, row in list(self._rows.items())[-KEYS_KEPT_MAX:]:
+            yield key, row.saved()
+
+    def restore(self, key: RowKey, rows: Floats) -> None:
+        """Takes what was saved of a key. Raises ValueError for what was not."""
+        row = Row(self._alarm(), 0)
+        row.restore(rows)
+        self._rows[key] = row
+        (self._ringing.add if row.alarm.is_ringing else self._ringing.discard)(key)
+
     def rows(self) -> list[PredictorAccuracy]:
         """All figures, by predictor, model and application."""
         return [_told(key, row) for key, row in sorted(list(self._rows.items()), key=lambda item: item[0])]
 
     def _row(self, key: RowKey, now_us: int) -> Row:
         if key not in self._rows:
-            care = self._care
-            self._rows[key] = Row(DriftAlarm(care.drift_window_count, care.alpha, care.drift_chance), now_us)
+            self._rows[key] = Row(self._alarm(), now_us)
             if len(self._rows) > KEYS_MAX:
                 self._drop(next(iter(self._rows)))
         self._rows.move_to_end(key)
         return self._rows[key]
 
+    def _alarm(self) -> DriftAlarm:
+        return DriftAlarm(self._care.drift_window_count, self._care.alpha, self._care.drift_chance)
+
     def _drop(self, key: RowKey) -> None:
         del self._rows[key]
         self._ringing.discard(key)
+
+
+def _marks(rows: list[list[float]]) -> list[Mark]:
+    return [Mark(LengthQuantiles(*map(int, row[:4])), int(row[4]), bool(row[5]), bool(row[6])) for row in rows]
 
 
 def _told(key: RowKey, row: Row) -> PredictorAccuracy:

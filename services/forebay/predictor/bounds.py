@@ -1,6 +1,6 @@
 """What each predictor promises: its quantiles with bounds that hold, and where they do not hold now."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,6 +10,7 @@ from forebay.predictor.accuracy import Accuracy
 from forebay.predictor.calibration import Calibration
 from forebay.predictor.care import Care
 from forebay.predictor.policy.length import LengthPredictor
+from forebay.predictor.snapshots import Floats, Key
 
 P = TypeVar("P")
 
@@ -73,6 +74,17 @@ class Bounds:
             expected.append(calibration.bounded(outcome.query, raw.quantiles))
             calibration.learn(outcome, raw.quantiles)
         return expected
+
+    def saved(self, by: Loaded[LengthPredictor]) -> Iterator[tuple[Key, Floats]]:
+        """What the bounds of a predictor have learnt, a key at a time."""
+        calibration = self._calibrations.get(by.label)
+        return calibration.saved() if calibration else iter(())
+
+    def restore(self, by: Loaded[LengthPredictor], key: Key, rows: Floats) -> None:
+        """Takes what was saved of a key. Raises ValueError for what was not."""
+        calibration = self._calibration(by)
+        if calibration is not None:
+            calibration.restore(key, rows)
 
     def forget(self, name: str) -> None:
         """Drops what was learned of a predictor."""

@@ -1,11 +1,13 @@
-"""Puts together what keeps outcomes for training; called by the composition root alone."""
+"""Puts together what keeps outcomes for training and learning over a restart; called by the composition root alone."""
 
 from prometheus_client import CollectorRegistry
 
 from forebay import sql
 from forebay.predictor.config import Config
+from forebay.predictor.engine import PredictorEngine
+from forebay.predictor.keeper import Keeper, Pace
 from forebay.predictor.recorder import Limits, Recorder
-from forebay.predictor.store_sql import SqlExampleStore
+from forebay.predictor.store_sql import SqlExampleStore, SqlSnapshotStore
 from forebay.wire.clock import Clock
 
 
@@ -15,3 +17,11 @@ def build_recorder(config: Config, database_url: str, clock: Clock, registry: Co
         return None
     limits = Limits(config.examples_max, config.examples_age_s, config.examples_queue_max)
     return Recorder(lambda: SqlExampleStore(sql.open_engine(database_url)), limits, clock, registry)
+
+
+def build_keeper(config: Config, database_url: str, engine: PredictorEngine, clock: Clock) -> Keeper | None:
+    """What keeps learning over a restart; None where the configuration keeps none."""
+    if not config.snapshot_s:
+        return None
+    pace = Pace(config.snapshot_s, config.snapshot_age_s)
+    return Keeper(lambda: SqlSnapshotStore(sql.open_engine(database_url)), engine, pace, clock)

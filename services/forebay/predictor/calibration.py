@@ -3,10 +3,12 @@
 import math
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from forebay.core.prediction import TOKENS_MAX, LengthOutcome
 from forebay.core.values import InferenceRequest, LengthQuantiles
+from forebay.predictor.snapshots import Floats, checked, newest, table
 
 KEYS_MAX = 1_000
 SLACK = 1e-9
@@ -44,6 +46,10 @@ class Scores:
         insort(self._by_size, (score, is_cut))
         self._cut_count += is_cut
         self._shift = None
+
+    def saved(self) -> Floats:
+        """The scores, the oldest first."""
+        return table(tuple(self._by_age), 2)
 
     @property
     def shift(self) -> float:
@@ -105,6 +111,18 @@ class Calibration:
         score = (outcome.generated_tokens - raw.p90) / _spread(raw)
         for key in keys_of(outcome.query):
             self._of(key).add(score, outcome.censored)
+
+    def saved(self) -> Iterator[tuple[Key, Floats]]:
+        """What was learnt, a key at a time."""
+        for key, scores in newest(self._scores):
+            yield key, scores.saved()
+
+    def restore(self, key: Key, rows: Floats) -> None:
+        """Takes what was saved of a key. Raises ValueError for what was not."""
+        scores = Scores(self._window_count, self._alpha)
+        for score, is_cut in checked(rows, 2):
+            scores.add(score, bool(is_cut))
+        self._scores[key] = scores
 
     def _of(self, key: Key) -> Scores:
         if key not in self._scores:

@@ -21,6 +21,16 @@ POSITIVE = (
     "shadow_count_max",
     "examples_age_s",
     "examples_queue_max",
+    "snapshot_age_s",
+)
+
+NOT_NEGATIVE = (
+    "grace_s",
+    "history_stale_s",
+    "calibration_window_count",
+    "drift_window_count",
+    "examples_max",
+    "snapshot_s",
 )
 
 
@@ -35,6 +45,10 @@ class Config:
 
     For `forebay train length --from-db` the newest `examples_max` outcomes (0: none) are kept in the database for
     `examples_age_s`: hashed features of prompts, never their text; `examples_queue_max` wait for it at most.
+
+    What predictors, bounds and figures have learnt is written to the database every `snapshot_s` (0: never) and at the
+    end, numbers by model and application, so that a restart goes on where it stopped; what has not changed for
+    `snapshot_age_s` goes.
 
     A forecast is answered within `forecast_deadline_s`, reading up to `history_s` of history included, of which
     `history_stale_s` old still serves while metrics is away; `forecast_count_max` are worked on at once. Each of
@@ -72,6 +86,8 @@ class Config:
     examples_max: int = 20_000
     examples_age_s: int = 30 * 86_400
     examples_queue_max: int = 2_000
+    snapshot_s: float = 30.0
+    snapshot_age_s: int = 7 * 86_400
     grace_s: float = 5.0
     parameters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -83,7 +99,7 @@ class Config:
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0")
-        for name in ("grace_s", "history_stale_s", "calibration_window_count", "drift_window_count", "examples_max"):
+        for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         self._check_calibration()

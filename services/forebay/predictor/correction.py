@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS
+from forebay.predictor.snapshots import checked, table
 
 Floats = npt.NDArray[np.float64]
 
 LEVELS = np.array(QUANTILE_LEVELS)
 REFIT_COUNT = 8
 """A correction serves so many further outcomes before it is fitted anew, and fewer while it rests on few."""
+SEEN_WIDTH = len(QUANTILE_LEVELS) + 2
 PLACE_COUNT = 4
 """Where errors lie is trusted by n / (n + this): tens of outcomes suffice for it, while their spread needs more."""
 LINE_COUNT_MIN = 10
@@ -129,6 +131,16 @@ class Window:
         """Takes one outcome; the oldest gives way."""
         self._seen.append(seen)
         self._fresh_count += 1
+
+    def saved(self) -> Floats:
+        """The outcomes, the oldest first."""
+        return table([(*one.predicted, one.prompt, one.answer) for one in tuple(self._seen)], SEEN_WIDTH)
+
+    def restore(self, rows: Floats) -> None:
+        """Takes outcomes that were saved. Raises ValueError for what was not."""
+        for *predicted, prompt, answer in checked(rows, SEEN_WIDTH):
+            self.add(Seen(np.array(predicted), prompt, answer))
+        self._fresh_count = max(self._fresh_count, REFIT_COUNT)
 
     def correction(self, base: Correction = AS_IS) -> Correction:
         """The correction; fitted anew once enough outcomes came, or when it has to start from another `base`."""

@@ -11,8 +11,9 @@ from forebay.predictor.accuracy import Accuracy
 from forebay.predictor.bounds import Bounds, Loaded, label
 from forebay.predictor.care import Care
 from forebay.predictor.policy.forecaster import Forecaster
-from forebay.predictor.policy.length import PredictionFailed
+from forebay.predictor.policy.length import Lasting, PredictionFailed
 from forebay.predictor.shadowing import Duel, is_better, pinball_loss
+from forebay.predictor.snapshots import Snapshot, owner_of
 from forebay.predictor.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
 
 __all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
@@ -152,6 +153,35 @@ class PredictorEngine:
         if name not in table:
             raise NotFound(f"no {kind.name.lower()} model {name!r} is loaded; loaded: {', '.join(sorted(table))}")
         return table[name].model
+
+    def snapshots(self) -> Iterator[Snapshot]:
+        """What outlives a restart, a key at a time: what each predictor, its bounds and its figures have learnt."""
+        for one in tuple(self._lengths.values()):
+            owner, policy = owner_of(one.model), one.policy
+            own = policy.saved() if isinstance(policy, Lasting) else ()
+            for kind, found in (("policy", own), ("bounds", self._bounds.saved(one))):
+                yield from (Snapshot(owner, kind, key, rows) for key, rows in found)
+        owners = {name: owner_of(one.model) for name, one in self._lengths.items()}
+        for (by, *key), rows in self.accuracy.saved():
+            if by in owners:
+                yield Snapshot(owners[by], "figures", tuple(key), rows)
+
+    def on_restored(self, snapshot: Snapshot) -> bool:
+        """Takes what was learnt before a restart; says whether its predictor is loaded, file and all.
+
+        Raises ValueError for what is no snapshot of ours.
+        """
+        found = next((one for one in self._lengths.values() if owner_of(one.model) == snapshot.owner), None)
+        if found is None:
+            return False
+        if snapshot.kind == "policy" and isinstance(found.policy, Lasting):
+            found.policy.restore(snapshot.key, snapshot.rows)
+        elif snapshot.kind == "bounds":
+            self._bounds.restore(found, snapshot.key, snapshot.rows)
+        elif snapshot.kind == "figures":
+            model, application = snapshot.key
+            self.accuracy.restore((found.label, model, application), snapshot.rows)
+        return True
 
     def _learn(self, outcomes: Sequence[LengthOutcome], now_us: int) -> Iterator[Predictor | None]:
         """Predict first, learn after: all are scored before anybody is taught the first of them."""

@@ -1,6 +1,7 @@
 """The corrections of all served models and applications, and which of them an unknown one starts from."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from forebay.core.values import InferenceRequest
 from forebay.predictor.correction import AS_IS, Correction, Seen, Window
 from forebay.predictor.features import model_parts
+from forebay.predictor.snapshots import newest
 
 Floats = npt.NDArray[np.float64]
 Key: TypeAlias = tuple[str, ...]
@@ -56,6 +58,18 @@ class Corrections:
             window.add(seen)
             if window.known != known:
                 self._nearest.clear()
+
+    def saved(self) -> Iterator[tuple[Key, Floats]]:
+        """What was learnt, a key at a time."""
+        for key, window in newest(self._windows):
+            yield key, window.saved()
+
+    def restore(self, key: Key, rows: Floats) -> None:
+        """Takes what was saved of a key. Raises ValueError for what was not."""
+        window = Window(self._window_count, self._count_min)
+        window.restore(rows)
+        self._windows[key] = window
+        self._nearest.clear()
 
     def _base(self, key: Key) -> Correction:
         window = self._windows.get(key)

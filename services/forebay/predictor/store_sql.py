@@ -1,5 +1,7 @@
-"""Keeps examples for training in SQLite or PostgreSQL."""
+"""Keeps examples for training, and what outlives a restart, in SQLite or PostgreSQL."""
 
+import json
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +11,8 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
+    Connection,
     Double,
     Engine,
     Index,
@@ -18,6 +22,7 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     delete,
     func,
     insert,
@@ -28,6 +33,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from forebay import sql
 from forebay.core.values import InferenceRequest
 from forebay.predictor.examples import SALT_BYTES, Example
+from forebay.predictor.snapshot_store import packed, unpacked
+from forebay.predictor.snapshots import Snapshot
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "predictor_version"
@@ -69,6 +78,17 @@ SALT = Table(
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("salt", LargeBinary, nullable=False),
 )
+SNAPSHOTS = Table(
+    "predictor_snapshots",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    _text("owner", 128),
+    _text("kind", 16),
+    Column("parts", Text, nullable=False),
+    _number("at_us"),
+    Column("content", LargeBinary, nullable=False),
+    Index("predictor_snapshots_by_time", "at_us"),
+)
 _OF_QUERY = (
     "model",
     "application",
@@ -107,10 +127,7 @@ class SqlExampleStore:
         columns = EXAMPLES.c
         newest = select(columns.id).order_by(columns.at_us.desc(), columns.id.desc()).limit(count_max)
         with sql.writing(self._engine) as connection:
-            gone = connection.execute(delete(EXAMPLES).where(columns.at_us < before_us)).rowcount
-            if connection.execute(select(func.count()).select_from(EXAMPLES)).scalar_one() > count_max:
-                gone += connection.execute(delete(EXAMPLES).where(columns.id.not_in(newest))).rowcount
-            return gone
+            return _pruned(connection, EXAMPLES, before_us, columns.id.not_in(newest), count_max)
 
     def read(self, features_version: str, count_max: int) -> list[Example]:
         """See `ExampleStore`."""
@@ -119,6 +136,62 @@ class SqlExampleStore:
         query = query.order_by(columns.at_us.desc(), columns.id.desc()).limit(count_max)
         with sql.reading(self._engine) as connection:
             return [_example(row) for row in connection.execute(query).mappings()][::-1]
+
+
+class SqlSnapshotStore:
+    """The `SnapshotStore` in a database; migrates its tables at first, and raises ConfigError where that fails."""
+
+    def __init__(self, engine: Engine) -> None:
+        sql.migrate(engine, MIGRATIONS, VERSION_TABLE)
+        self._engine = engine
+
+    def write(self, snapshots: Sequence[Snapshot], at_us: int) -> None:
+        """See `SnapshotStore`."""
+        if not snapshots:
+            return
+        fresh = _INSERTS[self._engine.dialect.name](SNAPSHOTS)
+        changed = {name: fresh.excluded[name] for name in ("at_us", "content")}
+        upsert = fresh.on_conflict_do_update(index_elements=["name"], set_=changed)
+        rows = [{**_snapshot_row(one), "at_us": at_us} for one in snapshots]
+        with sql.writing(self._engine) as connection:
+            connection.execute(upsert, rows)
+
+    def read(self) -> list[Snapshot]:
+        """See `SnapshotStore`."""
+        query = select(SNAPSHOTS).order_by(SNAPSHOTS.c.at_us, SNAPSHOTS.c.name)
+        with sql.reading(self._engine) as connection:
+            rows = list(connection.execute(query).mappings())
+        return [one for one in map(_snapshot, rows) if one is not None]
+
+    def prune(self, before_us: int, count_max: int) -> int:
+        """See `SnapshotStore`."""
+        columns = SNAPSHOTS.c
+        young = select(columns.name).order_by(columns.at_us.desc(), columns.name.desc()).limit(count_max)
+        with sql.writing(self._engine) as connection:
+            return _pruned(connection, SNAPSHOTS, before_us, columns.name.not_in(young), count_max)
+
+
+def _pruned(connection: Connection, table: Table, before_us: int, is_old: ColumnElement[bool], count_max: int) -> int:
+    """Deletes what is older than `before_us`, and what `is_old` where there is more than `count_max`; says how many."""
+    gone = connection.execute(delete(table).where(table.c.at_us < before_us)).rowcount
+    if connection.execute(select(func.count()).select_from(table)).scalar_one() > count_max:
+        gone += connection.execute(delete(table).where(is_old)).rowcount
+    return gone
+
+
+def _snapshot_row(one: Snapshot) -> dict[str, Any]:
+    """Names as JSON in ASCII: no database refuses those."""
+    content = packed(one.rows)
+    return {"name": one.name, "owner": one.owner, "kind": one.kind, "parts": json.dumps(one.key), "content": content}
+
+
+def _snapshot(row: Any) -> Snapshot | None:
+    try:
+        key = tuple(map(str, json.loads(row["parts"])))
+        return Snapshot(row["owner"], row["kind"], key, unpacked(bytes(row["content"])))
+    except (ValueError, TypeError) as error:
+        log.warning("a snapshot cannot be read", extra={"fields": {"error": str(error)}})
+        return None
 
 
 def _row(example: Example) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How many tokens each prompt will generate."""
 
-from forebay.predictor.policy.length.base import LengthPredictor, PredictionFailed
+from forebay.predictor.policy.length.base import Lasting, LengthPredictor, PredictionFailed
 from forebay.predictor.policy.length.constant import Constant
 from forebay.predictor.policy.length.histogram import Histogram
 from forebay.predictor.policy.length.input_ratio import InputRatio
@@ -29,6 +29,7 @@ __all__ = [
     "Histogram",
     "InputRatio",
     "KernelHistory",
+    "Lasting",
     "LengthPredictor",
     "OnnxQuantile",
     "PredictionFailed",

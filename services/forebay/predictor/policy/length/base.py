@@ -1,10 +1,16 @@
 """The question that a length predictor answers: how many tokens will each of these prompts generate."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
 
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
+
+Key: TypeAlias = tuple[str, ...]
+"""What an outcome is kept under, such as served model and application."""
 
 
 class PredictionFailed(Exception):
@@ -20,4 +26,17 @@ class LengthPredictor(Protocol):
 
     def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
         """Learns from what happened. Raises PredictionFailed."""
+        ...
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A predictor whose learning outlives a restart; another one begins anew."""
+
+    def saved(self) -> Iterator[tuple[Key, npt.NDArray[np.float64]]]:
+        """What it has learnt of each key: finite numbers, a row an outcome, never text."""
+        ...
+
+    def restore(self, key: Key, rows: npt.NDArray[np.float64]) -> None:
+        """Takes what was saved of a key. Raises ValueError for what was not."""
         ...

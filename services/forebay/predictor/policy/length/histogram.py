@@ -2,13 +2,15 @@
 
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.predictor.policy.length.base import Key
+from forebay.predictor.snapshots import Floats, checked, table
 
 
 @dataclass(slots=True)
@@ -66,6 +68,23 @@ class Histogram:
             row = rows.setdefault(_bucket(seen.query.prompt_tokens), self._new_row())
             for one in (row, self._all):
                 one.add(seen.generated_tokens, seen.censored)
+
+    def saved(self) -> Iterator[tuple[Key, Floats]]:
+        """See `Lasting`; a row's key is its model and its bucket, and that of all has none."""
+        rows: dict[Key, Row] = {(): self._all}
+        for model, buckets in list(self._rows.items()):
+            rows |= {(model, str(bucket)): row for bucket, row in list(buckets.items())}
+        for key, row in rows.items():
+            yield key, table([(outcome,) for outcome in tuple(row.outcomes)], 1)
+
+    def restore(self, key: Key, rows: Floats) -> None:
+        """See `Lasting`."""
+        row = self._all
+        if key:
+            model, bucket = key
+            row = self._rows.setdefault(model, {}).setdefault(int(bucket), self._new_row())
+        row.outcomes.extend(int(outcome) for (outcome,) in checked(rows, 1))
+        row.quantiles = None
 
     def _one(self, query: InferenceRequest) -> LengthPrediction:
         quantiles = self._speaking(query).capped(query.tokens_max)

@@ -1,7 +1,7 @@
 """Answers are as long as the latest ones to prompts of a similar length: a distribution without a trained model."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.predictor.snapshots import checked, newest
 
 KEYS_MAX = 1_000
 EXPONENT_MIN = -300.0
@@ -53,6 +54,20 @@ class History:
         self._packed[place] = 2 * outcome.generated_tokens + outcome.censored
         self._prompts[place] = outcome.query.prompt_tokens
         self.count += 1
+        self._sorted = None
+
+    def saved(self) -> Floats:
+        """The outcomes, the oldest first."""
+        size = min(self.count, len(self._packed))
+        order = (self.count - size + np.arange(size)) % len(self._packed)
+        return np.column_stack((self._packed[order], self._prompts[order])).astype(np.float64)
+
+    def restore(self, rows: Floats) -> None:
+        """Takes outcomes that were saved. Raises ValueError for what was not."""
+        for packed, prompt in checked(rows, 2):
+            place = self.count % len(self._packed)
+            self._packed[place], self._prompts[place] = int(packed), prompt
+            self.count += 1
         self._sorted = None
 
     def read(self, decay: float) -> Sorted:
@@ -127,6 +142,17 @@ class KernelHistory:
         for outcome in outcomes:
             for key in _keys(outcome.query):
                 self._history(key).add(outcome)
+
+    def saved(self) -> Iterator[tuple[Key, Floats]]:
+        """See `Lasting`."""
+        for key, history in newest(self._histories):
+            yield key, history.saved()
+
+    def restore(self, key: Key, rows: Floats) -> None:
+        """See `Lasting`."""
+        history = History(self.window_count)
+        history.restore(rows)
+        self._histories[key] = history
 
     def _answers(self, key: Key | None, queries: Sequence[InferenceRequest]) -> list[LengthPrediction]:
         caps = np.array([query.tokens_max or TOKENS_MAX for query in queries], dtype=np.float64)

@@ -1,7 +1,7 @@
 """A trained model reads the prompt; what it gets wrong about each served model is corrected by outcomes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, 
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
 from forebay.predictor.correction import Seen
 from forebay.predictor.nearest import Corrections
-from forebay.predictor.policy.length.base import PredictionFailed
+from forebay.predictor.policy.length.base import Key, PredictionFailed
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,6 +59,14 @@ class OnnxQuantile:
             if outcome.censored:
                 answer = max(answer, float(self._corrected(outcome.query, logs)[1]))
             self._corrections.add(outcome.query, Seen(logs, _prompt(outcome.query), answer))
+
+    def saved(self) -> Iterator[tuple[Key, Floats]]:
+        """See `Lasting`."""
+        return self._corrections.saved()
+
+    def restore(self, key: Key, rows: Floats) -> None:
+        """See `Lasting`."""
+        self._corrections.restore(key, rows)
 
     def _infer(self, queries: Sequence[InferenceRequest]) -> Floats:
         tokens = self.model.infer(queries)
