@@ -17,7 +17,11 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Permission to send one request to one instance for `lease_ttl_us` and as long as it is renewed."""
+    """Permission to send one request to one instance for `lease_ttl_us` and as long as it is renewed.
+
+    `batch_id` names the batch that the request runs in, of `batch_count` requests, on an engine with static batches;
+    empty where the engine forms its own.
+    """
 
     request_id: str
     lease_id: str
@@ -29,6 +33,8 @@ class Placement:
     lease_ttl_us: int
     held_us: int = 0
     triton_priority: int = 0
+    batch_id: str = ""
+    batch_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

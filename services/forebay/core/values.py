@@ -32,6 +32,17 @@ class InstanceRole(IntEnum):
     BATCH = 3
 
 
+class Batching(IntEnum):
+    """How an instance's engine forms batches; numbers are those of the contract.
+
+    CONTINUOUS: requests join and leave between tokens. STATIC: the engine runs one batch after the other, each as the
+    scheduler put it together, and gives its answers when the longest is done.
+    """
+
+    CONTINUOUS = 1
+    STATIC = 2
+
+
 class Outcome(IntEnum):
     """How a request ended; numbers are those of the contract."""
 
@@ -79,6 +90,7 @@ class Instance:
     state_us: int = 0
     state_reason: str = ""
     role: InstanceRole = InstanceRole.MIXED
+    batching: Batching = Batching.CONTINUOUS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from forebay.core.errors import ForebayError
 from forebay.core.scheduling import Placement
 from forebay.core.tokens import TokenEstimator
 from forebay.core.values import InferenceRequest, Outcome
+from forebay.gateway import triton
 from forebay.gateway.loop import Loop
 from forebay.gateway.triton import Chunk
 from forebay.gateway.upstream import Upstream
@@ -68,6 +69,7 @@ class Relay:
                 answer.placement = await placed
                 if answer.placement.triton_priority and not has_priority:
                     message.parameters["priority"].uint64_param = answer.placement.triton_priority
+                triton.name_batch(message, answer.placement)
                 try:
                     async with aclosing(self._attempt(answer, message)) as attempt:
                         async for chunk in attempt:

@@ -13,11 +13,14 @@ from typing import Any
 from tritonclient.grpc import service_pb2
 
 from forebay.core.errors import InvalidArgument
+from forebay.core.scheduling import Placement
 
 TOKENS_MAX_DEFAULT = 16
 """Longest answer of a vLLM model where nobody sets a limit."""
 FINAL = "triton_final_response"
 WANTS_FINAL = "triton_enable_empty_final_response"
+BATCH_ID, BATCH_COUNT = "batch_id", "batch_count"
+"""Request parameters for engines with static batches: the batch that a request runs in, and the requests it has."""
 _COUNTS = ("return_finish_reason", "return_num_input_tokens", "return_num_output_tokens")
 _RUNNING = ("", "None")
 _TRUE, _LENGTH_BYTES = b"\x01", 4
@@ -62,6 +65,15 @@ def set_tensor(request: Any, name: str, value: bytes | bool) -> None:
             return
     request.inputs.add(name=name, datatype="BOOL" if is_flag else "BYTES", shape=[1])
     request.raw_input_contents.append(raw)
+
+
+def name_batch(request: Any, placement: Placement) -> None:
+    """Says which batch the request runs in, to an engine with static batches; it is sent to no other."""
+    for name in (BATCH_ID, BATCH_COUNT):
+        request.parameters.pop(name, None)
+    if placement.batch_id:
+        request.parameters[BATCH_ID].string_param = placement.batch_id
+        request.parameters[BATCH_COUNT].int64_param = placement.batch_count
 
 
 def make_raw(request: Any) -> None:

@@ -40,6 +40,8 @@ class Config:
     router_parameters: Mapping[str, object] = field(default_factory=dict)
     puller: str = ""
     puller_parameters: Mapping[str, object] = field(default_factory=dict)
+    grouper: str = ""
+    grouper_parameters: Mapping[str, object] = field(default_factory=dict)
     shadows: Mapping[str, Any] = field(default_factory=dict)
     lease_ttl_s: float = 60.0
     hold_timeout_interactive_fast_s: float = 5.0

@@ -96,7 +96,8 @@ class Engine:
         if lease is None:
             return self._with_wake([])
         self._move_on(lease, generated_tokens)
-        return self._with_wake(self._learn(lease, outcome) + self._end([lease]))
+        is_done = outcome in (Outcome.STOPPED, Outcome.LENGTH)
+        return self._with_wake(self._learn(lease, outcome) + self._end([lease], is_done))
 
     def on_cancel(self, request_id: str, now_us: int) -> list[Action]:
         """A request is withdrawn: its hold is answered with Rejected, its lease ends, anything else changes nothing."""
@@ -112,7 +113,7 @@ class Engine:
         named = {one.lease_id for one in open_leases}
         for lease in self._leases.of_gateway(gateway_id):
             if lease.placement.lease_id not in named:
-                self._placer.end(lease)
+                self._placer.end(lease, self._now_us)
         withdrawn = [action for one in open_leases for action in self._adopt(gateway_id, one)]
         # Only now is it known how much room there really is.
         return self._with_wake([*withdrawn, *self._fill(sorted(self._held.queues))])
@@ -242,7 +243,7 @@ class Engine:
         refusal = self._gate.impossible(held, self._now_us) or self._gate.not_admitted(held, self._now_us)
         if refusal is not None:
             return [refusal]
-        if held.request.model not in self._held.queues:
+        if held.request.model not in self._held.queues and not self._placer.takes_batches(held.request.model):
             placement = self._placer.place(held, self._now_us)
             if placement is not None:
                 return [placement]
@@ -271,7 +272,7 @@ class Engine:
             return [self._withdraw(request_id, "the gateway runs the request on a lease of its own")]
         lease = self._leases.of_request(request_id)
         if lease is not None:
-            self._placer.end(lease)
+            self._placer.end(lease, self._now_us)
         return []
 
     def _resumed(self, gateway_id: str, one: OpenLease) -> Lease:
@@ -304,11 +305,11 @@ class Engine:
         placed, is_cut = lease.placement, outcome is Outcome.LENGTH
         return [Observe(request, placed.predicted, lease.generated_tokens, is_cut, placed.predicted_by)]
 
-    def _end(self, leases: Iterable[Lease]) -> list[Action]:
+    def _end(self, leases: Iterable[Lease], is_done: bool = False) -> list[Action]:
         """Ends leases and gives the room to those that wait."""
         models: dict[str, None] = {}
         for lease in leases:
-            self._placer.end(lease)
+            self._placer.end(lease, self._now_us, is_done)
             models[lease.request.model] = None
         return self._fill(models) if self._held.queues else []
 

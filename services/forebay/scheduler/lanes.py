@@ -7,9 +7,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.values import Instance, InstanceLoad, InstanceRole, SloClass
+from forebay.core.values import Batching, Instance, InstanceLoad, InstanceRole, SloClass
 from forebay.scheduler.anticipator import Anticipators
 from forebay.scheduler.leases import Lease
+from forebay.scheduler.policy.grouper.base import Room
 from forebay.scheduler.policy.puller.base import UNLIMITED
 from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Ints, Mask, Observed
 
@@ -17,6 +18,9 @@ N = TypeVar("N", bound=np.generic)
 
 NEVER_SEEN_US = -1
 """Before any time: everything on the instance was put there since."""
+
+BATCH_COUNT_MAX = 4_096
+"""Requests of a batch that the contract allows."""
 
 COUNTED = (
     "in_flight_count",
@@ -47,7 +51,8 @@ class Lanes:
     """Arrays by instance in the order of ids, kept up to date with every lease.
 
     `standing` and `eligible` are replaced and never changed in place, so whoever keeps one keeps a moment. `last_id` is
-    the instance that the last request got, and `turn_index` the one after it.
+    the instance that the last request got, and `turn_index` the one after it. `batched`: all instances run static
+    batches, so requests are placed batch by batch; where only some do, they are placed one by one.
     """
 
     def __init__(self, instances: Sequence[Instance], loads: Sequence[InstanceLoad | None], last_id: str = "") -> None:
@@ -72,6 +77,7 @@ class Lanes:
         self._is_released = False
         self._leases: list[dict[str, Lease]] = [{} for _ in self.ids]
         self.anticipations = Anticipators(self._leases)
+        self.batched = bool(instances) and all(one.batching is Batching.STATIC for one in instances)
         self.ready_count = 0
         self.eligible: Mask = _frozen(np.zeros(len(self.ids), dtype=np.bool_))
         self.eligible_count = 0
@@ -197,6 +203,16 @@ class Lanes:
         mask = self.eligible & (self.standing.contexts >= context_tokens)
         mask[[index for index, instance_id in enumerate(self.ids) if instance_id in excluded]] = False
         return _frozen(mask)
+
+    def idle_for(self, excluded: frozenset[str], context_tokens: int) -> Mask:
+        """Read-only: which of these have nothing in flight, so that a batch may start there."""
+        return _frozen(self.eligible_for(excluded, context_tokens) & (self._counts[0] == 0))
+
+    def batch_room(self) -> Room:
+        """What any of the instances holds; there must be one."""
+        context_tokens = 0 if self.context_max == UNLIMITED else self.context_max
+        request_count = min([cap for cap in self._cap if cap], default=1)
+        return Room(int(self._room.min()), context_tokens, min(request_count, BATCH_COUNT_MAX))
 
     def pass_turn(self, index: int) -> None:
         """The instance got a request: a rotation goes on with the next one."""

@@ -1,21 +1,34 @@
 """Puts requests on instances: picks what is next, asks the router, opens the lease."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from forebay.core.scheduling import Placement
 from forebay.core.values import InferenceRequest, InstanceLoad, SloClass
 from forebay.scheduler.affinity import Affinity
+from forebay.scheduler.batches import RunningBatches, WaitingBatches
 from forebay.scheduler.decisions import Counts, Sight
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
 from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.policy import Policies
-from forebay.scheduler.policy.router.base import Hold, RouteView
+from forebay.scheduler.policy.router.base import Hold, Route, RouteView
 from forebay.scheduler.queue import Held, HeldBook
-from forebay.scheduler.shadows import Shadows
+from forebay.scheduler.serving_times import ServingTimes
+from forebay.scheduler.shadows import Others, Shadows
 
 TRITON_PRIORITY = {SloClass.INTERACTIVE_FAST: 1, SloClass.INTERACTIVE_NORMAL: 2, SloClass.DEFERRED: 3}
+
+
+class Chosen(NamedTuple):
+    """What a lease rests on: the instances, the router's choice, that of shadows, and the batch where there is one."""
+
+    sight: Sight
+    route: Route
+    others: Others
+    batch_id: str = ""
+    batch_count: int = 0
 
 
 class Placer:
@@ -34,6 +47,14 @@ class Placer:
         self._is_class_held = False
         self.shadows = Shadows(policies.shadows)
         self._affinity: dict[str, Affinity] = {}
+        self._times = ServingTimes()
+        self._waiting: dict[str, WaitingBatches] = {}
+        self._running = RunningBatches(self._times)
+
+    def takes_batches(self, model: str) -> bool:
+        """Whether the model's requests are placed batch by batch."""
+        lanes = self._fleet.models.get(model)
+        return lanes is not None and lanes.batched
 
     def place(self, held: Held, now_us: int) -> Placement | None:
         """Opens a lease for the request, or gives None where no instance may take it now."""
@@ -53,11 +74,15 @@ class Placer:
             return None
         others = self.shadows.routed(model, view, route)
         lanes.pass_turn(route.index)
-        instance = lanes.instances[route.index]
+        return self._lease(held, lanes, Chosen(sight, route, others), now_us)
+
+    def _lease(self, held: Held, lanes: Lanes, chosen: Chosen, now_us: int) -> Placement:
+        """Opens a lease where the router says."""
+        request, instance = held.request, lanes.instances[chosen.route.index]
         placement = Placement(
             request.request_id,
             self._ledger.next_name("l"),
-            self._ledger.placed(held, sight, route, self.counts(model), now_us, others),
+            self._ledger.placed(held, chosen.sight, chosen.route, self.counts(request.model), now_us, chosen.others),
             instance.instance_id,
             instance.grpc_address,
             held.quantiles,
@@ -65,6 +90,8 @@ class Placer:
             self._leases.ttl_us,
             now_us - held.arrived_us,
             TRITON_PRIORITY[request.slo_class],
+            chosen.batch_id,
+            chosen.batch_count,
         )
         self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
@@ -84,11 +111,16 @@ class Placer:
         return view._replace(home=affinity.home(request.session, view.instance_ids), prefix_tokens=prefix)
 
     def fill(self, model: str, now_us: int) -> list[Placement]:
-        """Places held requests of the model, in the orderer's order, until room or requests run out."""
+        """Places held requests of the model, in the orderer's order, until room or requests run out.
+
+        On instances with static batches whole batches are placed, in the grouper's order, each where nothing runs.
+        """
         placed: list[Placement] = []
         self.holding.discard(model)
         self._is_class_held = False
         lanes, queue = self._fleet.models.get(model), self._held.queues.get(model)
+        if lanes is not None and lanes.batched:
+            return self._fill_with_batches(lanes, model, now_us)
         while lanes is not None and queue and lanes.eligible_count:
             held = queue.first(self._policies.orderer, now_us)
             if len(queue) > 1:
@@ -118,6 +150,52 @@ class Placer:
                 break
         return placed
 
+    def _fill_with_batches(self, lanes: Lanes, model: str, now_us: int) -> list[Placement]:
+        if model not in self._held.queues:
+            return []
+        waiting, grouper = self._batches(model), self._policies.grouper
+        waiting.join(grouper, lanes.batch_room())
+        placed: list[Placement] = []
+        while len(waiting) and lanes.idle_for(frozenset(), 0).any():
+            now_placed = self._place_batch(waiting.of(waiting.pick(grouper, self._times, now_us)), lanes, now_us)
+            others = iter(range(len(waiting)))
+            while not now_placed and (index := next(others, None)) is not None:
+                # The next batch may not use the room there is; those behind it need not wait too.
+                now_placed = self._place_batch(waiting.of(index), lanes, now_us)
+            if not now_placed:
+                break
+            placed += now_placed
+        return placed
+
+    def _place_batch(self, batch: Sequence[Held], lanes: Lanes, now_us: int) -> list[Placement]:
+        """Opens a lease for each request of the batch on one instance where nothing runs, or none."""
+        excluded = batch[0].request.excluded_instance_ids
+        longest = max(batch, key=lambda held: held.context_tokens)
+        idle = lanes.idle_for(excluded, longest.context_tokens)
+        sight = Sight(lanes.standing, idle, lanes.counts(), excluded, longest.context_tokens)
+        if not idle.any():
+            return []
+        view = self._remembered(_view(lanes, longest, sight, int(idle.sum()), now_us), longest.request)
+        route = self._policies.router.route(view)
+        if isinstance(route, Hold):
+            self.holding.add(longest.request.model)
+            return []
+        others = self.shadows.routed(longest.request.model, view, route)
+        lanes.pass_turn(route.index)
+        for held in batch:
+            self._held.remove(held.request.request_id)
+        chosen = Chosen(sight, route, others, self._ledger.next_name("b"), len(batch))
+        return [self._lease(held, lanes, chosen, now_us) for held in batch]
+
+    def _batches(self, model: str) -> WaitingBatches:
+        """The model's waiting batches, with everything that is held of it."""
+        waiting = self._waiting.get(model)
+        if waiting is None:
+            waiting = self._waiting[model] = self._held.followers[model] = WaitingBatches()
+            for held in self._held.of_model(model).entries():
+                waiting.add(held)
+        return waiting
+
     def open(self, lease: Lease) -> None:
         """Adds a lease that has not moved on yet, with its predicted tokens."""
         lease.remaining_tokens = remaining_tokens(lease.placement.predicted.p50, 0, lease.tokens_max)
@@ -127,6 +205,8 @@ class Placer:
         if lease.request.session or lease.request.prefix_hashes:
             affinity = self._affinity.setdefault(lease.request.model, Affinity())
             affinity.note(lease.request, lease.placement.instance_id, lanes.instances[index].kv_tokens_max)
+        if lease.placement.batch_id:
+            self._running.opened(lease)
 
     def move_on(self, lease: Lease, generated_tokens: int) -> int:
         """Takes how far a lease's answer is and gives the tokens that are new; the count never decreases."""
@@ -142,11 +222,13 @@ class Placer:
         lease.remaining_tokens = remaining
         return new
 
-    def end(self, lease: Lease) -> None:
-        """Ends a lease and frees what it took."""
+    def end(self, lease: Lease, now_us: int, is_done: bool = False) -> None:
+        """Ends a lease and frees what it took; `is_done`: its answer is complete."""
         self._leases.remove(lease)
         lanes, index = self._fleet.lane(lease.placement.instance_id)
         lanes.end(index, lease)
+        if lease.placement.batch_id:
+            self._running.ended(lease, is_done, now_us)
 
     def observe(self, loads: Iterable[InstanceLoad], now_us: int) -> list[str]:
         """Takes what is seen of the fleet from outside and gives the models whose caps may have moved."""

@@ -1,7 +1,7 @@
 """The held requests of one model, in columns that orderers rank."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -161,11 +161,27 @@ class Ranked:
         return int(ties[self._sequence[ties].argmin()])
 
 
+class Follower(Protocol):
+    """Whoever keeps an order of its own of what is held of a model."""
+
+    def add(self, held: Held) -> None:
+        """A request is held from now on."""
+        ...
+
+    def leave(self, request_id: str) -> None:
+        """A request is not held any more."""
+        ...
+
+
 class HeldBook:
-    """The queues of the models that have something held, with the time until which each request may wait."""
+    """The queues of the models that have something held, with the time until which each request may wait.
+
+    The followers of models hear of each request that comes and goes.
+    """
 
     def __init__(self) -> None:
         self.queues: dict[str, HeldQueue] = {}
+        self.followers: dict[str, Follower] = {}
         self._none = HeldQueue()
         self._model_of: dict[str, str] = {}
         self.deadlines = Deadlines()
@@ -186,6 +202,8 @@ class HeldBook:
         self._model_of[request.request_id] = request.model
         self.deadlines.set(request.request_id, held.deadline_us)
         self.queues.setdefault(request.model, HeldQueue()).push(held)
+        if request.model in self.followers:
+            self.followers[request.model].add(held)
 
     def remove(self, request_id: str) -> Held:
         """Lets a held request go."""
@@ -194,6 +212,8 @@ class HeldBook:
         held = self.queues[model].remove(request_id)
         if not len(self.queues[model]):
             del self.queues[model]
+        if model in self.followers:
+            self.followers[model].leave(request_id)
         return held
 
     def due(self, now_us: int) -> list[Held]:

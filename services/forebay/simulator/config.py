@@ -94,6 +94,7 @@ class EngineConfig:
     batch_padding: bool = False
     batch_answers_wait: bool = False
     batch_delay_us: int = 0
+    batch_given: bool = False
 
     def __post_init__(self) -> None:
         _need_from_0(self, "swap_gb_per_s", "kv_tokens", "prefix_cache_tokens", "frontend_ms", "batch_delay_us")

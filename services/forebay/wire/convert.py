@@ -7,6 +7,7 @@ from lmaas.predictor.v1 import length_pb2 as prediction_pb2
 from lmaas.scheduler.v1 import decision_pb2, request_pb2
 
 from forebay.core.values import (
+    Batching,
     Candidate,
     InferenceRequest,
     Instance,
@@ -76,6 +77,7 @@ def instance_to_proto(value: Instance) -> instance_pb2.Instance:
         state_reason=value.state_reason,
         context_tokens_max=value.context_tokens_max,
         role=f"INSTANCE_ROLE_{value.role.name}",
+        batching=f"BATCHING_{value.batching.name}",
     )
 
 
@@ -96,6 +98,7 @@ def instance_from_proto(message: instance_pb2.Instance) -> Instance:
         state_us=message.state_time.ToMicroseconds(),
         state_reason=message.state_reason,
         role=InstanceRole(message.role or InstanceRole.MIXED),
+        batching=Batching(message.batching or Batching.CONTINUOUS),
     )
 
 

@@ -39,6 +39,8 @@ def placement_to_proto(value: Placement) -> request_pb2.Placement:
         lease_ttl=duration(value.lease_ttl_us),
         held=duration(value.held_us),
         triton_priority=value.triton_priority,
+        batch_id=value.batch_id,
+        batch_count=value.batch_count,
         predicted_by=value.predicted_by,
     )
 
@@ -56,6 +58,8 @@ def placement_from_proto(request_id: str, message: request_pb2.Placement) -> Pla
         lease_ttl_us=message.lease_ttl.ToMicroseconds(),
         held_us=message.held.ToMicroseconds(),
         triton_priority=message.triton_priority,
+        batch_id=message.batch_id,
+        batch_count=message.batch_count,
     )
 
 

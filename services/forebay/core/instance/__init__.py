@@ -4,10 +4,11 @@ from forebay.core.instance.catalog import GPUS, MODELS, compute_profile, parse_p
 from forebay.core.instance.habits import flags_of
 from forebay.core.instance.instance import InstanceModel
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
-from forebay.core.instance.sequence import Batch, EngineFlags, EngineRequest, TokenEvent
+from forebay.core.instance.sequence import ALONE, Batch, EngineFlags, EngineRequest, TokenEvent
 from forebay.core.instance.view import EngineView
 
 __all__ = [
+    "ALONE",
     "GPUS",
     "MODELS",
     "Batch",

@@ -17,6 +17,10 @@ class Batch(NamedTuple):
     request_count: int = 1
 
 
+ALONE = Batch()
+"""The batch of a request that nobody put into one."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """One request with its hidden truth, `output_tokens`: how many tokens the model will answer with.
@@ -34,7 +38,7 @@ class EngineRequest:
     hit_tokens: int = 0
     output_tokens_max: int = 0
     priority: int = 0
-    batch: Batch = Batch()
+    batch: Batch = ALONE
     hints: Hints = field(default=NO_HINTS, repr=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,8 @@ from forebay.core.errors import ConfigError
 from forebay.scheduler.config import Config, Shadow
 from forebay.scheduler.policy.admission import ADMISSIONS
 from forebay.scheduler.policy.admission.base import Admission
+from forebay.scheduler.policy.grouper import GROUPERS
+from forebay.scheduler.policy.grouper.base import Grouper
 from forebay.scheduler.policy.orderer import ORDERERS
 from forebay.scheduler.policy.orderer.base import Orderer
 from forebay.scheduler.policy.puller import PULLERS
@@ -20,7 +22,13 @@ from forebay.scheduler.policy.systems import DEFAULT, SYSTEMS, Part, part
 Kinds: TypeAlias = Mapping[str, Mapping[str, type[Any]]]
 COMPARED = ("admission", "orderer", "router")
 """The kinds of which a shadow can be asked: a cap is not a choice between things that are there."""
-KINDS: Kinds = {"admission": ADMISSIONS, "orderer": ORDERERS, "router": ROUTERS, "puller": PULLERS}
+KINDS: Kinds = {
+    "admission": ADMISSIONS,
+    "orderer": ORDERERS,
+    "router": ROUTERS,
+    "puller": PULLERS,
+    "grouper": GROUPERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class Policies:
     orderer: Orderer
     router: Router
     puller: Puller
+    grouper: Grouper
     names: Mapping[str, str]
     shadows: Mapping[str, Cast] = field(default_factory=dict)
 

@@ -19,6 +19,7 @@ SYSTEMS: dict[str, Mapping[str, Part]] = {
         "orderer": Part("fcfs"),
         "router": Part("least_predicted_tokens"),
         "puller": Part("fixed_cap"),
+        "grouper": Part("magnus"),
     },
     "sageserve_fcfs": {"orderer": Part("fcfs"), "router": Part("sageserve")},
 }

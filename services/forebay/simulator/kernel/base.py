@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.instance import EngineFlags, EngineProfile, EngineView
+from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineView
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -44,10 +44,11 @@ class Kernel(Protocol):
         output_tokens_max: int,
         now_ps: int,
         priority: int = 0,
+        batch: Batch = ALONE,
     ) -> bool:
         """Queues a request; False where it can never fit. A row is on at most one instance at a time.
 
-        The priority counts where `EngineFlags.order` says so, the smallest first.
+        The priority counts where `EngineFlags.order` says so, the smallest first, the batch where `batch_given` does.
         """
         ...
 

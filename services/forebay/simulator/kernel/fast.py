@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
+from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
 from forebay.core.instance.profile import STRETCH_ITERATIONS_MAX
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel import sweep
@@ -84,8 +84,9 @@ class FastKernel:
         output_tokens_max: int,
         now_ps: int,
         priority: int = 0,
+        batch: Batch = ALONE,
     ) -> bool:
-        """Queues a request; False where it can never fit. No engine here heeds a priority."""
+        """Queues a request; False where it can never fit. No engine here heeds a priority or a batch."""
         numbers = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max, 0, now_ps)
         code = self._do.arrive(*self._cells.step, instance * at.INST_WIDTH, row, *numbers)
         while code < 0:

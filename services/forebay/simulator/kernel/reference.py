@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
+from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
 from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
 from forebay.simulator.kernel.base import Loads, Numbers
 from forebay.simulator.kernel.columns import NEVER_PS
@@ -64,6 +64,7 @@ class ReferenceKernel:
         output_tokens_max: int,
         now_ps: int,
         priority: int = 0,
+        batch: Batch = ALONE,
     ) -> bool:
         """Queues a request; False where it can never fit."""
         if self._instance[row] >= 0:
@@ -71,7 +72,7 @@ class ReferenceKernel:
         model = self._model(instance)
         self._reach(now_ps)
         request = EngineRequest(
-            self._names.fresh(row), prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority
+            self._names.fresh(row), prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority, batch
         )
         if model.refusal(request) is not None:
             self._names.drop(row)

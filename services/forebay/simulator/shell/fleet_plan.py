@@ -8,7 +8,7 @@ from forebay.autoscaler.config import Config, ModelConfig
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.core.fleet import FleetSettings, FleetState, Member, Origin
-from forebay.core.values import Instance, InstanceRole, InstanceState
+from forebay.core.values import Batching, Instance, InstanceRole, InstanceState
 from forebay.simulator.config import Group, World
 from forebay.simulator.shell.machines import Machines
 from forebay.simulator.shell.starting import mean_phases_s
@@ -142,5 +142,6 @@ def _instance(group: Group, server_id: str, world: World, machines: Machines) ->
         kv_tokens_max=machines.profile(group).kv_tokens,
         context_tokens_max=world.engine.model_tokens_max,
         state_reason="there from the start",
+        batching=Batching.STATIC if world.engine.batch_given else Batching.CONTINUOUS,
         role=InstanceRole[group.role.upper()],
     )

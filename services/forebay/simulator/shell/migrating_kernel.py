@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from forebay.core.instance import ALONE, Batch
 from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.kernel.front import FrontKernel
 
@@ -98,10 +99,11 @@ class MovableKernel(FrontKernel):
         output_tokens_max: int,
         now_ps: int,
         priority: int = 0,
+        batch: Batch = ALONE,
     ) -> bool:
         """Queues a request that begins anew; False where it can never fit."""
         asked = Rest(prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority)
-        if not self._kernel.arrive(instance, row, *_lengths(asked), now_ps, priority):
+        if not self._kernel.arrive(instance, row, *_lengths(asked), now_ps, priority, batch):
             return False
         self._rows[row] = _Row(instance, asked, 0)
         self._came(row, instance)

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from forebay.core.instance import EngineFlags, EngineProfile, EngineView
+from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineView
 from forebay.core.units import BYTES_PER_GB
 from forebay.core.values import InstanceState
 from forebay.simulator.config import Group, Prefill
@@ -108,12 +108,13 @@ class PrefillKernel(FrontKernel):
         output_tokens_max: int,
         now_ps: int,
         priority: int = 0,
+        batch: Batch = ALONE,
     ) -> bool:
         """Queues a request for its prefill, or at the instance where its model has none; False where it never fits."""
         sources = self._sources.get(self._machines.all[instance].group.model)
         lengths = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
         if not sources:
-            return self._kernel.arrive(instance, row, *lengths, now_ps, priority)
+            return self._kernel.arrive(instance, row, *lengths, now_ps, priority, batch)
         if self._kernel.refusal(instance, prompt_tokens, output_tokens, output_tokens_max) is not None:
             return False
         source = min(sources, key=lambda one: (one.queued_tokens, one.number))

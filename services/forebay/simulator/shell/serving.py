@@ -6,6 +6,7 @@ from functools import cache, partial
 from typing import Any
 
 from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument
+from forebay.core.instance import Batch
 from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.units import PS_PER_S, PS_PER_US, US_PER_MS
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
@@ -33,6 +34,7 @@ class Run:
 
     __slots__ = (
         "back_ps",
+        "batch",
         "changed_ps",
         "first_ps",
         "is_on",
@@ -44,13 +46,14 @@ class Run:
         "tokens",
     )
 
-    def __init__(self, row: int, request_id: str, machine: Machine, back_ps: int, sent_ps: int, priority: int) -> None:
+    def __init__(self, row: int, placement: Placement, machine: Machine, back_ps: int, sent_ps: int) -> None:
         self.row = row
-        self.request_id = request_id
+        self.request_id = placement.request_id
         self.machine = machine
         self.back_ps = back_ps
         self.sent_ps = sent_ps
-        self.priority = priority
+        self.priority = placement.triton_priority
+        self.batch = Batch(placement.batch_id, max(1, placement.batch_count))
         self.changed_ps = sent_ps
         self.tokens = 0
         self.first_ps = -1
@@ -191,7 +194,7 @@ class GatewayShell:
             return
         rows.instance[row] = machine.number
         there_ps, back_ps = self._ways_ps(self._requests.regions[row], machine.group.region)
-        run = self.runs[row] = Run(row, request_id, machine, back_ps, now_ps, placement.triton_priority)
+        run = self.runs[row] = Run(row, placement, machine, back_ps, now_ps)
         self._silence.sent(run)
         if there_ps:
             self._later(there_ps, partial(self._reach, run))
@@ -217,6 +220,7 @@ class GatewayShell:
             requests.tokens_max[row],
             self._context.now_ps,
             run.priority,
+            run.batch,
         )
         if not run.is_on:
             text = "the model refused the request: it needs more memory than the instance has"

@@ -26,6 +26,12 @@ class InstanceRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INSTANCE_ROLE_MIXED: _ClassVar[InstanceRole]
     INSTANCE_ROLE_INTERACTIVE: _ClassVar[InstanceRole]
     INSTANCE_ROLE_BATCH: _ClassVar[InstanceRole]
+
+class Batching(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BATCHING_UNSPECIFIED: _ClassVar[Batching]
+    BATCHING_CONTINUOUS: _ClassVar[Batching]
+    BATCHING_STATIC: _ClassVar[Batching]
 INSTANCE_STATE_UNSPECIFIED: InstanceState
 INSTANCE_STATE_PROVISIONING: InstanceState
 INSTANCE_STATE_LOADING: InstanceState
@@ -37,9 +43,12 @@ INSTANCE_ROLE_UNSPECIFIED: InstanceRole
 INSTANCE_ROLE_MIXED: InstanceRole
 INSTANCE_ROLE_INTERACTIVE: InstanceRole
 INSTANCE_ROLE_BATCH: InstanceRole
+BATCHING_UNSPECIFIED: Batching
+BATCHING_CONTINUOUS: Batching
+BATCHING_STATIC: Batching
 
 class Instance(_message.Message):
-    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role")
+    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role", "batching")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +63,7 @@ class Instance(_message.Message):
     STATE_REASON_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     model: str
     grpc_address: str
@@ -68,4 +78,5 @@ class Instance(_message.Message):
     state_reason: str
     context_tokens_max: int
     role: InstanceRole
-    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ...) -> None: ...
+    batching: Batching
+    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ..., batching: _Optional[_Union[Batching, str]] = ...) -> None: ...
