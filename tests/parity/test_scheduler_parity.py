@@ -19,6 +19,7 @@ from lmaas.scheduler.v1 import scheduler_service_pb2 as pb
 
 from forebay.core.scheduling import Answer, OpenLease, Placement
 from forebay.core.values import (
+    Batching,
     InferenceRequest,
     InstanceLoad,
     InstanceState,
@@ -58,6 +59,7 @@ class Author:
     def __init__(self, config: Config, seed: int) -> None:
         self.journal: list[Entry] = []
         self._engine = Engine(config, build(config), "s")
+        self._batching = Batching.STATIC if config.grouper else Batching.CONTINUOUS
         self._chance = random.Random(seed)
         self._now_us = 1_795_000_000 * S
         self._wake_us: int | None = None
@@ -156,6 +158,7 @@ class Author:
                 concurrency_max=self._chance.randint(1, 3),
                 context_tokens_max=self._chance.choice([0, 300]),
                 state_us=self._now_us,
+                batching=self._batching,
             )
             for name in self._chance.sample("abcd", self._chance.randint(2, 4))
         ]

@@ -16,6 +16,7 @@ def test_the_defaults_build() -> None:
         "orderer": "fcfs",
         "router": "least_predicted_tokens",
         "puller": "fixed_cap",
+        "grouper": "magnus",
     }
 
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.values import (
+    Batching,
     InferenceRequest,
     Instance,
     InstanceLoad,
@@ -37,6 +38,7 @@ INSTANCES = st.builds(
     state_us=TIMES_US,
     state_reason=NAMES,
     role=st.sampled_from(InstanceRole),
+    batching=st.sampled_from(Batching),
 )
 REQUESTS = st.builds(
     InferenceRequest,

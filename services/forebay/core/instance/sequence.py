@@ -38,7 +38,7 @@ class EngineRequest:
     hit_tokens: int = 0
     output_tokens_max: int = 0
     priority: int = 0
-    batch: Batch = ALONE
+    batch: Batch = field(default=ALONE, repr=False)
     hints: Hints = field(default=NO_HINTS, repr=False)
 
     def __post_init__(self) -> None:
