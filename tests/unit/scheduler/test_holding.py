@@ -36,7 +36,7 @@ def deferred(name: str, **changes: object) -> InferenceRequest:
 def engine_of(router: object, *names: str, cap: int = 50, **settings: object) -> Engine:
     config = Config(puller_parameters={"count": cap}, **settings)  # type: ignore[arg-type]
     built = build(config)
-    policies = Policies(built.admission, built.orderer, router, built.puller, built.names)  # type: ignore[arg-type]
+    policies = Policies(built.admission, built.orderer, router, built.puller, built.grouper, built.names)  # type: ignore[arg-type]
     made = Engine(config, policies, "s")
     made.on_fleet([instance(name) for name in names or ("a",)], 0)
     return made
@@ -95,7 +95,7 @@ def test_an_older_request_of_the_class_is_asked_for_itself() -> None:
 
     config = Config(orderer="shortest_predicted", orderer_parameters={"ageing_tokens_per_s": 0.0})
     built = build(config)
-    policies = Policies(built.admission, built.orderer, Promotes(), built.puller, built.names)
+    policies = Policies(built.admission, built.orderer, Promotes(), built.puller, built.grouper, built.names)
     engine = Engine(config, policies, "s")
     engine.on_arrive(deferred("old", tokens_max=400), None, 1)
     for number in range(12):
