@@ -18,15 +18,19 @@ from lmaas.scheduler.v1.scheduler_service_pb2_grpc import (
 )
 from prometheus_client import CollectorRegistry
 
-from forebay.autoscaler.leases import SchedulerWatch
+from forebay.autoscaler.leases import GONE_S, SchedulerWatch
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.autoscaler.watchers import Forecaster
 from forebay.core.errors import Unavailable
+from forebay.core.units import US_PER_S
+from forebay.core.values import Instance, InstanceState
 from forebay.wire.channel import connect
+from forebay.wire.clock import now_us
 from forebay.wire.convert import timestamp
 from forebay.wire.server import Server
 
 S = 1_000_000
+LEASE_COUNT = 3
 NEEDS = Needs(forecast_window_us=60 * S, forecast_count=2)
 
 
@@ -54,10 +58,10 @@ class Predictor(PredictorServiceServicer):
 
 
 class Scheduler(SchedulerServiceServicer):
-    """Answers that it does not have the method."""
+    """Has leases on whatever is drained, and no other method."""
 
     async def DrainInstance(self, request: Any, context: Any) -> scheduler_service_pb2.DrainInstanceResponse:
-        return scheduler_service_pb2.DrainInstanceResponse()
+        return scheduler_service_pb2.DrainInstanceResponse(lease_count=LEASE_COUNT)
 
 
 @pytest.fixture
@@ -87,6 +91,25 @@ async def test_a_predictor_that_is_away_leaves_no_forecast() -> None:
 
 
 async def test_any_answer_of_a_scheduler_shows_that_it_is_there(channel: grpc.aio.Channel) -> None:
-    assert await SchedulerWatch(channel).ask()
+    assert await SchedulerWatch([channel], now_us).ask()
     async with connect("127.0.0.1:1") as away:
-        assert not await SchedulerWatch(away).ask()
+        assert not await SchedulerWatch([away], now_us).ask()
+        assert await SchedulerWatch([away, channel], now_us).ask()
+
+
+async def test_leases_are_those_of_all_replicas_and_unknown_while_one_is_silent(channel: grpc.aio.Channel) -> None:
+    instance = Instance("a/m", "m", "127.0.0.1:1", "a", state=InstanceState.DRAINING)
+    assert await SchedulerWatch([channel, channel], now_us).lease_count(instance) == 2 * LEASE_COUNT
+    async with connect("127.0.0.1:1") as away:
+        assert await SchedulerWatch([channel, away], now_us).lease_count(instance) is None
+        assert await SchedulerWatch([away], now_us).lease_count(instance) is None
+
+
+async def test_a_replica_that_was_silent_for_longer_than_leases_live_has_none(channel: grpc.aio.Channel) -> None:
+    instance = Instance("a/m", "m", "127.0.0.1:1", "a", state=InstanceState.DRAINING)
+    times = [0]
+    async with connect("127.0.0.1:1") as away:
+        watch = SchedulerWatch([channel, away], lambda: times[0])
+        times[0] = round(GONE_S * US_PER_S) + 1
+        await watch.ask()
+        assert await watch.lease_count(instance) == LEASE_COUNT

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 from forebay.autoscaler.actions import Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.engine import Engine
-from forebay.autoscaler.leases import ask_leases
+from forebay.autoscaler.leases import SchedulerWatch, ask_leases
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
@@ -128,7 +128,7 @@ class Live:
         self.prober = Prober(self.loop, plan.config, dial)
         self.servicer = AutoscalerServicer(self.loop)
         to: Any = Wire(self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain)
-        self._scheduler = to
+        self._schedulers = SchedulerWatch([to], self.clock)
         self._forecaster = Forecaster(to, list(plan.scaled), policy.needs)
         self._rest: list[Entry] = []
         self._place = 0
@@ -245,7 +245,7 @@ class Live:
         await self.loop.look_around()
 
     async def _on_lease_count(self, instance_id: str, count: int | None, now_us: int) -> None:
-        await ask_leases(self.loop, self._scheduler)
+        await ask_leases(self.loop, self._schedulers)
 
     async def _on_deregister(self, instance_id: str, now_us: int) -> None:
         request = pb.DeregisterInstanceRequest(instance_id=instance_id, request_id=f"leave-{instance_id}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 
 import click
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import add_AutoscalerServiceServicer_to_server
@@ -53,12 +54,9 @@ async def serve(path: str | None, env: Environment) -> None:
     writer, registry = Writer(store, config.decision_count_max), CollectorRegistry()
     server = Server(env.listen, [SERVICE], registry)
     serve_prometheus(env.prometheus, registry)
-    async with (
-        connect(env.scheduler) as scheduler,
-        connect(env.predictor) as predictor,
-        connect(env.metrics) as metrics,
-    ):
-        reporter, watch = Reporter(metrics), SchedulerWatch(scheduler)
+    async with AsyncExitStack() as stack, connect(env.predictor) as predictor, connect(env.metrics) as metrics:
+        schedulers = [await stack.enter_async_context(connect(address)) for address in env.schedulers]
+        reporter, watch = Reporter(metrics), SchedulerWatch(schedulers, now_us)
         actuators = {"active": actuator, "advisory": Advisory(actuator)}
         timer = Timer(now_us)
         loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), lambda: watch.answers, now_us, timer)
@@ -73,7 +71,7 @@ async def serve(path: str | None, env: Environment) -> None:
             reporter.run(),
             Prober(loop, config).run(),
             watch.run(),
-            watch_leases(loop, scheduler),
+            watch_leases(loop, watch),
             watchers.watch_snapshots(loop, metrics, watch),
             watchers.find_instances(loop, config.servers),
         ]

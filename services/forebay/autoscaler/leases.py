@@ -1,8 +1,9 @@
-"""Asks the scheduler what is still in flight, and whether it is there to be asked."""
+"""Asks the scheduler's replicas what is still in flight, and whether any is there to be asked."""
 
 import asyncio
 import logging
 import uuid
+from collections.abc import Sequence
 
 import grpc
 from lmaas.scheduler.v1.scheduler_service_pb2 import DrainInstanceRequest, ListQueuesRequest
@@ -11,63 +12,95 @@ from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from forebay.autoscaler.config import LEASES_S
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.probe import SILENT
+from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceState
+from forebay.wire.clock import Clock
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 2.0
+GONE_S = 120.0
+"""A replica that was silent for so long, twice the life of a lease by default, has none that holds."""
+
+
+class Replica:
+    """One replica of the scheduler."""
+
+    def __init__(self, channel: grpc.aio.Channel, now_us: int) -> None:
+        self.stub = SchedulerServiceStub(channel)
+        self.answers = False
+        self.heard_us = now_us
 
 
 class SchedulerWatch:
-    """Knows whether the scheduler answers.
+    """Knows which replicas of the scheduler answer.
 
-    While it does not, nobody counts leases: what metrics shows of queues is not the load, and nothing may be drained.
+    While none does, nobody counts leases: what metrics shows of queues is not the load, and nothing may be drained.
+    While one is silent that was there a moment ago, it may still have leases: nothing is known to be idle.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = SchedulerServiceStub(channel)
-        self.answers = False
+    def __init__(self, channels: Sequence[grpc.aio.Channel], clock: Clock) -> None:
+        self._clock = clock
+        self._replicas = [Replica(channel, clock()) for channel in channels]
+
+    @property
+    def answers(self) -> bool:
+        """Whether any replica answers."""
+        return any(one.answers for one in self._replicas)
 
     async def run(self) -> None:
         """Asks for ever."""
         while True:
-            answers = await self.ask()
-            if answers != self.answers:
-                log.info("the scheduler answers" if answers else "the scheduler does not answer; the fleet is held")
-            self.answers = answers
+            before = self.answers
+            await self.ask()
+            if self.answers != before:
+                log.info("the scheduler answers" if self.answers else "the scheduler is silent; the fleet is held")
             await asyncio.sleep(LEASES_S)
 
     async def ask(self) -> bool:
-        """Whether it answers now, whatever it says."""
+        """Whether any replica answers now, whatever it says."""
+        await asyncio.gather(*(self._ask(one) for one in self._replicas))
+        return self.answers
+
+    async def lease_count(self, instance: Instance) -> int | None:
+        """Drains the instance in all replicas and counts what it still has in flight; None where that is not known."""
+        present = [one for one in self._replicas if self._clock() - one.heard_us <= GONE_S * US_PER_S]
+        counts = await asyncio.gather(*(self._drain(one, instance) for one in present))
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
+
+    async def _ask(self, replica: Replica) -> None:
         try:
-            await self._stub.ListQueues(ListQueuesRequest(), timeout=TIMEOUT_S)
+            await replica.stub.ListQueues(ListQueuesRequest(), timeout=TIMEOUT_S)
+            replica.answers = True
         except grpc.aio.AioRpcError as error:
-            return error.code() not in SILENT
-        return True
+            replica.answers = error.code() not in SILENT
+        if replica.answers:
+            replica.heard_us = self._clock()
+
+    async def _drain(self, replica: Replica, instance: Instance) -> int | None:
+        # Each question has an id of its own: with the same id the scheduler repeats its first answer.
+        request = DrainInstanceRequest(instance_id=instance.instance_id, request_id=uuid.uuid4().hex)
+        try:
+            answer = await replica.stub.DrainInstance(request, timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            fields = {"instance_id": instance.instance_id, "code": error.code().name}
+            log.warning("a scheduler does not tell the leases; the instance is kept", extra={"fields": fields})
+            return None
+        replica.heard_us = self._clock()
+        return answer.lease_count
 
 
-async def watch_leases(loop: Loop, scheduler: grpc.aio.Channel) -> None:
+async def watch_leases(loop: Loop, schedulers: SchedulerWatch) -> None:
     """Asks for the leases of what is draining, for ever."""
     while True:
-        await ask_leases(loop, scheduler)
+        await ask_leases(loop, schedulers)
         await asyncio.sleep(LEASES_S)
 
 
-async def ask_leases(loop: Loop, scheduler: grpc.aio.Channel) -> None:
+async def ask_leases(loop: Loop, schedulers: SchedulerWatch) -> None:
     """Asks the scheduler to drain what is draining and tells the engine how many leases are left."""
     draining = [one for one in loop.engine.instances() if one.state is InstanceState.DRAINING]
-    counts = await asyncio.gather(*(_lease_count(scheduler, instance) for instance in draining))
+    counts = await asyncio.gather(*(schedulers.lease_count(instance) for instance in draining))
     for instance, count in zip(draining, counts, strict=True):
         loop.apply(loop.engine.on_lease_count(instance.instance_id, count, loop.now_us()))
-
-
-async def _lease_count(scheduler: grpc.aio.Channel, instance: Instance) -> int | None:
-    # Each question has an id of its own: with the same id the scheduler repeats its first answer.
-    request = DrainInstanceRequest(instance_id=instance.instance_id, request_id=uuid.uuid4().hex)
-    try:
-        answer = await SchedulerServiceStub(scheduler).DrainInstance(request, timeout=TIMEOUT_S)
-    except grpc.aio.AioRpcError as error:
-        fields = {"instance_id": instance.instance_id, "code": error.code().name}
-        log.warning("the scheduler does not tell the leases; the instance is kept", extra={"fields": fields})
-        return None
-    return answer.lease_count

@@ -32,7 +32,10 @@ SECTIONS = ("gateway", "scheduler", "predictor", "autoscaler", "metrics", "emula
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Environment:
-    """Addresses (host:port), the database and the log format: all that the environment may set."""
+    """Addresses (host:port), the database and the log format: all that the environment may set.
+
+    `scheduler` may be several replicas, with commas between them.
+    """
 
     listen: str
     prometheus: str
@@ -44,6 +47,11 @@ class Environment:
     database_url: str
     log_level: str
     log_json: bool
+
+    @property
+    def schedulers(self) -> tuple[str, ...]:
+        """The addresses of the scheduler's replicas."""
+        return tuple(address.strip() for address in self.scheduler.split(",") if address.strip())
 
 
 def environment(listen: str, prometheus: str = "") -> Environment:
