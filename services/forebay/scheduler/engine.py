@@ -229,6 +229,8 @@ class Engine:
             deadline_us=self._now_us + (request.hold_timeout_us or self._hold_timeout_us[request.slo_class]),
             sequence=self._arrival_count,
             due_us=self._now_us + (request.deadline_us or self._due_us[request.slo_class]),
+            mean_tokens=min(prediction.mean_tokens, tokens_max or prediction.mean_tokens),
+            rank_score=prediction.rank_score,
         )
 
     def _room_for_answer(self, request: InferenceRequest) -> int:

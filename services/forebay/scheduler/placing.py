@@ -200,7 +200,9 @@ class Placer:
         """Adds a lease that has not moved on yet, with its predicted tokens."""
         lease.remaining_tokens = remaining_tokens(lease.placement.predicted.p50, 0, lease.tokens_max)
         self._leases.add(lease)
-        lanes, index = self._fleet.lane(lease.placement.instance_id)
+        placement = lease.placement
+        self._held.accounts.start(placement.lease_id, lease.request, placement.predicted.p50, placement.held_us)
+        lanes, index = self._fleet.lane(placement.instance_id)
         lanes.open(index, lease)
         if lease.request.session or lease.request.prefix_hashes:
             affinity = self._affinity.setdefault(lease.request.model, Affinity())
@@ -220,11 +222,13 @@ class Placer:
         remaining = remaining_tokens(lease.placement.predicted.p50, generated_tokens, lease.tokens_max)
         lanes.move(index, lease, remaining - lease.remaining_tokens)
         lease.remaining_tokens = remaining
+        self._held.accounts.serve(lease.placement.lease_id, new)
         return new
 
     def end(self, lease: Lease, now_us: int, is_done: bool = False) -> None:
         """Ends a lease and frees what it took; `is_done`: its answer is complete."""
         self._leases.remove(lease)
+        self._held.accounts.end(lease.placement.lease_id)
         lanes, index = self._fleet.lane(lease.placement.instance_id)
         lanes.end(index, lease)
         if lease.placement.batch_id:

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.values import InferenceRequest, LengthQuantiles
+from forebay.core.values import InferenceRequest, LengthQuantiles, SloClass
+from forebay.scheduler.accounts import Accounts
 from forebay.scheduler.deadlines import Deadlines
 from forebay.scheduler.policy.orderer.base import Keys, Orderer, OrderView
 
@@ -19,11 +20,17 @@ ROWS = (
     "due_us",
     "p90_tokens",
     "tokens_max",
+    "p97_tokens",
+    "mean_tokens",
+    "is_due_whole",
+    "tenant_code",
+    "session_code",
     "sequence",
 )
 SEQUENCE = ROWS.index("sequence")
 ARRIVED = ROWS.index("arrived_us")
 SLO_CLASS = ROWS.index("slo_class")
+TENANT = ROWS.index("tenant_code")
 SORT_AFTER = 8
 """How many are picked one by one before the rest is sorted: most passes end early, and sorting thousands costs."""
 
@@ -44,14 +51,18 @@ class Held(NamedTuple):
     deadline_us: int
     sequence: int
     due_us: int = 0
+    mean_tokens: float = 0.0
+    rank_score: float = 0.0
 
 
 class HeldQueue:
     """Held requests in no order; a removed one is replaced by the last, so that columns stay dense."""
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts | None = None) -> None:
         self.predicted_tokens = 0
+        self._accounts = accounts or Accounts()
         self._columns = np.zeros((len(ROWS), 16), dtype=np.int64)
+        self._rank_scores = np.zeros(16)
         self._entries: list[Held] = []
         self._requests: list[InferenceRequest] = []
         self._index: dict[str, int] = {}
@@ -77,6 +88,7 @@ class HeldQueue:
         index = len(self._entries)
         if index == self._columns.shape[1]:
             self._columns = np.concatenate((self._columns, np.zeros_like(self._columns)), axis=1)
+            self._rank_scores = np.concatenate((self._rank_scores, np.zeros_like(self._rank_scores)))
         median, request = held.quantiles.p50, held.request
         self._columns[:, index] = (
             held.arrived_us,
@@ -87,8 +99,13 @@ class HeldQueue:
             held.due_us,
             held.quantiles.p90,
             held.tokens_max,
+            held.quantiles.p97,
+            round(held.mean_tokens),
+            request.deadline_us > 0 or request.slo_class is SloClass.DEFERRED,
+            *self._accounts.enter(request),
             held.sequence,
         )
+        self._rank_scores[index] = held.rank_score
         self._entries.append(held)
         self._requests.append(request)
         self._index[request.request_id] = index
@@ -98,10 +115,12 @@ class HeldQueue:
         """Lets a held request go."""
         index = self._index.pop(request_id)
         held, last, last_request = self._entries[index], self._entries.pop(), self._requests.pop()
+        self._accounts.leave(held.request, int(self._columns[TENANT, index]))
         if last is not held:
             self._entries[index], self._requests[index] = last, last_request
             self._index[last.request.request_id] = index
             self._columns[:, index] = self._columns[:, len(self._entries)]
+            self._rank_scores[index] = self._rank_scores[len(self._entries)]
         self.predicted_tokens -= held.quantiles.p50
         return held
 
@@ -120,9 +139,11 @@ class HeldQueue:
         return Ranked(self._entries.copy(), np.array(orderer.rank(self._view(now_us)), dtype=np.float64), picked)
 
     def _view(self, now_us: int) -> OrderView:
-        columns = self._columns[:, : len(self)]
-        columns.flags.writeable = False
-        return OrderView(now_us, *columns[:SEQUENCE], requests=self._requests)  # type: ignore[misc]
+        columns, rank_scores = self._columns[:, : len(self)], self._rank_scores[: len(self)]
+        columns.flags.writeable = rank_scores.flags.writeable = False
+        accounts, requests = self._accounts, self._requests
+        standings = accounts.tenants(requests[0].model), accounts.sessions
+        return OrderView(now_us, *columns[:SEQUENCE], rank_scores, requests, *standings)  # type: ignore[call-arg]
 
 
 class Ranked:
@@ -179,7 +200,8 @@ class HeldBook:
     The followers of models hear of each request that comes and goes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts | None = None) -> None:
+        self.accounts = accounts or Accounts()
         self.queues: dict[str, HeldQueue] = {}
         self.followers: dict[str, Follower] = {}
         self._none = HeldQueue()
@@ -201,7 +223,10 @@ class HeldBook:
         request = held.request
         self._model_of[request.request_id] = request.model
         self.deadlines.set(request.request_id, held.deadline_us)
-        self.queues.setdefault(request.model, HeldQueue()).push(held)
+        queue = self.queues.get(request.model)
+        if queue is None:
+            queue = self.queues[request.model] = HeldQueue(self.accounts)
+        queue.push(held)
         if request.model in self.followers:
             self.followers[request.model].add(held)
 
