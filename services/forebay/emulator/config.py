@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from forebay.core.instance import EngineFlags, EngineProfile, flags_of
-from forebay.core.instance.batcher import BATCHERS
+from forebay.core.instance.batcher import make_batcher
 
 WEIGHT_BYTES_PER_S = 2_000_000_000
 """Speed at which weights are read where nobody measured it."""
@@ -14,6 +14,7 @@ WEIGHT_BYTES_PER_S = 2_000_000_000
 class ModelSpec:
     """One model of the repository: its engine's profile, limits, batcher and flags, as of `core.instance.EngineFlags`.
 
+    `batcher` is a name, which parameters may follow (`core.instance.batcher.make_batcher`).
     `profile` is GPU/MODEL/tpN of the catalog, or the path of a profile file, whose limits a spec can only narrow.
     0 means: the profile's own figure for `kv_tokens`, and as much as fits the KV cache for `model_tokens_max`, the
     longest prompt plus answer.
@@ -46,8 +47,7 @@ class ModelSpec:
             raise ValueError("kv_tokens and model_tokens_max must not be negative")
         if self.swap_gb_per_s < 0:
             raise ValueError("swap_gb_per_s must not be negative")
-        if self.batcher not in BATCHERS:
-            raise ValueError(f"batcher must be one of {', '.join(BATCHERS)}, got {self.batcher!r}")
+        make_batcher(self.batcher)
         flags_of(self)
 
     def flags(self, profile: EngineProfile, model_tokens_max: int) -> EngineFlags:

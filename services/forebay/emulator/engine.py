@@ -1,6 +1,6 @@
 """The instance model on a wall clock, sans I/O: requests and wake-ups in, tokens and the next wake-up out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from forebay.core.instance import EngineRequest, EngineView, InstanceModel
@@ -48,6 +48,7 @@ class EmulatedEngine:
     def on_request(self, request: EngineRequest, now_us: int) -> list[Action]:
         """A request arrives."""
         now_ps, actions = self._advance(now_us)
+        request = replace(request, hints=request.hints.scaled(self._ps_per_us / PS_PER_US))
         if not self._model.arrive(request, now_ps):
             actions.append(Refused(request.request_id, self._model.refusal(request) or "cannot run"))
         return self._with_wake(actions)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tritonclient.grpc import service_pb2
 
 from forebay.core.errors import InvalidArgument
+from forebay.core.instance.hints import NO_HINTS, Hints, hints_of
 from forebay.emulator.tensors import (
     Tensor,
     add_output,
@@ -55,7 +56,8 @@ OUTPUTS = by_name(
 class GenerateRequest:
     """One request as the client meant it; `outputs` are the tensors that it gets back.
 
-    `priority` is the request parameter of that name, the smallest first, for engines that heed it.
+    `priority` is the request parameter of that name, the smallest first, for engines that heed it; `hints` are what
+    others tell of it.
     """
 
     request_id: str
@@ -67,6 +69,7 @@ class GenerateRequest:
     tokens_max: int
     ignore_eos: bool
     priority: int = 0
+    hints: Hints = NO_HINTS
 
 
 def read_request(message: service_pb2.ModelInferRequest) -> GenerateRequest:
@@ -89,6 +92,7 @@ def read_request(message: service_pb2.ModelInferRequest) -> GenerateRequest:
         tokens_max=_tokens_max(sampling),
         ignore_eos=sampling.get("ignore_eos") is True,
         priority=_priority(message),
+        hints=hints_of({name: _parameter(value) for name, value in message.parameters.items()}),
     )
 
 

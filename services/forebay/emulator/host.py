@@ -10,7 +10,7 @@ from forebay.core.instance import (
     EngineView,
     InstanceModel,
 )
-from forebay.core.instance.batcher import BATCHERS
+from forebay.core.instance.batcher import make_batcher
 from forebay.core.values import WakeAt
 from forebay.emulator.answers import Answer, Answers, words
 from forebay.emulator.config import Config, ModelSpec
@@ -71,7 +71,7 @@ class ModelHost:
         self.spec = spec
         self.stats = stats
         self._tokens_max = tokens_limit(spec, profile)
-        model = InstanceModel(profile, spec.flags(profile, self._tokens_max), BATCHERS[spec.batcher]())
+        model = InstanceModel(profile, spec.flags(profile, self._tokens_max), make_batcher(spec.batcher))
         self._engine = EmulatedEngine(model, config.time_scale, config.coalesce_us, clock())
         self._answers = answers
         self._clock = clock
@@ -103,7 +103,8 @@ class ModelHost:
         self._generations[key] = Generation(request, answer, reason, self._clock(), deliver, fail)
         self._idle.clear()
         self.stats.prompt_tokens += answer.input_tokens
-        asked = EngineRequest(key, answer.input_tokens, min(wanted, limit), answer.hit_tokens, limit, request.priority)
+        lengths = (answer.input_tokens, min(wanted, limit), answer.hit_tokens, limit)
+        asked = EngineRequest(key, *lengths, request.priority, hints=request.hints)
         actions = self._engine.on_request(asked, self._clock())
         self._apply(actions)
         for refused in (action for action in actions if isinstance(action, Refused)):

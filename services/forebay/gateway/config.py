@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from forebay.core.errors import ConfigError
 from forebay.gateway.deferred.config import DeferredConfig
+from forebay.gateway.promises import PromiseConfig
 
 SLO_CLASSES = ("interactive-fast", "interactive-normal", "deferred")
 _PROMPT_HEAD_BYTES_MAX = 8192
@@ -53,6 +54,8 @@ class Config:
     """How long running answers may take to end when the gateway stops."""
     deferred: DeferredConfig = field(default_factory=DeferredConfig)
     """How deferred work is taken, paced and kept."""
+    promises: PromiseConfig = field(default_factory=PromiseConfig)
+    """When tokens are due, as instances are told; only engines that order by it heed it."""
 
     def __post_init__(self) -> None:
         if self.slo_class_default not in SLO_CLASSES:
@@ -65,7 +68,7 @@ class Config:
             )
         for name in (one.name for one in dataclasses.fields(self)):
             value = getattr(self, name)
-            if isinstance(value, str | DeferredConfig):
+            if isinstance(value, str | DeferredConfig | PromiseConfig):
                 continue
             least_ok = value >= 0 if name in _ZERO_ALLOWED else value > 0
             if not least_ok:

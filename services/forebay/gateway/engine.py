@@ -6,11 +6,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from forebay.core.errors import ForebayError, InvalidArgument, ModelUnknown, ResourceExhausted
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
 from forebay.gateway.config import Config
 from forebay.gateway.fleet import RETRY_AFTER_US, Fleet
+from forebay.gateway.promises import Promises
+from forebay.gateway.replicas import Replicas
 from forebay.gateway.values import (
     NO_PREDICTION,
     Action,
@@ -49,6 +52,8 @@ class _Flight:
     placement: Placement | None = None
     placed_us: int = 0
     told_us: int = 0
+    replica: str = ""
+    """Which replica of the scheduler was asked last, or knows the lease."""
     is_known: bool = False
     """Whether the scheduler knows the lease."""
     attempt_count: int = 0
@@ -76,7 +81,8 @@ class Engine:
         self._told: OrderedDict[str, _Flight] = OrderedDict()
         self._ttl_us_min = _NEVER_US
         self._undelivered: deque[tuple[OpenLease, End]] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
-        self._is_linked = False
+        self._replicas = Replicas()
+        self._promises = Promises(config.promises)
 
     @property
     def fleet(self) -> Fleet:
@@ -85,28 +91,35 @@ class Engine:
 
     @property
     def is_linked(self) -> bool:
-        """Whether the scheduler's stream is open."""
-        return self._is_linked
+        """Whether the stream of any replica of the scheduler is open."""
+        return bool(self._replicas)
 
     @property
     def flight_count(self) -> int:
         """Requests that have not ended."""
         return len(self._flights)
 
-    def oldest_ask_us(self) -> int | None:
-        """When the longest unanswered question was put to the scheduler; None where there is none."""
-        return min((one.asked_us for one in self._flights.values() if one.phase is Phase.ASKED), default=None)
+    def oldest_ask_us(self, replica: str | None = None) -> int | None:
+        """When the longest unanswered question was put to the replica, or to any; None where there is none."""
+        return min(
+            (
+                one.asked_us
+                for one in self._flights.values()
+                if one.phase is Phase.ASKED and replica in (None, one.replica)
+            ),
+            default=None,
+        )
 
     def due(self, now_us: int) -> list[str]:
         """The requests whose leases `on_wake` would renew now; whoever counts tokens rarely counts theirs before."""
-        return [flight.request.request_id for flight in self._due(now_us)] if self._is_linked else []
+        return [flight.request.request_id for flight in self._due(now_us)] if self._replicas else []
 
     def quiet_until_us(self, now_us: int) -> int:
         """Before then `on_wake` does nothing but name the next tick, whatever arrives, is placed or ends meanwhile.
 
         That holds while the scheduler's stream is open and no lease is shorter than all before; else it gives now.
         """
-        if not self._is_linked or self._waiting or self._ttl_us_min == _NEVER_US:
+        if not self._replicas or self._waiting or self._ttl_us_min == _NEVER_US:
             return now_us
         interval_us = min(int(self._config.progress_interval_s * US_PER_S), self._ttl_us_min // 3)
         oldest = next(iter(self._told.values()), None)
@@ -117,6 +130,13 @@ class Engine:
         return min(
             quiet_us, int(self._config.placement_timeout_s * US_PER_S) + (now_us if asked_us is None else asked_us)
         )
+
+    def hints(self, request_id: str, now_us: int) -> Hints:
+        """What the instance that the request was placed on is told beside it."""
+        flight = self._flights.get(request_id)
+        if flight is None or flight.placement is None:
+            return NO_HINTS
+        return self._promises.hints(flight.request, flight.placement, now_us - flight.arrival_us)
 
     def on_arrive(self, request: InferenceRequest, now_us: int) -> list[Action]:
         """A client sent a request."""
@@ -131,18 +151,21 @@ class Engine:
         self._flights[request.request_id] = flight
         return self._seek(flight, now_us)
 
-    def on_placed(self, placement: Placement, now_us: int) -> list[Action]:
-        """The scheduler chose an instance. A request that went away was withdrawn, so that the lease ends there too."""
+    def on_placed(self, placement: Placement, now_us: int, replica: str = "") -> list[Action]:
+        """The scheduler chose an instance. A request that went away was withdrawn, so that the lease ends there too.
+
+        So was one that another replica is asked for by now.
+        """
         flight = self._flights.get(placement.request_id)
-        if flight is None or flight.phase is not Phase.ASKED:
+        if flight is None or flight.phase is not Phase.ASKED or flight.replica != replica:
             return []
         flight.is_known = True
         return self._start(flight, placement, now_us)
 
-    def on_refused(self, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
+    def on_refused(self, request_id: str, error: ForebayError, now_us: int, replica: str = "") -> list[Action]:
         """The scheduler said no, for now or for ever. After a failed attempt the client gets that attempt's error."""
         flight = self._flights.get(request_id)
-        if flight is None or flight.phase is not Phase.ASKED:
+        if flight is None or flight.phase is not Phase.ASKED or flight.replica != replica:
             return []
         if isinstance(error, ModelUnknown):
             error = self._fleet.unknown(flight.request.model)
@@ -187,8 +210,8 @@ class Engine:
         if flight is None:
             return []
         actions: list[Action] = self._release(flight, Outcome.CANCELLED)
-        if flight.phase is Phase.ASKED and self._is_linked:
-            actions.append(Withdraw(request_id))
+        if flight.phase is Phase.ASKED and self._replicas:
+            actions.append(Withdraw(request_id, flight.replica))
         return [*actions, *self._close(flight, RequestStatus.CANCELLED, now_us, None)]
 
     def on_fleet(self, instances: Sequence[Instance], now_us: int) -> list[Action]:
@@ -196,33 +219,62 @@ class Engine:
         self._fleet.update(instances)
         return self._place_waiting(now_us)
 
-    def on_link_up(self, now_us: int) -> list[Action]:
-        """The scheduler's stream opened: tell it what runs and what ended, then ask for what waits."""
-        self._is_linked = True
-        running = [one for one in self._flights.values() if one.phase is Phase.RUNNING]
-        for flight in running:
-            flight.is_known = True
-            self._tell(flight, now_us)
-        # What ended meanwhile is named too, so that the scheduler has a lease to end and learns from its outcome.
-        opened = [*(_open_lease(one) for one in running), *(lease for lease, _ in self._undelivered)]
-        actions: list[Action] = [Resume(tuple(opened)), *(ended for _, ended in self._undelivered)]
-        self._undelivered.clear()
+    def on_link_up(self, now_us: int, replica: str = "") -> list[Action]:
+        """A replica's stream opened: tell it what is its own, and take that from the others; ask it for what waits."""
+        self._replicas.add(replica)
+        moving = [one for one in self._flights.values() if self._is_to_move(one)]
+        gone = [Withdraw(one.request.request_id, one.replica) for one in moving if self._is_with_other(one, replica)]
+        actions: list[Action] = [*gone, *self._resume(replica, now_us)]
+        for flight in moving:
+            if flight.phase is Phase.ASKED:
+                actions += self._seek(flight, now_us)
         for flight in list(self._waiting.values()):
             actions += self._seek(flight, now_us)
         return actions
 
-    def on_link_down(self, now_us: int) -> list[Action]:
-        """The scheduler's stream broke: place by ourselves what it has not answered."""
-        self._is_linked = False
+    def on_link_down(self, now_us: int, replica: str = "") -> list[Action]:
+        """A replica's stream broke: its requests go to the others, or are placed by ourselves where there is none."""
+        self._replicas.remove(replica)
+        lost = [one for one in self._flights.values() if one.replica == replica]
         actions: list[Action] = []
-        for flight in list(self._flights.values()):
+        if self._replicas:
+            heirs = {self._replicas.owner(one.request.model) for one in lost if one.phase is Phase.RUNNING}
+            actions = [action for heir in sorted(heirs) for action in self._resume(heir, now_us)]
+        for flight in lost:
             if flight.phase is Phase.ASKED:
-                actions += self._place_here(flight, now_us)
+                actions += self._seek(flight, now_us)
         return actions
+
+    def _is_to_move(self, flight: _Flight) -> bool:
+        """Whether a request that is asked for or runs belongs to another replica than the one that it is with."""
+        is_anywhere = flight.phase in (Phase.ASKED, Phase.RUNNING)
+        return is_anywhere and flight.replica != self._replicas.owner(flight.request.model)
+
+    def _is_with_other(self, flight: _Flight, newcomer: str) -> bool:
+        """Whether another replica that is linked has the request in its books."""
+        is_known = flight.phase is Phase.ASKED or flight.is_known
+        return is_known and flight.replica != newcomer and flight.replica in self._replicas
+
+    def _resume(self, replica: str, now_us: int) -> list[Action]:
+        """Tells a replica all that runs and is its own, and what ended while nobody listened."""
+        running = [
+            one
+            for one in self._flights.values()
+            if one.phase is Phase.RUNNING and self._replicas.owner(one.request.model) == replica
+        ]
+        for flight in running:
+            flight.is_known, flight.replica = True, replica
+            self._tell(flight, now_us)
+        mine = [one for one in self._undelivered if self._replicas.owner(one[0].request.model) == replica]
+        # What ended meanwhile is named too, so that the scheduler has a lease to end and learns from its outcome.
+        opened = [*(_open_lease(one) for one in running), *(lease for lease, _ in mine)]
+        for one in mine:
+            self._undelivered.remove(one)
+        return [Resume(tuple(opened), replica), *(replace(ended, to=replica) for _, ended in mine)]
 
     def on_wake(self, now_us: int) -> list[Action]:
         """Time passed: renew leases, end patience, use room that came free."""
-        actions = self._renewals(now_us) if self._is_linked else []
+        actions = self._renewals(now_us) if self._replicas else []
         patience_us = int(self._config.placement_timeout_s * US_PER_S)
         for flight in list(self._flights.values()):
             if flight.phase is not Phase.RUNNING and now_us - flight.asked_us >= patience_us:
@@ -231,12 +283,15 @@ class Engine:
 
     def _seek(self, flight: _Flight, now_us: int) -> list[Action]:
         flight.asked_us = now_us
-        if not self._is_linked:
+        if not self._replicas:
             return self._place_here(flight, now_us)
         flight.phase = Phase.ASKED
         self._waiting.pop(flight.request.request_id, None)
         request = flight.request
-        return [Ask(replace(request, excluded_instance_ids=frozenset(flight.excluded)) if flight.excluded else request)]
+        flight.replica = self._replicas.owner(request.model)
+        if flight.excluded:
+            request = replace(request, excluded_instance_ids=frozenset(flight.excluded))
+        return [Ask(request, flight.replica)]
 
     def _place_here(self, flight: _Flight, now_us: int) -> list[Action]:
         model, excluded = flight.request.model, flight.excluded
@@ -256,7 +311,7 @@ class Engine:
 
     def _lose_patience(self, flight: _Flight, now_us: int) -> list[Action]:
         if flight.phase is Phase.ASKED:
-            withdrawal: list[Action] = [Withdraw(flight.request.request_id)] if self._is_linked else []
+            withdrawal: list[Action] = [Withdraw(flight.request.request_id, flight.replica)] if self._replicas else []
             flight.asked_us = now_us
             return [*withdrawal, *self._place_here(flight, now_us)]
         waited_s = self._config.placement_timeout_s
@@ -288,8 +343,9 @@ class Engine:
         flight.phase = Phase.ENDED
         if not flight.is_known:
             return []
-        ended = End(flight.placement.lease_id, outcome, flight.generated_tokens, flight.prompt_tokens)
-        if self._is_linked:
+        lease_id = flight.placement.lease_id
+        ended = End(lease_id, outcome, flight.generated_tokens, flight.prompt_tokens, flight.replica)
+        if flight.replica in self._replicas:
             return [ended]
         self._undelivered.append((_open_lease(flight), ended))
         return []
@@ -312,15 +368,16 @@ class Engine:
     ) -> list[Action]:
         del self._flights[flight.request.request_id]
         self._waiting.pop(flight.request.request_id, None)
+        self._promises.served(flight.request.session, flight.generated_tokens)
         report = _report(flight, status, now_us, error, outcome)
-        return [report, *(() if self._is_linked else self._place_waiting(now_us))]
+        return [report, *(() if self._replicas else self._place_waiting(now_us))]
 
     def _renewals(self, now_us: int) -> list[Action]:
         actions: list[Action] = []
         for flight in self._due(now_us):
             assert flight.placement is not None
             self._tell(flight, now_us)
-            actions.append(Renew(flight.placement.lease_id, flight.generated_tokens))
+            actions.append(Renew(flight.placement.lease_id, flight.generated_tokens, flight.replica))
         return actions
 
     def _due(self, now_us: int) -> list[_Flight]:

@@ -12,6 +12,7 @@ from lmaas.scheduler.v1 import scheduler_service_pb2
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
 from forebay.core.errors import ForebayError
+from forebay.core.instance.hints import Hints
 from forebay.core.scheduling import Placement
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, Outcome, WakeAt
@@ -70,6 +71,10 @@ class Loop:
         future = self._wait(request.request_id)
         self._apply(self._engine.on_arrive(request, self._clock()))
         return future
+
+    def hints(self, request_id: str) -> Hints:
+        """What the instance that the request was placed on is told beside it."""
+        return self._engine.hints(request_id, self._clock())
 
     def tokens(self, request_id: str, generated_tokens: int, prompt_tokens: int) -> None:
         """An answer grew."""

@@ -69,6 +69,7 @@ class Relay:
                 answer.placement = await placed
                 if answer.placement.triton_priority and not has_priority:
                     message.parameters["priority"].uint64_param = answer.placement.triton_priority
+                triton.set_hints(message, self._loop.hints(request_id))
                 triton.name_batch(message, answer.placement)
                 try:
                     async with aclosing(self._attempt(answer, message)) as attempt:

@@ -13,6 +13,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2
 
 from forebay.core.errors import InvalidArgument
+from forebay.core.instance.hints import NAMES, PARAMETER_PREFIX, Hints
 from forebay.core.scheduling import Placement
 
 TOKENS_MAX_DEFAULT = 16
@@ -53,6 +54,14 @@ def streaming(request: Any) -> Any:
         set_tensor(request, name, True)
     request.parameters[WANTS_FINAL].bool_param = True
     return request
+
+
+def set_hints(request: Any, hints: Hints) -> None:
+    """Tells a server what it may know of the request; what a client said in these parameters does not count."""
+    for name in NAMES:
+        request.parameters.pop(PARAMETER_PREFIX + name, None)
+    for name, value in hints.parameters().items():
+        request.parameters[name].int64_param = value
 
 
 def set_tensor(request: Any, name: str, value: bytes | bool) -> None:

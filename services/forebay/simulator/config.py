@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from forebay.core.instance import EngineFlags, EngineProfile, flags_of
-from forebay.core.instance.batcher import BATCHERS
+from forebay.core.instance.batcher import make_batcher
 from forebay.core.values import InstanceRole, SloClass
 
 CLASS_NAMES: Mapping[int, str] = {
@@ -71,7 +71,8 @@ class EngineConfig:
 
     `prefix_cache_tokens` is how much prompt text an instance remembers for prefix hits (0: none). `swap_gb_per_s` is
     the link between each GPU and the host's memory, for `preemption` "swap" (0: moving a cache takes no time). The rest
-    is `core.instance.EngineFlags` and the name of a batcher; priorities are those that the scheduler's placements name.
+    is `core.instance.EngineFlags` and a batcher, parameters after its name (`core.instance.batcher.make_batcher`);
+    priorities are those that the scheduler's placements name.
     """
 
     batcher: str = "chunked_prefill"
@@ -99,7 +100,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         _need_from_0(self, "swap_gb_per_s", "kv_tokens", "prefix_cache_tokens", "frontend_ms", "batch_delay_us")
         _need_above_0(self, "max_seqs", "max_batch_tokens", "block_size")
-        _need(self.batcher in BATCHERS, f"batcher must be one of {', '.join(BATCHERS)}, not {self.batcher!r}")
+        make_batcher(self.batcher)
         flags_of(self)
 
     def flags(self, profile: EngineProfile | None = None) -> EngineFlags:

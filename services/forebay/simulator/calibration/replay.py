@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel
-from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
+from forebay.core.instance.batcher import Batcher, BatchPlan, BatchView, make_batcher
 from forebay.core.units import PS_PER_S
 from forebay.simulator.calibration.runs import Floats, Ints, Run
 
@@ -37,7 +37,7 @@ class Replay:
 
 def replay(run: Run, profile: EngineProfile, flags: EngineFlags, batcher: str = "chunked_prefill") -> Replay:
     """Sends the requests of `run` to one instance; raises ConfigError for one that can never run there."""
-    recorder = _Recorder(BATCHERS[batcher]())
+    recorder = _Recorder(make_batcher(batcher))
     model = InstanceModel(profile, flags, recorder)
     state = _Progress(run, profile, model, recorder)
     state.play()
@@ -101,8 +101,8 @@ class _Progress:
 
     def _arrive(self, at_ps: int, row: int) -> None:
         run = self._run
-        lengths = (run.prompt_tokens[row], run.output_tokens[row], run.hit_tokens[row])
-        request = EngineRequest(str(row), *map(int, lengths))
+        prompt_tokens, output_tokens = int(run.prompt_tokens[row]), int(run.output_tokens[row])
+        request = EngineRequest(str(row), prompt_tokens, output_tokens, int(run.hit_tokens[row]))
         self._recorder.now_ps = at_ps
         self.arrival_ps[row] = at_ps
         if not self._model.arrive(request, at_ps):

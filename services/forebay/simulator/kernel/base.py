@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineView
+from forebay.core.instance.hints import NO_HINTS, Hints
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -45,10 +46,12 @@ class Kernel(Protocol):
         now_ps: int,
         priority: int = 0,
         batch: Batch = ALONE,
+        hints: Hints = NO_HINTS,
     ) -> bool:
         """Queues a request; False where it can never fit. A row is on at most one instance at a time.
 
-        The priority counts where `EngineFlags.order` says so, the smallest first, the batch where `batch_given` does.
+        The priority counts where `EngineFlags.order` says so, the smallest first, the batch where `batch_given` does,
+        and the hints where the batcher heeds them.
         """
         ...
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from heapq import merge
 
 from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineView
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.simulator.kernel.backend import Backend
 from forebay.simulator.kernel.fast import FastKernel, covers
 from forebay.simulator.kernel.reference import ReferenceKernel
@@ -51,13 +52,14 @@ class DividedKernel:
         now_ps: int,
         priority: int = 0,
         batch: Batch = ALONE,
+        hints: Hints = NO_HINTS,
     ) -> bool:
         """Queues a request; False where it can never fit."""
         kernel, number = self._homes[instance]
         if self._divided and self._kernel_of(row).holds(row):
             raise ValueError(f"row {row} is on instance {self._instance_of[row]} already")
         lengths = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
-        if not kernel.arrive(number, row, *lengths, now_ps, priority, batch):
+        if not kernel.arrive(number, row, *lengths, now_ps, priority, batch, hints):
             return False
         self._instance_of[row] = instance
         if self._divided:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.core.instance.profile import STRETCH_ITERATIONS_MAX
 from forebay.simulator.kernel import columns as at
 from forebay.simulator.kernel import sweep
@@ -85,8 +86,9 @@ class FastKernel:
         now_ps: int,
         priority: int = 0,
         batch: Batch = ALONE,
+        hints: Hints = NO_HINTS,
     ) -> bool:
-        """Queues a request; False where it can never fit. No engine here heeds a priority or a batch."""
+        """Queues a request; False where it can never fit. No engine here heeds a priority, a batch or hints."""
         numbers = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max, 0, now_ps)
         code = self._do.arrive(*self._cells.step, instance * at.INST_WIDTH, row, *numbers)
         while code < 0:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineRequest, EngineView, InstanceModel
-from forebay.core.instance.batcher import BATCHERS, Batcher, BatchPlan, BatchView
+from forebay.core.instance.batcher import Batcher, BatchPlan, BatchView, make_batcher
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.simulator.kernel.base import Loads, Numbers
 from forebay.simulator.kernel.columns import NEVER_PS
 
@@ -43,9 +44,7 @@ class ReferenceKernel:
 
     def add(self, profile: EngineProfile, flags: EngineFlags, batcher: str = "chunked_prefill") -> int:
         """A new, empty instance and its number."""
-        if batcher not in BATCHERS:
-            raise ValueError(f"unknown batcher {batcher!r}; known: {', '.join(sorted(BATCHERS))}")
-        counting = _Counting(BATCHERS[batcher](), self._names, self._preempted, self._lost)
+        counting = _Counting(make_batcher(batcher), self._names, self._preempted, self._lost)
         self._models.append(InstanceModel(profile, flags, counting))
         self._ends_ps.append(NEVER_PS)
         return len(self._models) - 1
@@ -65,15 +64,15 @@ class ReferenceKernel:
         now_ps: int,
         priority: int = 0,
         batch: Batch = ALONE,
+        hints: Hints = NO_HINTS,
     ) -> bool:
         """Queues a request; False where it can never fit."""
         if self._instance[row] >= 0:
             raise ValueError(f"row {row} is on instance {self._instance[row]} already")
         model = self._model(instance)
         self._reach(now_ps)
-        request = EngineRequest(
-            self._names.fresh(row), prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority, batch
-        )
+        lengths = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
+        request = EngineRequest(self._names.fresh(row), *lengths, priority, batch, hints)
         if model.refusal(request) is not None:
             self._names.drop(row)
             return False

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forebay.core.instance import ALONE, Batch
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.simulator.kernel.base import Kernel
 from forebay.simulator.kernel.front import FrontKernel
 
@@ -17,6 +18,7 @@ class Rest:
     hit_tokens: int
     output_tokens_max: int
     priority: int = 0
+    hints: Hints = NO_HINTS
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class MovableKernel(FrontKernel):
     def enter(self, row: int, instance: int, rest: Rest, now_ps: int) -> bool:
         """The row goes on here; False where it can never fit, and then it is still on its way."""
         known = self._rows[row]
-        if not self._kernel.arrive(instance, row, *_lengths(rest), now_ps, rest.priority):
+        if not self._kernel.arrive(instance, row, *_lengths(rest), now_ps, rest.priority, hints=rest.hints):
             return False
         known.asked, known.is_away = rest, False
         self._came(row, instance)
@@ -100,10 +102,11 @@ class MovableKernel(FrontKernel):
         now_ps: int,
         priority: int = 0,
         batch: Batch = ALONE,
+        hints: Hints = NO_HINTS,
     ) -> bool:
         """Queues a request that begins anew; False where it can never fit."""
-        asked = Rest(prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority)
-        if not self._kernel.arrive(instance, row, *_lengths(asked), now_ps, priority, batch):
+        asked = Rest(prompt_tokens, output_tokens, hit_tokens, output_tokens_max, priority, hints)
+        if not self._kernel.arrive(instance, row, *_lengths(asked), now_ps, priority, batch, hints):
             return False
         self._rows[row] = _Row(instance, asked, 0)
         self._came(row, instance)
@@ -193,6 +196,7 @@ def _rest(asked: Rest, generated_tokens: int) -> Rest:
         hit_tokens=prompt_tokens - 1 if generated_tokens else 0,
         output_tokens_max=max(0, asked.output_tokens_max - generated_tokens),
         priority=asked.priority,
+        hints=asked.hints.after(generated_tokens),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from forebay.core.instance import ALONE, Batch, EngineFlags, EngineProfile, EngineView
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.core.units import BYTES_PER_GB
 from forebay.core.values import InstanceState
 from forebay.simulator.config import Group, Prefill
@@ -38,6 +39,7 @@ class _Way:
     left_tokens: int
     left_tokens_max: int
     priority: int
+    hints: Hints
     is_away: bool = True
     first_ps: int = -1
     preemption_count: int = 0
@@ -109,19 +111,20 @@ class PrefillKernel(FrontKernel):
         now_ps: int,
         priority: int = 0,
         batch: Batch = ALONE,
+        hints: Hints = NO_HINTS,
     ) -> bool:
         """Queues a request for its prefill, or at the instance where its model has none; False where it never fits."""
         sources = self._sources.get(self._machines.all[instance].group.model)
         lengths = (prompt_tokens, output_tokens, hit_tokens, output_tokens_max)
         if not sources:
-            return self._kernel.arrive(instance, row, *lengths, now_ps, priority, batch)
+            return self._kernel.arrive(instance, row, *lengths, now_ps, priority, batch, hints)
         if self._kernel.refusal(instance, prompt_tokens, output_tokens, output_tokens_max) is not None:
             return False
         source = min(sources, key=lambda one: (one.queued_tokens, one.number))
-        if not self._prefills.arrive(source.number, row, prompt_tokens, 1, 0, 0, now_ps, priority):
+        if not self._prefills.arrive(source.number, row, prompt_tokens, 1, 0, 0, now_ps, priority, hints=hints):
             return False
         left = (output_tokens - 1, max(0, output_tokens_max - 1))
-        self._ways[row] = _Way(row, instance, source, prompt_tokens, *left, priority)
+        self._ways[row] = _Way(row, instance, source, prompt_tokens, *left, priority, hints.after(1))
         source.queued_tokens += prompt_tokens
         self._tallies[instance].coming_count += 1
         return True
@@ -186,7 +189,7 @@ class PrefillKernel(FrontKernel):
         self._tallies[way.instance].coming_count -= 1
         prompt_tokens = way.prompt_tokens + 1
         lengths = (prompt_tokens, way.left_tokens, way.prompt_tokens, way.left_tokens_max)
-        entered = self._kernel.arrive(way.instance, way.row, *lengths, now_ps, way.priority)
+        entered = self._kernel.arrive(way.instance, way.row, *lengths, now_ps, way.priority, hints=way.hints)
         assert entered, "it would have been refused when it came"
 
     def first_ps(self, row: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument
 from forebay.core.instance import Batch
+from forebay.core.instance.hints import Hints
 from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.units import PS_PER_S, PS_PER_US, US_PER_MS
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
@@ -37,6 +38,7 @@ class Run:
         "batch",
         "changed_ps",
         "first_ps",
+        "hints",
         "is_on",
         "machine",
         "priority",
@@ -46,7 +48,9 @@ class Run:
         "tokens",
     )
 
-    def __init__(self, row: int, placement: Placement, machine: Machine, back_ps: int, sent_ps: int) -> None:
+    def __init__(
+        self, row: int, placement: Placement, machine: Machine, back_ps: int, sent_ps: int, hints: Hints
+    ) -> None:
         self.row = row
         self.request_id = placement.request_id
         self.machine = machine
@@ -54,6 +58,7 @@ class Run:
         self.sent_ps = sent_ps
         self.priority = placement.triton_priority
         self.batch = Batch(placement.batch_id, max(1, placement.batch_count))
+        self.hints = hints
         self.changed_ps = sent_ps
         self.tokens = 0
         self.first_ps = -1
@@ -194,7 +199,8 @@ class GatewayShell:
             return
         rows.instance[row] = machine.number
         there_ps, back_ps = self._ways_ps(self._requests.regions[row], machine.group.region)
-        run = self.runs[row] = Run(row, placement, machine, back_ps, now_ps)
+        hints = self.engine.hints(request_id, self._context.now_us)
+        run = self.runs[row] = Run(row, placement, machine, back_ps, now_ps, hints)
         self._silence.sent(run)
         if there_ps:
             self._later(there_ps, partial(self._reach, run))
@@ -221,6 +227,7 @@ class GatewayShell:
             self._context.now_ps,
             run.priority,
             run.batch,
+            run.hints,
         )
         if not run.is_on:
             text = "the model refused the request: it needs more memory than the instance has"
