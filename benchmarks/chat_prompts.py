@@ -1,13 +1,13 @@
-"""Makes the file of chat prompts that the routing experiments run on: measured lengths, and what a predictor says of each.
+"""Makes the chat prompts that the routing experiments run on: measured lengths, and what a predictor says of each.
 
-The mix is the nearest to ShareGPT that is at hand, which has 7 to 911 tokens in a prompt and 5 to 632 in an answer from its
-5 % to its 95 % quantile (`experiments/motivation_study` of stephen-tju/PRISM) and some 285 tokens in an answer where those of
-fewer than 16 are left out: alpaca_eval prompts answered by four chat models of Llama-2's family (70 %), BIG-Bench Hard
-questions with their few-shot examples (20 %), GPTeacher's instructions (10 %). Prompts and answers have 16 to 4,096 tokens, and
-at most 4,096 together (the filter of PreServe's artifact).
+The mix is the nearest to ShareGPT that is at hand, which has 7 to 911 tokens in a prompt and 5 to 632 in an answer from
+its 5 % to its 95 % quantile (`experiments/motivation_study` of stephen-tju/PRISM) and some 285 tokens in an answer once
+those of fewer than 16 are left out: alpaca_eval prompts answered by four chat models of Llama-2's family (70 %),
+BIG-Bench Hard questions with their few-shot examples (20 %), GPTeacher's instructions (10 %). Prompts and answers have
+16 to 4,096 tokens, and at most 4,096 together (the filter of PreServe's artifact).
 
-Each prompt's length is predicted by the fast family, trained on the other four fifths of the prompts: never on the prompt that
-it is asked for, nor on another answer to it. The predictor is not told which model or set a prompt is from.
+Each prompt's length is predicted by the fast family, trained on the other four fifths of the prompts: never on the
+prompt that it is asked for, nor on another answer to it. The predictor is not told which model or set it is from.
 
 alpaca_eval is for measuring only: the file stays on this machine.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.chat_prompts [--output .forebay/prompts/chat.jsonl]

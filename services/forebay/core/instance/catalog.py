@@ -4,7 +4,8 @@ GPU constants are least-squares fits on public kernel measurements: linear layer
 https://github.com/microsoft/vidur; GEMM, attention and all-reduce tables of A100, H100, H200 and L40S from
 https://github.com/ai-dynamo/aiconfigurator; the RTX cards from the layer profiles of
 https://github.com/casys-kaist/LLMServingSim. L4 and A10G are data sheets times the efficiency of a relative
-and are marked uncalibrated. Model shapes are those of the models' public configuration files.
+and are marked uncalibrated. A40 is its data sheet with constants fitted to one of PreServe's two raw runs of vLLM 0.6
+with Llama-2-7B on a card of 48 GB that nobody names, and judged by the other (benchmarks/preserve_calibration.py). Model shapes are those of the models' public configuration files.
 """
 
 from collections.abc import Mapping
@@ -208,6 +209,24 @@ GPUS: Mapping[str, Gpu] = {
         attention_share=0.4090443614789632,
         tile_tokens=0.0,
         step_s=3.25e-3,
+    ),
+    "A40": Gpu(
+        status="checked",
+        flops=149.7e12,
+        bytes_per_s=0.696e12,
+        memory_gib=48,
+        bandwidth_share=0.90,
+        flops_share=0.61,
+        corner=2.5,
+        layer_s=0.0,
+        activation_passes=4.0,
+        decode_s=1e-05,
+        decode_seq_s=1.56e-05,
+        kv_share=0.886,
+        prefill_s=1e-05,
+        attention_share=0.50,
+        tile_tokens=200.0,
+        step_s=5.0e-3,
     ),
     "L4": Gpu(
         status="uncalibrated",

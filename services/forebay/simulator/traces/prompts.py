@@ -21,8 +21,8 @@ PROMPTS_SUFFIX = ".prompts.parquet"
 class Prompt:
     """A prompt, what it is for, how long its answer is known to be, and its own length; None where nobody knows.
 
-    `predicted_tokens` are quantiles of the answer's length that a predictor gave beforehand, at `QUANTILE_LEVELS`; empty
-    where nobody did.
+    `predicted_tokens` are quantiles of the answer's length that a predictor gave beforehand, at `QUANTILE_LEVELS`;
+    empty where nobody did.
     """
 
     text: str

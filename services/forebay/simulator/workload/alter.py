@@ -169,9 +169,9 @@ def _shares(shares: Mapping[str, float]) -> str:
 def shuffle_lengths(workload: Workload, window_s: float, seed: int) -> Workload:
     """Other seeds of a fixed trace: within windows of `window_s` requests of one model swap what they ask.
 
-    Prompt, output, its limit, blocks, text, application and predictions change places together; arrivals, classes, tenants, regions
-    and deadlines stay. Requests of programs stay as they are, since their prompts grow from call to call. Every seed
-    has the same arrivals and the same tokens in each window.
+    Prompt, output, its limit, blocks, text, application and predictions change places together; arrivals, classes,
+    tenants, regions and deadlines stay. Requests of programs stay as they are, since their prompts grow from call to
+    call. Every seed has the same arrivals and the same tokens in each window.
     """
     if window_s <= 0:
         raise ValueError("window_s must be above 0")
