@@ -162,7 +162,7 @@ def main(prompts: Path, quick: bool, json_path: str | None) -> None:
     for name, scheduler in ROUTERS.items():
         ours, published = simulated(plan, scheduler), PUBLISHED[name]
         errors = [error_of(*pair) for pair in zip(ours, published, strict=True)]
-        rows = [
+        rows: list[list[common.Cell]] = [
             ["published", *(round(value, 3) for value in published)],
             [f"simulated, {len(plan.seeds)} seeds", *(round(value, 3) for value in ours)],
             ["off by %", *(round(value, 1) for value in errors)],

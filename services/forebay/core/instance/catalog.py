@@ -4,8 +4,9 @@ GPU constants are least-squares fits on public kernel measurements: linear layer
 https://github.com/microsoft/vidur; GEMM, attention and all-reduce tables of A100, H100, H200 and L40S from
 https://github.com/ai-dynamo/aiconfigurator; the RTX cards from the layer profiles of
 https://github.com/casys-kaist/LLMServingSim. L4 and A10G are data sheets times the efficiency of a relative
-and are marked uncalibrated. A40 is its data sheet with constants fitted to one of PreServe's two raw runs of vLLM 0.6
-with Llama-2-7B on a card of 48 GB that nobody names, and judged by the other (benchmarks/preserve_calibration.py). Model shapes are those of the models' public configuration files.
+and are marked uncalibrated. A40 is its data sheet with constants fitted to one of PreServe's two raw runs of
+vLLM 0.6 with Llama-2-7B on a card of 48 GB that nobody names, and judged by the other
+(benchmarks/preserve_calibration.py). Model shapes are those of the models' public configuration files.
 """
 
 from collections.abc import Mapping
