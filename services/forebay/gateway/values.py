@@ -41,9 +41,10 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Action: open the scheduler's stream with what runs."""
+    """Action: tell a replica of the scheduler all that runs on leases of its; the first that it hears of a stream."""
 
     leases: tuple[OpenLease, ...]
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,15 @@ class Ask:
     """Action: ask the scheduler for an instance."""
 
     request: InferenceRequest
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Action: tell the scheduler that a request which waits for it needs no answer."""
+    """Action: tell the scheduler that a request is its business no more, whether it waits or runs."""
 
     request_id: str
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Renew:
 
     lease_id: str
     generated_tokens: int
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class End:
     outcome: Outcome
     generated_tokens: int
     prompt_tokens: int
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +107,5 @@ class Report:
 
 
 ToScheduler: TypeAlias = Resume | Ask | Withdraw | Renew | End
+"""What goes to the replica that it names."""
 Action: TypeAlias = ToScheduler | Attempt | Fail | Report | WakeAt
