@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from forebay.autoscaler.life import Figures
 from forebay.core.instance.catalog import compute_profile, parse_profile_name
+from forebay.core.values import Batching
 
 CONCURRENCY = ("max_seqs", "slots", "max_num_seqs")
 CONTEXT = ("model_tokens_max", "context_tokens_per_slot", "max_model_len")
@@ -19,7 +20,13 @@ def figures_of(parameters: Mapping[str, str]) -> Figures:
     if not kv_tokens_max and "slots" in parameters:
         # A slot has a cache of its own for its whole context.
         kv_tokens_max = concurrency_max * context_tokens_max
-    return Figures(concurrency_max, kv_tokens_max, context_tokens_max, profile)
+    return Figures(concurrency_max, kv_tokens_max, context_tokens_max, profile, _batching(parameters))
+
+
+def _batching(parameters: Mapping[str, str]) -> Batching:
+    """Static where the engine runs the batches that it is given: so says the emulator, or a model of compose/triton."""
+    is_static = parameters.get("batch_given") == "true" or parameters.get("batching") == "static"
+    return Batching.STATIC if is_static else Batching.CONTINUOUS
 
 
 def _first(parameters: Mapping[str, str], names: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from forebay.core.fleet import Member, Origin
-from forebay.core.values import Instance, InstanceState
+from forebay.core.values import Batching, Instance, InstanceState
 
 REASON_LENGTH_MAX = 250
 """Characters; the contract allows 1,024 bytes."""
@@ -12,12 +12,13 @@ STARTING = (InstanceState.PROVISIONING, InstanceState.LOADING)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a server tells of the engine of one model; 0 and empty mean unknown."""
+    """What a server tells of the engine of one model; 0, empty and continuous mean that it does not tell."""
 
     concurrency_max: int = 0
     kv_tokens_max: int = 0
     context_tokens_max: int = 0
     profile: str = ""
+    batching: Batching = Batching.CONTINUOUS
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class Life:
             kv_tokens_max=known.kv_tokens_max or figures.kv_tokens_max,
             context_tokens_max=known.context_tokens_max or figures.context_tokens_max,
             profile=known.profile or figures.profile,
+            batching=max(known.batching, figures.batching),
         )
         self.member = replace(self.member, instance=filled)
         return filled != known

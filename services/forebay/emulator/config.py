@@ -39,6 +39,7 @@ class ModelSpec:
     batch_padding: bool = False
     batch_answers_wait: bool = False
     batch_delay_us: int = 0
+    batch_given: bool = False
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:

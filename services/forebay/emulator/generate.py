@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tritonclient.grpc import service_pb2
 
 from forebay.core.errors import InvalidArgument
+from forebay.core.instance import ALONE, Batch
 from forebay.core.instance.hints import NO_HINTS, Hints, hints_of
 from forebay.emulator.tensors import (
     Tensor,
@@ -57,7 +58,8 @@ class GenerateRequest:
     """One request as the client meant it; `outputs` are the tensors that it gets back.
 
     `priority` is the request parameter of that name, the smallest first, for engines that heed it; `hints` are what
-    others tell of it.
+    others tell of it, and `batch` what the parameters `batch_id` and `batch_count` say to engines that run the batches
+    they are given.
     """
 
     request_id: str
@@ -70,6 +72,7 @@ class GenerateRequest:
     ignore_eos: bool
     priority: int = 0
     hints: Hints = NO_HINTS
+    batch: Batch = ALONE
 
 
 def read_request(message: service_pb2.ModelInferRequest) -> GenerateRequest:
@@ -91,8 +94,9 @@ def read_request(message: service_pb2.ModelInferRequest) -> GenerateRequest:
         outputs=named & wanted,
         tokens_max=_tokens_max(sampling),
         ignore_eos=sampling.get("ignore_eos") is True,
-        priority=_priority(message),
         hints=hints_of({name: _parameter(value) for name, value in message.parameters.items()}),
+        priority=_number(message, "priority"),
+        batch=_batch(message),
     )
 
 
@@ -169,9 +173,14 @@ def _parameter(value: service_pb2.InferParameter) -> object:
     return getattr(value, value.WhichOneof("parameter_choice") or "string_param")
 
 
-def _priority(message: service_pb2.ModelInferRequest) -> int:
-    value = _parameter(message.parameters["priority"]) if "priority" in message.parameters else 0
+def _number(message: service_pb2.ModelInferRequest, name: str) -> int:
+    value = _parameter(message.parameters[name]) if name in message.parameters else 0
     return value if isinstance(value, int) else 0
+
+
+def _batch(message: service_pb2.ModelInferRequest) -> Batch:
+    batch_id = message.parameters["batch_id"].string_param if "batch_id" in message.parameters else ""
+    return Batch(batch_id, max(1, _number(message, "batch_count"))) if batch_id else ALONE
 
 
 def _tokens_max(sampling: Mapping[str, object]) -> int:

@@ -104,7 +104,7 @@ class ModelHost:
         self._idle.clear()
         self.stats.prompt_tokens += answer.input_tokens
         lengths = (answer.input_tokens, min(wanted, limit), answer.hit_tokens, limit)
-        asked = EngineRequest(key, *lengths, request.priority, hints=request.hints)
+        asked = EngineRequest(key, *lengths, request.priority, request.batch, request.hints)
         actions = self._engine.on_request(asked, self._clock())
         self._apply(actions)
         for refused in (action for action in actions if isinstance(action, Refused)):
