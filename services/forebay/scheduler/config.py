@@ -50,6 +50,9 @@ class Config:
     ttft_slo_interactive_fast_s: float = 1.0
     ttft_slo_interactive_normal_s: float = 60.0
     deadline_deferred_s: float = 86_400.0
+    itl_slo_interactive_fast_s: float = 0.2
+    itl_slo_interactive_normal_s: float = 0.2
+    itl_slo_deferred_s: float = 2.0
     hold_review_s: float = 1.0
     held_count_max: int = 10_000
     retry_delay_min_s: float = 0.2
@@ -104,11 +107,23 @@ class Config:
         }[slo_class]
         return round(seconds * US_PER_S)
 
+    def itl_slo_us(self, slo_class: SloClass) -> int:
+        """The longest mean time between two tokens that the class is promised (Chiron's summary, section 2)."""
+        seconds = {
+            SloClass.INTERACTIVE_FAST: self.itl_slo_interactive_fast_s,
+            SloClass.INTERACTIVE_NORMAL: self.itl_slo_interactive_normal_s,
+            SloClass.DEFERRED: self.itl_slo_deferred_s,
+        }[slo_class]
+        return round(seconds * US_PER_S)
+
 
 _POSITIVE = (
     "ttft_slo_interactive_fast_s",
     "ttft_slo_interactive_normal_s",
     "deadline_deferred_s",
+    "itl_slo_interactive_fast_s",
+    "itl_slo_interactive_normal_s",
+    "itl_slo_deferred_s",
     "hold_timeout_interactive_fast_s",
     "hold_timeout_interactive_normal_s",
     "hold_timeout_deferred_s",

@@ -34,7 +34,7 @@ from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.placing import Placer
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Never
-from forebay.scheduler.policy.puller.base import UNLIMITED
+from forebay.scheduler.policy.puller.base import UNLIMITED, step_us
 from forebay.scheduler.queue import Held, HeldBook
 
 
@@ -57,10 +57,13 @@ class Engine:
         self._histogram = Histogram()
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
         self._hold_review_us = round(config.hold_review_s * US_PER_S)
+        self._pull_step_us = step_us(policies.puller)
+        self._itl_slo_us = config.itl_slo_us
         self._due_us = {slo_class: config.due_us(slo_class) for slo_class in SloClass}
         self._stale_us = NEVER_US
         self._unblock_us = NEVER_US
         self._review_us = NEVER_US
+        self._step_us = NEVER_US
         self._now_us = 0
         self._wake_us = NEVER_US
         self._arrival_count = 0
@@ -155,6 +158,9 @@ class Engine:
             actions += self._fill(self._placer.observe((), self._now_us))
         if self._review_us <= self._now_us:
             actions += self._review()
+        if self._step_us <= self._now_us:
+            self._step_us = NEVER_US
+            actions += self._fill(self._fleet.step(self._itl_slo_us, self._now_us))
         return self._with_wake(actions)
 
     # Questions
@@ -295,7 +301,10 @@ class Engine:
         return Lease(placement, request, gateway_id, request.tokens_max, now_us, now_us + self._leases.ttl_us)
 
     def _move_on(self, lease: Lease, generated_tokens: int) -> None:
-        self._gate.note_tokens(lease.request.model, self._placer.move_on(lease, generated_tokens), self._now_us)
+        new = self._placer.move_on(lease, generated_tokens)
+        self._gate.note_tokens(lease.request.model, new, self._now_us)
+        if new:
+            self._fleet.moved(lease, new, self._now_us)
 
     def _learn(self, lease: Lease, outcome: Outcome) -> list[Action]:
         """Only an answer that the model ended, or that was cut at its limit, says how long such answers are."""
@@ -355,10 +364,13 @@ class Engine:
         """The actions, and a WakeAt where something is due earlier than the last one said."""
         if self._placer.holding and self._review_us == NEVER_US:
             self._review_us = self._now_us + self._hold_review_us
+        if self._pull_step_us and self._step_us == NEVER_US and len(self._leases):
+            self._step_us = self._now_us + self._pull_step_us
         leases, held = self._leases.deadlines, self._held.deadlines
+        others_us = min(self._unblock_us, self._review_us, self._step_us)
         # What is exact costs more, and almost always nothing is due earlier.
-        if min(leases.soonest_us, held.soonest_us, self._unblock_us, self._review_us) < self._wake_us:
-            next_us = min(leases.next_us(), held.next_us(), self._unblock_us, self._review_us)
+        if min(leases.soonest_us, held.soonest_us, others_us) < self._wake_us:
+            next_us = min(leases.next_us(), held.next_us(), others_us)
             if next_us < self._wake_us:
                 self._wake_us = next_us
                 actions.append(WakeAt(max(next_us, self._now_us)))

@@ -1,12 +1,13 @@
 """The fleet as the scheduler sees it: every instance with the load put on it, as arrays of each model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from forebay.core.scheduling import ScheduledInstance
-from forebay.core.values import Instance, InstanceLoad, InstanceState
+from forebay.core.values import Instance, InstanceLoad, InstanceState, SloClass
+from forebay.scheduler.gauges import Gauge
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease
-from forebay.scheduler.policy.puller.base import Puller, PullView
+from forebay.scheduler.policy.puller.base import Measured, Puller, PullView, step_us
 
 
 class Fleet:
@@ -27,6 +28,9 @@ class Fleet:
         self._lanes: dict[str, tuple[Lanes, int]] = {}
         self._loads: dict[str, InstanceLoad] = {}
         self._draining: set[str] = set()
+        self.is_stepping = step_us(puller) > 0
+        self._gauges: dict[str, Gauge] = {}
+        self._caps: dict[str, int] = {}
 
     def get(self, instance_id: str) -> Instance | None:
         """The instance, if it is part of the fleet now."""
@@ -45,6 +49,9 @@ class Fleet:
                 by_model.setdefault(instance.model, []).append(instance)
         self._instances = {one.instance_id: one for group in by_model.values() for one in group}
         self._draining &= self._instances.keys()
+        for known in [known for known in self._gauges | self._caps if known not in self._instances]:
+            self._gauges.pop(known, None)
+            self._caps.pop(known, None)
         changed = [model for model in sorted(by_model) if self._replace_model(model, by_model[model])]
         for instance_id in [known for known in self._lanes if known not in self._instances]:
             self._set_aside(instance_id)
@@ -78,6 +85,24 @@ class Fleet:
         lanes, index = self._lanes[instance_id]
         if 0 <= lanes.seen_us[index] <= lease.opened_us:
             lanes.add_unseen(index, lease)
+
+    def moved(self, lease: Lease, tokens: int, now_us: int) -> None:
+        """Takes new tokens of a lease, for a puller that goes by what instances do."""
+        if self.is_stepping:
+            instance_id = lease.placement.instance_id
+            if instance_id not in self._gauges:
+                self._gauges[instance_id] = Gauge(lease.opened_us)
+            self._gauges[instance_id].moved(lease, tokens, now_us)
+
+    def step(self, itl_slo_us: Callable[[SloClass], int], now_us: int) -> list[str]:
+        """Asks the puller anew with what instances did since the last step; gives the models, by name."""
+        for lanes in self.models.values():
+            measured = {}
+            for index, instance_id in enumerate(lanes.ids):
+                peak_count, gauge = lanes.take_peak(index), self._gauges.get(instance_id)
+                measured[instance_id] = gauge.step(peak_count, itl_slo_us, now_us) if gauge else None
+            self._refresh(lanes, measured)
+        return sorted(self.models)
 
     def drain(self, instance_id: str) -> None:
         """Places nothing on a known instance any more, for as long as it is part of the fleet."""
@@ -131,9 +156,9 @@ class Fleet:
     def _loads_of(self, instance_ids: Iterable[str]) -> list[InstanceLoad | None]:
         return [self._loads.get(instance_id) for instance_id in instance_ids]
 
-    def _refresh(self, lanes: Lanes) -> None:
+    def _refresh(self, lanes: Lanes, measured: Mapping[str, Measured | None] | None = None) -> None:
         blocked = [self._blocked(instance) for instance in lanes.instances]
-        caps = [self._cap(lanes, index) for index in range(len(lanes.ids))]
+        caps = [self._cap(lanes, index, measured) for index in range(len(lanes.ids))]
         self.revision += lanes.refresh(blocked, caps)
 
     def _blocked(self, instance: Instance) -> str:
@@ -145,7 +170,7 @@ class Fleet:
         load = self._loads.get(instance.instance_id)
         return "unreachable" if load is not None and not load.reachable else ""
 
-    def _cap(self, lanes: Lanes, index: int) -> int:
+    def _cap(self, lanes: Lanes, index: int, measured: Mapping[str, Measured | None] | None) -> int:
         instance = lanes.instances[index]
         load = self._loads.get(instance.instance_id)
         view = PullView(
@@ -156,8 +181,15 @@ class Fleet:
             load.running_count if load else None,
             load.waiting_count if load else None,
             load.kv_utilization if load else None,
+            instance.role,
         )
-        return self._puller.cap(view)
+        if not self.is_stepping:
+            return self._puller.cap(view)
+        seen = measured.get(instance.instance_id) if measured else None
+        before = self._caps.get(instance.instance_id, 0)
+        cap = self._puller.cap(view._replace(cap=before, kv_count_max=lanes.kv_count_max(index), measured=seen))
+        self._caps[instance.instance_id] = cap
+        return cap
 
 
 def _aside(instance_id: str) -> Lanes:

@@ -82,6 +82,7 @@ class Lanes:
         self.eligible: Mask = _frozen(np.zeros(len(self.ids), dtype=np.bool_))
         self.eligible_count = 0
         self._cap: list[int] = [0] * len(self.ids)
+        self._peak: list[int] = [0] * len(self.ids)
 
     def refresh(self, blocked: Sequence[str], caps: Sequence[int]) -> bool:
         """Takes why each instance is blocked, empty where it is not, and how many requests each may run.
@@ -135,6 +136,8 @@ class Lanes:
         if lease.opened_us >= self.seen_us[index]:
             self.add_unseen(index, lease)
         self._in_flight[index] = in_flight = self._in_flight[index] + 1
+        if in_flight > self._peak[index]:
+            self._peak[index] = in_flight
         if in_flight == self._cap[index] and not self.standing.blocked[index]:
             self._turn(index, False)
 
@@ -181,6 +184,7 @@ class Lanes:
         self._leases[index].update(other._leases[other_index])
         self.anticipations.forget()
         self.tokens_total += other._tokens[other_index]
+        self._peak[index] = other._peak[other_index]
         self._is_released = self._is_released or other._is_released
         self.seen_us[index] = other.seen_us[other_index]
 
@@ -191,6 +195,16 @@ class Lanes:
     def cap_of(self, index: int) -> int:
         """Most requests that the instance may run."""
         return self._cap[index]
+
+    def kv_count_max(self, index: int) -> int:
+        """How many requests such as those in flight fit into the instance's cache; 0 where that is not known."""
+        room, tokens = self.instances[index].kv_tokens_max, self._prompt[index] + self._tokens[index]
+        return room * self._in_flight[index] // tokens if tokens > 0 else 0
+
+    def take_peak(self, index: int) -> int:
+        """The most requests in flight since this was last asked."""
+        peak, self._peak[index] = self._peak[index], self._in_flight[index]
+        return peak
 
     def counts(self) -> Ints:
         """A read-only copy of what is counted, a row for each of COUNTED."""

@@ -14,7 +14,10 @@ OVERRUN_STEP = 0.2
 
 @dataclass(slots=True)
 class Lease:
-    """One request that runs; `remaining_tokens` is what the fleet's arrays carry for it."""
+    """One request that runs; `remaining_tokens` is what the fleet's arrays carry for it.
+
+    It gave tokens last at `moved_us`, 0 where it gave none or nobody measures.
+    """
 
     placement: Placement
     request: InferenceRequest
@@ -24,6 +27,7 @@ class Lease:
     expire_us: int
     generated_tokens: int = 0
     remaining_tokens: int = 0
+    moved_us: int = 0
 
 
 class LeaseBook:

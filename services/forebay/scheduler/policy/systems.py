@@ -21,6 +21,7 @@ SYSTEMS: dict[str, Mapping[str, Part]] = {
         "puller": Part("fixed_cap"),
         "grouper": Part("magnus"),
     },
+    "chiron": {"orderer": Part("fcfs"), "router": Part("chiron"), "puller": Part("chiron")},
     "sageserve_fcfs": {"orderer": Part("fcfs"), "router": Part("sageserve")},
 }
 """What `system = "name"` in [scheduler] stands for, by kind; what a system leaves out is that of the default."""

@@ -1,10 +1,12 @@
 """Puller: how many requests may be in flight on an instance."""
 
 from forebay.scheduler.policy.puller.base import Puller
+from forebay.scheduler.policy.puller.chiron import Chiron
 from forebay.scheduler.policy.puller.fixed_cap import FixedCap
 from forebay.scheduler.policy.puller.unlimited import Unlimited
 
 PULLERS: dict[str, type[Puller]] = {
+    "chiron": Chiron,
     "fixed_cap": FixedCap,
     "unlimited": Unlimited,
 }

@@ -4,6 +4,7 @@ from forebay.scheduler.policy.router.autellix import Autellix
 from forebay.scheduler.policy.router.base import Router
 from forebay.scheduler.policy.router.dynamo_kv import DynamoKv
 from forebay.scheduler.policy.router.forebay import Forebay
+from forebay.scheduler.policy.router.chiron import Chiron
 from forebay.scheduler.policy.router.join_shortest_tokens import JoinShortestTokens
 from forebay.scheduler.policy.router.least_anticipated_peak import LeastAnticipatedPeak
 from forebay.scheduler.policy.router.least_kv import LeastKv
@@ -23,6 +24,7 @@ ROUTERS: dict[str, type[Router]] = {
     "autellix": Autellix,
     "dynamo_kv": DynamoKv,
     "forebay": Forebay,
+    "chiron": Chiron,
     "join_shortest_tokens": JoinShortestTokens,
     "least_anticipated_peak": LeastAnticipatedPeak,
     "least_kv": LeastKv,
