@@ -88,6 +88,16 @@ def test_bounds_figures_and_corrections_go_on_where_they_stopped() -> None:
         assert one.coverage_p90 == pytest.approx(other.coverage_p90, abs=0.02)
 
 
+def test_the_bounds_of_a_predictor_that_does_not_learn_are_the_same_after_a_restart() -> None:
+    before, after, blank = (build_engine(Config(provider="cpu", length="input_ratio")) for _ in range(3))
+    live(before, 320, factor=2.0)
+    for one in before.snapshots():
+        after.on_restored(one)
+    expected, found, raw = (predict(each, ASKED) for each in (before, after, blank))
+    assert found == expected
+    assert sum(one.quantiles.p90 for one in raw) < 0.8 * sum(one.quantiles.p90 for one in expected)
+
+
 def test_an_alarm_rings_on_after_a_restart() -> None:
     before, after = engine_with(), engine_with()
     live(before, 320)
