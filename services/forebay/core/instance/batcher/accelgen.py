@@ -19,8 +19,7 @@ class AccelGen:
     prompts are computed as far as that allows: n* = max{n : step(n, contexts, decodes) <= T}, exact by the profile.
     Prompts that were begun come first, then new requests, tightest promise first, those of equal promise together.
     Among the first `window_count` of a group enters whose prompt and memory (prompt and predicted answer) are nearest
-    to what is left of n* and of the KV cache, as long as it is expected to fit beside all that run. Nobody is evicted
-    for another; where memory runs out all the same, the worst in rank of the loosest promise is.
+    to what is left of n* and of the KV cache, as long as there is room for both now. Nobody is evicted for another; where memory runs out all the same, the worst in rank of the loosest promise is.
 
     Who has waited for `patience_s` comes before all groups, in order of arrival, and is not compared (ours: packing
     could pass over a request for ever). `tokens_default` is taken where nobody predicted (ours).
@@ -40,13 +39,11 @@ class AccelGen:
         slos_us = [_slo_us(one) for one in running if one.decoding]
         tightest_us = min(slos_us, default=NO_SLO_US)
         filling = Filling(view, 0 if tightest_us == NO_SLO_US else tightest_us * PS_PER_US).take_all(running)
-        blocks_free = view.profile.block_count - sum(self._blocks(one, view) for one in view.running)
         prompt_tokens_max = max(1, filling.prompt_budget)
         for group in self._groups(view):
             while group and not filling.is_full:
-                sequence = self._nearest(group, filling, prompt_tokens_max, blocks_free)
-                blocks_free -= self._blocks(sequence, view)
-                if blocks_free < 0 and filling.has_work:
+                sequence = self._nearest(group, filling, prompt_tokens_max)
+                if filling.has_work and self._blocks(sequence, view) > filling.blocks_left:
                     return filling.plan()
                 filling.take(sequence)
                 group.remove(sequence)
@@ -63,15 +60,13 @@ class AccelGen:
                 groups.setdefault(_slo_us(one), []).append(one)
         return [*([one] for one in late), *(groups[slo_us] for slo_us in sorted(groups))]
 
-    def _nearest(
-        self, group: Sequence[SequenceView], filling: Filling, tokens_max: int, blocks_free: int
-    ) -> SequenceView:
+    def _nearest(self, group: Sequence[SequenceView], filling: Filling, tokens_max: int) -> SequenceView:
         """Whose needs are nearest to what is left, each in shares of what there is; the first of equals."""
         view = filling.view
 
         def distance(sequence: SequenceView) -> float:
             tokens = sequence.target_tokens - sequence.hit_tokens - filling.prompt_budget
-            blocks = self._blocks(sequence, view) - blocks_free
+            blocks = self._blocks(sequence, view) - filling.blocks_left
             return (tokens / tokens_max) ** 2 + (blocks / view.profile.block_count) ** 2
 
         return min(group[: self.window_count], key=distance)
