@@ -13,7 +13,7 @@ from forebay.autoscaler import store_sql
 from forebay.autoscaler.store import MemoryStore, Store
 from forebay.autoscaler.store_sql import SqlStore
 from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, Origin, ScalingDecision
-from forebay.core.values import Instance, InstanceState
+from forebay.core.values import Batching, Instance, InstanceRole, InstanceState
 from tests.integration.postgres import postgres
 
 __all__ = ["postgres"]
@@ -53,6 +53,8 @@ def member(number: int, state: InstanceState = InstanceState.READY) -> Member:
         context_tokens_max=8_192,
         state_us=NOW + number,
         state_reason="the model takes requests",
+        role=InstanceRole.BATCH,
+        batching=Batching.STATIC,
     )
     return Member(instance, Origin.REGISTERED, ttl_us=10_000_000, was_ready=True)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from forebay.autoscaler import process
 from forebay.autoscaler.actuator import Survey
 from forebay.core.errors import FailedPrecondition, Unavailable
-from forebay.core.values import Instance, InstanceState
+from forebay.core.fleet import instance_of
+from forebay.core.values import Instance
 
 MARK = "FOREBAY_SERVER"
 KILL_WAIT_S = 10.0
@@ -156,8 +157,7 @@ class ProcessActuator:
     def _read(self, path: Path) -> Record | None:
         try:
             values = json.loads(path.read_text())
-            instance = Instance(**{**values["instance"], "state": InstanceState(values["instance"]["state"])})
-            return Record(instance, tuple(values["ports"]), values["pid"], values["identity"])
+            return Record(instance_of(values["instance"]), tuple(values["ports"]), values["pid"], values["identity"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

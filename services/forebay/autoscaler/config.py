@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from forebay.core.values import InstanceRole
+
 LAUNCHERS = ("emulator", "triton", "command", "repository")
 MODES = ("active", "advisory")
+ROLES = tuple(role.name.lower() for role in InstanceRole)
 SNAPSHOT_S = SURVEY_S = LEASES_S = 1.0
 """How often every shell of the engine takes a snapshot, looks for servers that ended, and asks for open leases."""
 
@@ -15,13 +18,15 @@ class ServerConfig:
 
     Its ready models become instances that are probed and never stopped, unless a model's launcher is "repository" and
     names the server: then that model is loaded and unloaded there. `models_max` limits how many models are loaded by
-    us. The other figures describe each instance found there; 0 means unknown.
+    us. The other figures describe each instance found there; 0 means unknown. `role` says which classes those are there
+    for: mixed, interactive or batch.
     """
 
     server_id: str = ""
     grpc_address: str = ""
     metrics_url: str = ""
     region: str = "local"
+    role: str = "mixed"
     models_max: int = 4
     concurrency_max: int = 0
     kv_tokens_max: int = 0
@@ -30,6 +35,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         _need(bool(self.server_id), "every server needs a server_id, such as 'gpu-1'")
         _need(":" in self.grpc_address, f"server {self.server_id}: grpc_address must be host:port")
+        _need_role(self.role, f"server {self.server_id}")
         _need(self.models_max >= 1, f"server {self.server_id}: models_max must be at least 1")
 
 
@@ -41,7 +47,8 @@ class ModelConfig:
     local process; `command` may hold {model}, {grpc_port}, {http_port} and {metrics_port}), "repository" (the model is
     loaded on the named `servers`). `arguments` are added to the launcher's own command line. Bounds given here hold
     until somebody sets others through the API, and `instances_initial` counts within them. `concurrency_target` is the
-    number of requests, held and in flight, that one instance is meant to carry.
+    number of requests, held and in flight, that one instance is meant to carry. `role` says which classes the instances
+    are there for: mixed, interactive or batch.
     """
 
     name: str = ""
@@ -58,10 +65,12 @@ class ModelConfig:
     kv_tokens_max: int = 0
     context_tokens_max: int = 0
     region: str = "local"
+    role: str = "mixed"
 
     def __post_init__(self) -> None:
         _need(bool(self.name), "every model needs a name")
         where = f"model {self.name}"
+        _need_role(self.role, where)
         _need(self.launcher in LAUNCHERS, f"{where}: launcher must be one of {', '.join(LAUNCHERS)}")
         _need(
             0 <= self.instances_min <= self.instances_max,
@@ -130,6 +139,10 @@ class Config:
 def _need(holds: bool, text: str) -> None:
     if not holds:
         raise ValueError(text)
+
+
+def _need_role(role: str, where: str) -> None:
+    _need(role in ROLES, f"{where}: role must be one of {', '.join(ROLES)}")
 
 
 def _need_unique(names: list[str], kind: str) -> None:

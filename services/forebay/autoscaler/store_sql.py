@@ -25,7 +25,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from forebay import sql
 from forebay.autoscaler.store import order
-from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, Origin, ScalingDecision
+from forebay.core.fleet import (
+    NUMBERED,
+    Bounds,
+    FleetSettings,
+    FleetState,
+    Member,
+    Origin,
+    ScalingDecision,
+    instance_of,
+)
 from forebay.core.values import Instance, InstanceState
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -58,6 +67,8 @@ MEMBERS = Table(
     _number("context_tokens_max"),
     _number("state_us"),
     _text("state_reason", 1024),
+    Column("role", SmallInteger, nullable=False),
+    Column("batching", SmallInteger, nullable=False),
     Column("origin", SmallInteger, nullable=False),
     _number("ttl_us"),
     Column("was_ready", Boolean, nullable=False),
@@ -142,12 +153,11 @@ class SqlStore:
 def _member_row(member: Member) -> dict[str, Any]:
     instance = {name: getattr(member.instance, name) for name in _INSTANCE_FIELDS}
     own = {"origin": int(member.origin), "ttl_us": member.ttl_us, "was_ready": member.was_ready}
-    return {**instance, "state": int(member.instance.state), **own}
+    return {**instance, **{name: int(instance[name]) for name in NUMBERED}, **own}
 
 
 def _member(row: Mapping[Any, Any]) -> Member:
-    values = {name: row[name] for name in _INSTANCE_FIELDS}
-    instance = Instance(**{**values, "state": InstanceState(values["state"])})
+    instance = instance_of({name: row[name] for name in _INSTANCE_FIELDS})
     return Member(instance, Origin(row["origin"]), row["ttl_us"], row["was_ready"])
 
 

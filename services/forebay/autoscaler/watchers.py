@@ -16,7 +16,7 @@ from forebay.autoscaler.leases import SchedulerWatch
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.core.units import US_PER_S
-from forebay.core.values import Instance
+from forebay.core.values import Instance, InstanceRole
 from forebay.wire.channel import connect
 from forebay.wire.convert import duration, instance_load_from_proto, model_load_from_proto
 from forebay.wire.convert_autoscaler import forecast_quantiles
@@ -126,6 +126,7 @@ async def _found(server: ServerConfig, channel: grpc.aio.Channel) -> list[Instan
             concurrency_max=server.concurrency_max,
             kv_tokens_max=server.kv_tokens_max,
             context_tokens_max=server.context_tokens_max,
+            role=InstanceRole[server.role.upper()],
         )
         for name in names
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import uvloop
 from google.protobuf.json_format import MessageToDict
-from lmaas.common.v1.instance_pb2 import Instance, InstanceState
+from lmaas.common.v1.instance_pb2 import Instance, InstanceRole, InstanceState
 from lmaas.metrics.v1.snapshot_pb2 import InstanceLoad
 from lmaas.scheduler.v1.status_pb2 import ScheduledInstance
 from rich.console import Group, RenderableType
@@ -121,13 +121,17 @@ def _models(view: View) -> Table:
 
 
 def _instances(view: View) -> Table:
-    columns = ("instance", "state", "leases", "cap", "tokens to come", "running", "waiting", "KV", "reachable")
+    columns = ("instance", "role", "state", "leases", "cap", "tokens to come", "running", "waiting", "KV", "reachable")
     table = make_table("Instances", *columns, right="leases|cap|tokens to come|running|waiting|KV")
     scheduled, observed = view.scheduled(), view.observed()
     for instance in view.all_instances():
         known, load = scheduled.get(instance.instance_id), observed.get(instance.instance_id)
-        table.add_row(instance.instance_id, _state(instance), *_scheduled(known), *_observed(load))
+        table.add_row(instance.instance_id, _role(instance), _state(instance), *_scheduled(known), *_observed(load))
     return table
+
+
+def _role(instance: Instance) -> str:
+    return InstanceRole.Name(instance.role).removeprefix("INSTANCE_ROLE_").lower() if instance.role else ABSENT
 
 
 def _state(instance: Instance) -> Text:

@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
-from forebay.core.values import Instance
+from forebay.core.values import Batching, Instance, InstanceRole, InstanceState
+
+NUMBERED: Mapping[str, type[IntEnum]] = {"state": InstanceState, "role": InstanceRole, "batching": Batching}
+"""The fields of an instance that are kept as numbers."""
+
+
+def instance_of(values: Mapping[str, Any]) -> Instance:
+    """An instance from its fields as they are kept; those that are missing take their defaults.
+
+    Raises TypeError for an unknown field and ValueError for an unknown number.
+    """
+    return Instance(**{**values, **{name: kind(values[name]) for name, kind in NUMBERED.items() if name in values}})
 
 
 class Origin(IntEnum):

@@ -49,6 +49,8 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one() -> None:
         ('[[autoscaler.models]]\nname = "a"\nlauncher = "repository"\nservers = ["x"]', "unknown servers x"),
         ('[[autoscaler.models]]\nname = "a"\n[[autoscaler.models]]\nname = "a"', "model a is listed twice"),
         ('[[autoscaler.servers]]\nserver_id = "s"\ngrpc_address = "nowhere"', "must be host:port"),
+        ('[[autoscaler.models]]\nname = "a"\nrole = "quick"', "role must be one of mixed, interactive, batch"),
+        ('[[autoscaler.servers]]\nserver_id = "s"\ngrpc_address = "a:1"\nrole = "x"', "server s: role must be one of"),
         ('instances_max = 1\n[[autoscaler.models]]\nname = "a"\ninstances_min = 2', "need 2"),
     ],
 )

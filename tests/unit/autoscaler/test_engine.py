@@ -11,7 +11,7 @@ from forebay.autoscaler.life import Figures
 from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, ModelView, Needs
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, Origin, ScalingDecision
-from forebay.core.values import Instance, InstanceLoad, InstanceState, ModelLoad
+from forebay.core.values import Instance, InstanceLoad, InstanceRole, InstanceState, ModelLoad
 
 S = 1_000_000
 NOW = 1_800_000_000 * S
@@ -39,6 +39,12 @@ def test_a_restored_fleet_is_there_at_once_and_needs_no_start() -> None:
     assert [one.state for one in engine.instances()] == [InstanceState.READY]
     assert engine.revision == 17
     assert not [action for action in engine.on_tick({}, NOW) if isinstance(action, Start)]
+
+
+def test_what_is_started_has_the_role_of_its_model() -> None:
+    engine = make(models=(ModelConfig(name="m", role="interactive"),))
+    started = [one.instance.role for one in engine.on_tick({}, NOW) if isinstance(one, Start)]
+    assert started == [InstanceRole.INTERACTIVE]
 
 
 def test_new_servers_are_numbered_on_after_a_restart() -> None:

@@ -4,6 +4,7 @@ import sys
 
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
 from forebay.autoscaler.launch import command_of, templates_of
+from forebay.core.values import InstanceRole
 
 PORTS = ("--grpc-port", "{grpc_port}", "--http-port", "{http_port}", "--metrics-port", "{metrics_port}")
 
@@ -30,3 +31,9 @@ def test_a_repository_model_has_a_place_on_each_of_its_servers() -> None:
         servers=tuple(ServerConfig(server_id=name, grpc_address=f"{name}:1") for name in "abc"),
     )
     assert [(one.instance_id, one.grpc_address) for one in templates_of(config)] == [("a/m", "a:1"), ("b/m", "b:1")]
+
+
+def test_a_place_has_the_role_of_its_model() -> None:
+    model = ModelConfig(name="m", launcher="repository", servers=("a",), role="batch")
+    config = Config(models=(model,), servers=(ServerConfig(server_id="a", grpc_address="a:1"),))
+    assert [one.role for one in templates_of(config)] == [InstanceRole.BATCH]
