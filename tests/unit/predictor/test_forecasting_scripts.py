@@ -9,7 +9,6 @@ refitted SERIES | failed SERIES  how the refit on its way ended
 figures                     what was counted
 """
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +23,9 @@ from forebay.predictor.history import SeriesName, told_of
 from forebay.predictor.learned import learn
 from forebay.predictor.policy.forecaster import Fitted, LastValue, LeastError
 from forebay.predictor.series import Floats, Series
+from tests.unit.transcripts import check, scripts
 
-FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "forecasting"
-SCRIPTS = sorted(FOLDER.glob("*.txt"))
-MARK = "----"
+SCRIPTS = scripts("forecasting")
 W = 60 * US_PER_S
 START = 100
 """Minutes before the first @0: history needs room."""
@@ -122,25 +120,10 @@ class Script:
         ]
 
 
-def run(text: str) -> str:
-    """The text with everything below each mark replaced by what really happens."""
-    script, done = Script(), []
-    for block in text.strip().split("\n\n"):
-        head = block.split(f"\n{MARK}")[0]
-        lines = [line for line in head.splitlines() if line and not line.startswith("#")]
-        answers = [answer for line in lines for answer in script.command(line.replace("engine ", "engine_ ", 1))]
-        done.append("\n".join([head, *([MARK] if lines else []), *answers]))
-    return "\n\n".join(done) + "\n"
-
-
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_leads_to_its_transcript(path: Path) -> None:
-    text = path.read_text()
-    found = run(text)
-    if os.environ.get("FOREBAY_REWRITE") == "1":
-        path.write_text(found)
-    else:
-        assert found == text
+    script = Script()
+    check(path, lambda line: script.command(line.replace("engine ", "engine_ ", 1)))
 
 
 def test_there_are_scripts() -> None:
