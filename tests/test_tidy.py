@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from lmaas.autoscaler.v1 import autoscaler_service_pb2
+from lmaas.deferred.v1 import deferred_service_pb2
 from lmaas.metrics.v1 import metrics_service_pb2
 from lmaas.predictor.v1 import predictor_service_pb2
 from lmaas.scheduler.v1 import scheduler_service_pb2
@@ -23,7 +24,13 @@ ROOT = Path(__file__).parents[1]
 SERVICES = ROOT / "services" / "forebay"
 SOURCES = sorted(SERVICES.rglob("*.py"))
 PARTS = ["predictor", "scheduler", "autoscaler", "metrics", "gateway", "emulator"]
-CONTRACTS = [scheduler_service_pb2, predictor_service_pb2, autoscaler_service_pb2, metrics_service_pb2]
+CONTRACTS = [
+    scheduler_service_pb2,
+    predictor_service_pb2,
+    autoscaler_service_pb2,
+    metrics_service_pb2,
+    deferred_service_pb2,
+]
 MODE_FLAG = re.compile(
     r"^(is_|in_)?(simulated|simulation|simulating|dry_run|advisory|advise_only|live_mode|test_mode)$"
 )

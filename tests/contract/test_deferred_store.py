@@ -156,6 +156,8 @@ def test_a_key_makes_one_job_for_each_tenant(store: Store) -> None:
     again = store.keep_job(a_job("batch_2"), requests(2), "key", NOW)
     assert again == first
     assert store.job("t", "batch_2") is None
+    assert store.job_of("t", "key") == first
+    assert (store.job_of("u", "key"), store.job_of("t", "")) == (None, None)
     assert store.pending("batch_2", 10) == []
     assert store.keep_job(a_job("batch_3", tenant="u"), requests(2), "key", NOW).job_id == "batch_3"
     assert kept(store, name="batch_4").job_id == "batch_4"

@@ -55,7 +55,9 @@ async def serve(path: str | None, env: Environment) -> None:
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
-        fronts = Fronts(env.listen, env.http, openai, KServe(loop, relay, upstream, intake), registry)
+        kserve = KServe(loop, relay, upstream, intake)
+        fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names())
+        deferred.add_to(fronts.grpc)
         serve_prometheus(env.prometheus, registry)
 
         async def close() -> None:

@@ -8,7 +8,7 @@ import logging
 import math
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -30,9 +30,15 @@ class Fronts(Server):
     """A gRPC server with an HTTP server beside it. Raises ConfigError when an address cannot be bound."""
 
     def __init__(
-        self, grpc_address: str, http_address: str, openai: OpenAi, kserve: KServe, registry: CollectorRegistry
+        self,
+        grpc_address: str,
+        http_address: str,
+        openai: OpenAi,
+        kserve: KServe,
+        registry: CollectorRegistry,
+        more_names: Sequence[str] = (),
     ) -> None:
-        super().__init__(grpc_address, [NAME], registry)
+        super().__init__(grpc_address, [NAME, *more_names], registry)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, self.grpc)
         self._openai = openai
         self._kserve = kserve

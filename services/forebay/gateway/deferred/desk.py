@@ -129,8 +129,10 @@ class Desk:
         """
         if len(key) > _KEY_MAX or not key.isprintable():
             raise InvalidArgument(f"the request's id must be at most {_KEY_MAX} printable characters")
-        await self._check_room(job.tenant)
-        kept = await self._access.call(lambda store: store.keep_job(job, requests(store), key, self._clock()))
+        kept = await self._access.call(lambda store: store.job_of(job.tenant, key))
+        if kept is None:
+            await self._check_room(job.tenant)
+            kept = await self._access.call(lambda store: store.keep_job(job, requests(store), key, self._clock()))
         if (kept.endpoint, kept.input_file_id) != (job.endpoint, job.input_file_id):
             raise AlreadyExists("this request id belongs to another job; use a new one")
         self._changed()

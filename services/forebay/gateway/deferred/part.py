@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
+from lmaas.deferred.v1.deferred_service_pb2_grpc import add_DeferredServiceServicer_to_server
 from starlette.routing import Route
 
 from forebay.gateway.config import Config
@@ -14,6 +15,7 @@ from forebay.gateway.deferred.forecasts import Forecasts
 from forebay.gateway.deferred.http import Batches
 from forebay.gateway.deferred.loop import DeferredLoop, purge
 from forebay.gateway.deferred.runner import Runner
+from forebay.gateway.deferred.servicer import SERVICE, DeferredServicer
 from forebay.gateway.deferred.store import Store
 from forebay.gateway.intake import Intake
 from forebay.gateway.loop import Loop
@@ -54,6 +56,16 @@ class Deferred:
     def routes(self) -> Sequence[Route]:
         """What HTTP offers; nothing where deferred work is switched off."""
         return Batches(self.desk, self._config).routes() if self._config.deferred.enabled else ()
+
+    def names(self) -> Sequence[str]:
+        """The services that gRPC offers."""
+        return (SERVICE,) if self._config.deferred.enabled else ()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Adds them to the server."""
+        if self._config.deferred.enabled:
+            servicer = DeferredServicer(self.desk, self._config.deferred.file_bytes_max)
+            add_DeferredServiceServicer_to_server(servicer, server)
 
     def loops(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What runs beside the servers."""

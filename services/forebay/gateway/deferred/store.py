@@ -64,6 +64,10 @@ class Store(Protocol):
         """The tenant's job."""
         ...
 
+    def job_of(self, tenant: str, key: str) -> Job | None:
+        """The tenant's job that was kept with this key; None for ""."""
+        ...
+
     def jobs(self, tenant: str, after: int, limit: int) -> list[Job]:
         """The tenant's jobs, newest first, below the sequence `after` (0: from the newest)."""
         ...
@@ -186,9 +190,8 @@ class MemoryStore:
         """See `Store`."""
         rows = {one.number: _Row(one) for one in requests}
         with self._lock:
-            for kept in self._jobs.values():
-                if key and kept.key == key and kept.job.tenant == job.tenant:
-                    return kept.job
+            if (known := self.job_of(job.tenant, key)) is not None:
+                return known
             news = [row.new for row in rows.values()]
             started = replace(
                 job,
@@ -207,6 +210,12 @@ class MemoryStore:
         """See `Store`."""
         kept = self._jobs.get(job_id)
         return kept.job if kept is not None and kept.job.tenant == tenant else None
+
+    def job_of(self, tenant: str, key: str) -> Job | None:
+        """See `Store`."""
+        with self._lock:
+            found = [kept.job for kept in self._jobs.values() if key and kept.key == key and kept.job.tenant == tenant]
+            return found[0] if found else None
 
     def jobs(self, tenant: str, after: int, limit: int) -> list[Job]:
         """See `Store`."""

@@ -208,7 +208,7 @@ class SqlStore:
             )
         except exc.IntegrityError:
             self._forget(lambda: self._drop_jobs([job.job_id]))
-            found = self._job_of_key(job.tenant, key) if key else None
+            found = self.job_of(job.tenant, key)
             if found is None:
                 raise
             return found
@@ -221,16 +221,17 @@ class SqlStore:
             connection.execute(update(JOBS).where(JOBS.c.job_id == job_id).values(**values))
             return _one(connection, job_id)
 
-    def _job_of_key(self, tenant: str, key: str) -> Job | None:
-        with sql.reading(self._engine) as connection:
-            row = connection.execute(select(JOBS).where(JOBS.c.tenant == tenant, JOBS.c.key == key)).mappings().first()
-        return _job(row) if row else None
-
     def job(self, tenant: str, job_id: str) -> Job | None:
         """See `Store`."""
         with sql.reading(self._engine) as connection:
             query = select(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.tenant == tenant)
             row = connection.execute(query).mappings().first()
+        return _job(row) if row else None
+
+    def job_of(self, tenant: str, key: str) -> Job | None:
+        """See `Store`."""
+        with sql.reading(self._engine) as connection:
+            row = connection.execute(select(JOBS).where(JOBS.c.tenant == tenant, JOBS.c.key == key)).mappings().first()
         return _job(row) if row else None
 
     def jobs(self, tenant: str, after: int, limit: int) -> list[Job]:
