@@ -22,7 +22,10 @@ SYSTEMS: dict[str, Mapping[str, Part]] = {
         "grouper": Part("magnus"),
     },
     "chiron": {"orderer": Part("fcfs"), "router": Part("chiron"), "puller": Part("chiron")},
+    "sageserve_dpa": {"orderer": Part("dpa"), "router": Part("sageserve")},
+    "sageserve_edf": {"orderer": Part("edf"), "router": Part("sageserve")},
     "sageserve_fcfs": {"orderer": Part("fcfs"), "router": Part("sageserve")},
+    "sageserve_pf": {"orderer": Part("pf"), "router": Part("sageserve")},
 }
 """What `system = "name"` in [scheduler] stands for, by kind; what a system leaves out is that of the default."""
 
