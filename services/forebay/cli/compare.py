@@ -19,6 +19,7 @@ from forebay.cli.console import make_console, make_folder, make_table, print_jso
 from forebay.cli.datasets import data_dir
 from forebay.cli.loaders import SAMPLES
 from forebay.cli.options import json_option, names
+from forebay.cli.stack_config import ROOT
 from forebay.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from forebay.simulator.runner import Backend, Ended
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "simulator" / "experiments"
+MORE = ROOT / "benchmarks" / "experiments"
+"""Those of a checkout, which take minutes and public data."""
 OUTPUT = Path(".forebay") / "compare"
 INTERRUPTED = 130
 
@@ -43,6 +46,10 @@ class Asked:
     seeds: str | None
     loads: str | None
     limit: int | None
+    trace: str | None
+    prompts: str | None
+    profile: str | None
+    instances: int | None
     plots: tuple[str, ...]
     markdown: bool
     open_page: bool
@@ -63,6 +70,10 @@ class Asked:
 @click.option("--seeds", metavar="N,N,…", help="Instead of the experiment's.")
 @click.option("--loads", metavar="X,X,…", help="Instead of the experiment's.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many requests a run, to try an experiment.")
+@click.option("--trace", metavar="FILE", help="Requests of this file instead; data:… is public data.")
+@click.option("--prompts", metavar="FILE", help="Prompts with known lengths of this file instead of the experiment's.")
+@click.option("--profile", metavar="GPU/MODEL/tpN|FILE", help="All instances have this profile.")
+@click.option("--instances", type=click.IntRange(min=1), help="So many instances of each group, never more or fewer.")
 @click.option("--plot", "plots", multiple=True, metavar="[NAME=]FILE.svg", help="Write one plot too; may be repeated.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
@@ -88,6 +99,7 @@ def compare(ctx: click.Context, /, **given: Any) -> None:
       forebay compare --experiment my.toml --jobs 8 --output results --open
       forebay compare --experiment my.toml --plot pareto=pareto.svg --markdown
       forebay compare --experiment my.toml --ray auto                   on a Ray cluster
+      forebay compare --experiment my.toml --trace data:open/traces/AzureLLMInferenceTrace_conv.csv.gz --instances 8
     """
     asked = Asked(**given)
     path = find_experiment(asked.name)
@@ -128,7 +140,7 @@ def find_experiment(name: str) -> Path:
     """The file of that name, or the experiment that ships under it; raises ConfigError where there is neither."""
     if Path(name).is_file():
         return Path(name)
-    shipped = {file.stem: file for file in sorted(EXPERIMENTS.glob("*.toml"))}
+    shipped = {file.stem: file for folder in (EXPERIMENTS, MORE) for file in sorted(folder.glob("*.toml"))}
     if name in shipped:
         return shipped[name]
     raise ConfigError(
@@ -148,9 +160,33 @@ def _experiment(path: Path, asked: Asked) -> "Experiment":
         if asked.limit is not None:
             least = min(asked.limit, made.trace.limit or asked.limit)
             made = dataclasses.replace(made, trace=dataclasses.replace(made.trace, limit=least))
+        return _elsewhere(made, asked)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    return made
+
+
+def _elsewhere(made: "Experiment", asked: Asked) -> "Experiment":
+    """The experiment on another trace or fleet; what is done to a trace stays, its window and options do not."""
+    from forebay.simulator.profiles import profile_of
+    from forebay.simulator.trace_config import locate
+
+    trace = made.trace
+    if asked.trace is not None:
+        away: dict[str, Any] = {"generator": "", "format": "", "options": {}, "start_s": 0.0, "duration_s": 0.0}
+        trace = dataclasses.replace(trace, path=asked.trace, **away)
+    if asked.prompts is not None:
+        trace = dataclasses.replace(trace, prompts=asked.prompts)
+    if trace is not made.trace:
+        trace = locate(trace, Path.cwd(), data_dir(), SAMPLES)
+    groups = made.groups
+    if asked.profile is not None:
+        groups = tuple(dataclasses.replace(group, profile=asked.profile) for group in groups)
+    if asked.instances is not None:
+        counts: dict[str, Any] = dict.fromkeys(("instances_initial", "instances_min", "instances_max"), asked.instances)
+        groups = tuple(dataclasses.replace(group, **counts) for group in groups)
+    for group in groups:
+        profile_of(group.profile)
+    return dataclasses.replace(made, trace=trace, groups=groups)
 
 
 def _numbers(option: str, text: str, kind: type[Any]) -> tuple[Any, ...]:
@@ -222,22 +258,24 @@ def _command() -> str:
 def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> None:
     from forebay.simulator.report.caveats import caveats
     from forebay.simulator.report.distance import distance_table
-    from forebay.simulator.report.tables import headline_table, short_table, winner_table
+    from forebay.simulator.report.tables import chosen_verdicts, headline_table, short_table, winner_table
 
     if as_json:
         print_json(_as_json(findings))
         return
-    runs = findings.runs
-    distance = distance_table(runs, findings.oracles)
+    runs, columns = findings.runs, findings.experiment.columns
+    distance = distance_table(runs, findings.oracles) if not columns else None
+    short = short_table(runs, findings.oracles, columns)
+    chosen = chosen_verdicts(findings.verdicts, columns)
     if markdown:
-        for table in (short_table(runs, findings.oracles), winner_table(findings.verdicts, runs.loads), distance):
+        for table in (short, winner_table(chosen, runs.loads), distance):
             if table is None:
                 continue
             click.echo(f"**{table.title}**\n\n{table.markdown()}\n")
         return
-    _show(short_table(runs, findings.oracles))
+    _show(short)
     if len(runs.policies) > 1:
-        _show(headline_table(findings.verdicts, runs.loads))
+        _show(winner_table(chosen, runs.loads) if columns else headline_table(chosen, runs.loads))
     if distance is not None:
         _show(distance)
     console = make_console()

@@ -11,6 +11,7 @@ from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.simulator.arms import check_arm
 from forebay.simulator.config import (
+    CLASS_NAMES,
     ClientConfig,
     EngineConfig,
     Fault,
@@ -30,6 +31,8 @@ from forebay.simulator.config import (
 from forebay.simulator.oracles.bound import refusal
 from forebay.simulator.oracles.search import BEST_FLEET
 from forebay.simulator.profiles import profile_of
+from forebay.simulator.statistics import MEASURES
+from forebay.simulator.summary import ALL
 from forebay.simulator.toml_lines import Path as KeyPath
 from forebay.simulator.toml_lines import key_lines, nearest_line, parse_path
 from forebay.simulator.trace_config import TraceConfig, check_options, locate
@@ -77,6 +80,9 @@ class Experiment:
     A seed draws what the trace leaves open and every random choice of the run; policies meet the same requests under
     equal seeds. `direct` compares routers alone, several times as fast: every request is placed at once on a fixed
     fleet that nobody watches, and nobody reports progress (`simulator.direct`, which says what it cannot do).
+
+    `columns` are the measures that the printed tables show, by key, over all classes or of one:
+    "attainment/interactive-fast" (empty: the usual ones).
     """
 
     name: str = ""
@@ -99,6 +105,7 @@ class Experiment:
     slo: SloConfig = field(default_factory=SloConfig)
     oracle: OracleConfig = field(default_factory=OracleConfig)
     policies: tuple[Arm, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         is_plain = self.name.isprintable() and not set(self.name) & set("/\\") and self.name.strip(". ")
@@ -119,6 +126,8 @@ class Experiment:
         slugs = [arm.slug.lower() for arm in self.arms]
         for arm in self.policies:
             _need(slugs.count(arm.slug.lower()) == 1, f"two policies have the name {arm.name!r}; names must differ")
+        for column in self.columns:
+            _check_column(column)
         self.world  # noqa: B018 - raises where the world cannot be
         for index in range(len(self.policies)):
             self.world_of(index)
@@ -171,6 +180,14 @@ def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experi
         return dataclasses.replace(experiment, trace=trace)
     except ConfigError as error:
         raise _located(error, path, key_lines(text)) from error
+
+
+def _check_column(column: str) -> None:
+    key, _, slo_class = column.partition("/")
+    known = [measure.key for measure in MEASURES]
+    _need(key in known, f"columns has {column!r}, but there is no measure {key!r}; known: {', '.join(known)}")
+    classes = ["", ALL, *CLASS_NAMES.values()]
+    _need(slo_class in classes, f"columns has {column!r}; after the slash goes one of {', '.join(classes[1:])}")
 
 
 def _check_group(group: Group, where: str) -> None:

@@ -56,6 +56,18 @@ def _fleet(name: str) -> Callable[[Summary, ClassSummary], float | None]:
     return lambda summary, _: float(getattr(summary.fleet, name))
 
 
+def _tenants(name: str) -> Callable[[Summary, ClassSummary], float | None]:
+    def value(summary: Summary, _: ClassSummary) -> float | None:
+        found: float | None = getattr(summary.tenants, name)
+        return found
+
+    return value
+
+
+def _deadlines(_: Summary, one: ClassSummary) -> float | None:
+    return one.deadline_met_count / one.deadline_count if one.deadline_count else None
+
+
 MEASURES: tuple[Measure, ...] = (
     Measure("attainment", "SLO attainment", "%", True, False, _of("attainment")),
     Measure("goodput", "goodput", "req/s", True, False, _of("goodput_per_s")),
@@ -66,9 +78,15 @@ MEASURES: tuple[Measure, ...] = (
     Measure("tpot_p99", "TPOT p99", "s", False, False, _of("tpot_s.p99")),
     Measure("e2e_mean", "E2E mean", "s", False, False, _of("e2e_s.mean")),
     Measure("e2e_p99", "E2E p99", "s", False, False, _of("e2e_s.p99")),
+    Measure("normalized_mean", "normalised latency mean", "s/token", False, False, _of("normalized_s.mean")),
+    Measure("normalized_p99", "normalised latency p99", "s/token", False, False, _of("normalized_s.p99")),
+    Measure("deadline", "deadlines met", "%", True, False, _deadlines),
     Measure("quality", "answer quality", "%", True, False, _of("quality_mean"), plain=1.0),
     Measure("program_p50", "program E2E p50", "s", False, True, lambda summary, _: summary.programs.e2e_s.p50),
     Measure("program_p99", "program E2E p99", "s", False, True, lambda summary, _: summary.programs.e2e_s.p99),
+    Measure("worst_tenant", "worst tenant's attainment", "%", True, True, _tenants("worst_attainment")),
+    Measure("light_tenants", "light tenants' attainment", "%", True, True, _tenants("light_attainment")),
+    Measure("jain", "Jain's index", "", True, True, _tenants("jain")),
     Measure("gpu_hours", "GPU-hours", "", False, True, _fleet("gpu_hours")),
     Measure("cost", "cost", "", False, True, _fleet("cost")),
     Measure("energy", "energy", "kWh", False, True, _fleet("energy_kwh"), plain=0.0),

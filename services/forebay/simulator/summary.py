@@ -10,6 +10,7 @@ import numpy.typing as npt
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.simulator.config import CLASS_NAMES, Promise, SloConfig, World
 from forebay.simulator.distance import Distance, distance_of
+from forebay.simulator.fairness import TenantSummary, summarize_tenants
 from forebay.simulator.results import STATUSES, UNKNOWN, RequestColumns, RunResult
 from forebay.simulator.usage import FleetUsage, fleet_usage
 from forebay.simulator.workload.base import Workload
@@ -53,7 +54,9 @@ class ClassSummary:
     `goodput_per_s` counts requests that met their limits, `throughput_per_s` those that finished, over the run.
     `quality_mean` is over finished requests: 1 where an instance answered, less where [student] did, whose answers
     count in everything but tokens and the time between them. `lost_tokens` were dropped by evictions, to be computed
-    again. `gap_s` is of the longest time between two tokens of each answer.
+    again. `gap_s` is of the longest time between two tokens of each answer, `normalized_s` of the end-to-end time over
+    the tokens of the answer. `deadline_count` are the requests with a deadline of their own, of which
+    `deadline_met_count` finished in time; those that did not finish are misses.
     """
 
     slo_class: str
@@ -81,6 +84,9 @@ class ClassSummary:
     quality_mean: float | None = None
     lost_tokens: int = 0
     gap_s: Spread = field(default_factory=Spread)
+    normalized_s: Spread = field(default_factory=Spread)
+    deadline_count: int = 0
+    deadline_met_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,7 @@ class Summary:
     rejections: Mapping[str, int] = field(default_factory=dict)
     programs: ProgramSummary = field(default_factory=ProgramSummary)
     distance: Distance = field(default_factory=Distance)
+    tenants: TenantSummary = field(default_factory=TenantSummary)
 
     def of_class(self, name: str) -> ClassSummary | None:
         """The figures of a class, or of `ALL`; None where it had no requests."""
@@ -148,6 +155,7 @@ def summarize(result: RunResult, slo: SloConfig, world: World, workload: Workloa
         rejections=dict(result.rejections),
         programs=summarize_programs(result.requests),
         distance=distance_of(workload, promised, shares, fleet.gpu_hours) if workload is not None else Distance(),
+        tenants=summarize_tenants(result, checked.met),
     )
 
 
@@ -187,6 +195,7 @@ class _Checked:
     late_first: Mask
     slow_tokens: Mask
     late_end: Mask
+    past_deadline: Mask
     ttft_s: npt.NDArray[np.float64]
     tpot_s: npt.NDArray[np.float64]
     e2e_s: npt.NDArray[np.float64]
@@ -203,11 +212,13 @@ class _Checked:
         tpot_us = np.where(rows.output_tokens > 1, (rows.finish_us - rows.first_us) / gaps, 0.0)
         limits = {name: _limits(rows.slo_class, slo, name) for name in ("ttft_us", "tpot_us", "e2e_us")}
         own_deadline = (rows.deadline_us > 0) & (e2e_us > rows.deadline_us)
+        late_end = (e2e_us > limits["e2e_us"]) | own_deadline
         return _Checked(
             finished=finished,
             late_first=finished & (ttft_us > limits["ttft_us"]),
             slow_tokens=finished & (tpot_us > limits["tpot_us"]),
-            late_end=finished & ((e2e_us > limits["e2e_us"]) | own_deadline),
+            late_end=finished & late_end,
+            past_deadline=finished & own_deadline,
             ttft_s=ttft_us / US_PER_S,
             tpot_s=tpot_us / US_PER_S,
             e2e_s=e2e_us / US_PER_S,
@@ -235,6 +246,7 @@ def _of_class(
     served = finished & (rows.instance != UNKNOWN)
     count = int(mask.sum())
     by_status = dict(_by_status(rows.status[mask]))
+    due = mask & (rows.deadline_us > 0)
     return ClassSummary(
         slo_class=name,
         request_count=count,
@@ -258,6 +270,9 @@ def _of_class(
         quality_mean=float(np.where(served, 1.0, quality)[finished].mean()) if finished.any() else None,
         lost_tokens=int(np.maximum(rows.lost_tokens[mask], 0).sum()),
         gap_s=spread(rows.gap_us[served & (rows.output_tokens > 1) & (rows.gap_us >= 0)] / US_PER_S),
+        normalized_s=spread(checked.e2e_s[finished] / np.maximum(rows.output_tokens[finished], 1)),
+        deadline_count=int(due.sum()),
+        deadline_met_count=int((due & checked.finished & ~checked.past_deadline).sum()),
     )
 
 

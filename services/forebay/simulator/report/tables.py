@@ -57,14 +57,46 @@ def summary_table(runs: Runs, load: float, oracles: Sequence[str] = ()) -> Table
     )
 
 
-def short_table(runs: Runs, oracles: Sequence[str] = ()) -> Table:
-    """The same for a terminal: over all classes, a row a policy and load."""
+def short_table(runs: Runs, oracles: Sequence[str] = (), columns: Sequence[str] = ()) -> Table:
+    """The same for a terminal: over all classes, a row a policy and load.
+
+    `columns` of an experiment take the place of the usual ones, and then every figure has its interval.
+    """
+    if columns:
+        return _chosen_table(runs, oracles, [_column(name) for name in columns])
     rows = [
         (f"{load:g}", named(policy, oracles), *(_brief(runs, policy, load, BY_KEY[key]) for key in SHORT))
         for load in runs.loads
         for policy in runs.policies
     ]
     return Table("Policies", ("load", "policy", *(_short(BY_KEY[key]) for key in SHORT)), tuple(rows))
+
+
+def _chosen_table(runs: Runs, oracles: Sequence[str], columns: Sequence[tuple[str, Measure]]) -> Table:
+    rows = [
+        (
+            f"{load:g}",
+            named(policy, oracles),
+            *(estimate(runs.estimate(policy, load, name, m), m) for name, m in columns),
+        )
+        for load in runs.loads
+        for policy in runs.policies
+    ]
+    return Table("Policies", ("load", "policy", *(_title(name, m) for name, m in columns)), tuple(rows))
+
+
+def _column(name: str) -> tuple[str, Measure]:
+    key, _, slo_class = name.partition("/")
+    return slo_class or ALL, BY_KEY[key]
+
+
+def chosen_verdicts(verdicts: Sequence[Verdict], columns: Sequence[str]) -> list[Verdict]:
+    """The verdicts on an experiment's columns, in their order; all where it names none."""
+    if not columns:
+        return list(verdicts)
+    order = {(name, measure.key): place for place, (name, measure) in enumerate(map(_column, columns))}
+    found = [one for one in verdicts if (one.slo_class, one.measure.key) in order]
+    return sorted(found, key=lambda one: order[one.slo_class, one.measure.key])
 
 
 def _brief(runs: Runs, policy: str, load: float, measure: Measure) -> str:
