@@ -356,7 +356,7 @@ async def staged(
         connect(f"127.0.0.1:{metrics_port}") as metrics_channel,
     ):
         reporter = Reporter(metrics_channel, interval_s=0.02)
-        loop = Loop(Engine(config), scheduler_channel, reporter, Meters(registry), config, "gateway-1", now_us)
+        loop = Loop(Engine(config), {"": scheduler_channel}, reporter, Meters(registry), config, "gateway-1", now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(open_store, None, loop, relay, intake, config, "gateway-1", now_us)
         openai, kserve = (
@@ -366,7 +366,7 @@ async def staged(
         fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry, deferred.names())
         deferred.add_to(fronts.grpc)
         await fronts.start()
-        runs = (loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run(), *deferred.loops())
+        runs = (loop.run_clock(), loop.run_links(), loop.run_fleet(), reporter.run(), *deferred.loops())
         tasks = [asyncio.create_task(one) for one in runs]
         stage = Stage(scheduler, metrics, tritons, scheduler_server, registry, loop, fronts)
         stage.http_url = f"http://127.0.0.1:{fronts.http_port}"

@@ -76,7 +76,7 @@ class Live:
         wire: Any = Wire(self.post, self, Check=_healthy)
         meters = Meters(CollectorRegistry())
         reporter: Any = self
-        self.loop = self.make(engine, wire, reporter, meters, config, GATEWAY_ID, self.clock)
+        self.loop = self.make(engine, {"": wire}, reporter, meters, config, GATEWAY_ID, self.clock)
         self._responses: asyncio.Queue[pb.ScheduleResponse] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Placement]] = {}
         self._refusals: dict[str, Answer] = {}
@@ -154,16 +154,16 @@ class Live:
 
     # Events
 
-    async def _on_link_up(self, now_us: int) -> None:
-        self._link = asyncio.create_task(self.loop.run_link())
+    async def _on_link_up(self, replica: str, now_us: int) -> None:
+        self._link = asyncio.create_task(self.loop.run_links())
 
     async def _on_arrive(self, request: InferenceRequest, now_us: int) -> None:
         self._waiting[request.request_id] = self.loop.arrive(request)
 
-    async def _on_placed(self, placement: Placement, now_us: int) -> None:
+    async def _on_placed(self, replica: str, placement: Placement, now_us: int) -> None:
         self._responses.put_nowait(self.post.carry(convert_scheduler.answer_to_proto(placement)))
 
-    async def _on_refused(self, request_id: str, error: ForebayError, now_us: int) -> None:
+    async def _on_refused(self, replica: str, request_id: str, error: ForebayError, now_us: int) -> None:
         self._responses.put_nowait(self.post.carry(convert_scheduler.answer_to_proto(self._refusals[request_id])))
 
     async def _on_tokens(self, request_id: str, generated_tokens: int, prompt_tokens: int, now_us: int) -> None:

@@ -158,6 +158,12 @@ def workload() -> Workload:
         deadline_us=rng.choice([0, 0, 0, 2 * S], count),
         think_us=rng.integers(0, 2 * S, count),
         program=[row % 13 for row in range(count)],
+        # The prompts of a session begin alike.
+        blocks=[
+            [100 * (row % 13) + number for number in range(-(-tokens // 64))]
+            for row, tokens in enumerate(prompt_tokens)
+        ],
+        block_tokens=64,
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from contextlib import AsyncExitStack
 
 import click
 from prometheus_client import CollectorRegistry
@@ -43,15 +44,12 @@ async def serve(path: str | None, env: Environment) -> None:
     prepare_process()
     registry, estimator = CollectorRegistry(), TokenEstimator()
     engine, upstream = Engine(config), Upstream(config)
-    async with (
-        connect(env.scheduler) as scheduler,
-        connect(env.metrics) as metrics,
-        connect(env.predictor) as predictor,
-    ):
+    async with AsyncExitStack() as stack, connect(env.metrics) as metrics, connect(env.predictor) as predictor:
+        schedulers = {address: await stack.enter_async_context(connect(address)) for address in env.schedulers}
         reporter = Reporter(metrics)
         # The same name after a restart, so that the scheduler frees what the dead process had in flight.
         name = f"{socket.gethostname()}/{env.listen}"
-        loop = Loop(engine, scheduler, reporter, Meters(registry), config, name, now_us)
+        loop = Loop(engine, schedulers, reporter, Meters(registry), config, name, now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
@@ -65,7 +63,7 @@ async def serve(path: str | None, env: Environment) -> None:
             await loop.flush()
             await reporter.flush()
 
-        loops = [loop.run_clock(), loop.run_link(), loop.run_fleet(), reporter.run(), *deferred.loops()]
+        loops = [loop.run_clock(), loop.run_links(), loop.run_fleet(), reporter.run(), *deferred.loops()]
         await run_until_stopped(fronts, loops, config.grace_s, closing=close)
     await upstream.close()
 

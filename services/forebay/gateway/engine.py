@@ -32,6 +32,8 @@ from forebay.gateway.values import (
 _TICK_US = 250 * US_PER_MS
 _UNDELIVERED_COUNT_MAX = 10_000
 _NEVER_US = 2**62
+WITHDRAWN = "CANCELLED"
+"""The reason with which a scheduler answers a request that was withdrawn."""
 
 
 class Phase(Enum):
@@ -151,8 +153,8 @@ class Engine:
         self._flights[request.request_id] = flight
         return self._seek(flight, now_us)
 
-    def on_placed(self, placement: Placement, now_us: int, replica: str = "") -> list[Action]:
-        """The scheduler chose an instance. A request that went away was withdrawn, so that the lease ends there too.
+    def on_placed(self, replica: str, placement: Placement, now_us: int) -> list[Action]:
+        """A replica chose an instance. A request that went away was withdrawn, so that the lease ends there too.
 
         So was one that another replica is asked for by now.
         """
@@ -162,10 +164,13 @@ class Engine:
         flight.is_known = True
         return self._start(flight, placement, now_us)
 
-    def on_refused(self, request_id: str, error: ForebayError, now_us: int, replica: str = "") -> list[Action]:
-        """The scheduler said no, for now or for ever. After a failed attempt the client gets that attempt's error."""
+    def on_refused(self, replica: str, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
+        """A replica said no, for now or for ever. After a failed attempt the client gets that attempt's error."""
         flight = self._flights.get(request_id)
         if flight is None or flight.phase is not Phase.ASKED or flight.replica != replica:
+            return []
+        if error.code == WITHDRAWN:
+            # It answers what we withdrew, for whatever cause; we ask for the request anew.
             return []
         if isinstance(error, ModelUnknown):
             error = self._fleet.unknown(flight.request.model)
@@ -219,7 +224,7 @@ class Engine:
         self._fleet.update(instances)
         return self._place_waiting(now_us)
 
-    def on_link_up(self, now_us: int, replica: str = "") -> list[Action]:
+    def on_link_up(self, replica: str, now_us: int) -> list[Action]:
         """A replica's stream opened: tell it what is its own, and take that from the others; ask it for what waits."""
         self._replicas.add(replica)
         moving = [one for one in self._flights.values() if self._is_to_move(one)]
@@ -232,7 +237,7 @@ class Engine:
             actions += self._seek(flight, now_us)
         return actions
 
-    def on_link_down(self, now_us: int, replica: str = "") -> list[Action]:
+    def on_link_down(self, replica: str, now_us: int) -> list[Action]:
         """A replica's stream broke: its requests go to the others, or are placed by ourselves where there is none."""
         self._replicas.remove(replica)
         lost = [one for one in self._flights.values() if one.replica == replica]
@@ -265,11 +270,13 @@ class Engine:
         for flight in running:
             flight.is_known, flight.replica = True, replica
             self._tell(flight, now_us)
-        mine = [one for one in self._undelivered if self._replicas.owner(one[0].request.model) == replica]
+        mine: list[tuple[OpenLease, End]] = []
+        others: list[tuple[OpenLease, End]] = []
+        for one in self._undelivered:
+            (mine if self._replicas.owner(one[0].request.model) == replica else others).append(one)
+        self._undelivered = deque(others, maxlen=_UNDELIVERED_COUNT_MAX)
         # What ended meanwhile is named too, so that the scheduler has a lease to end and learns from its outcome.
         opened = [*(_open_lease(one) for one in running), *(lease for lease, _ in mine)]
-        for one in mine:
-            self._undelivered.remove(one)
         return [Resume(tuple(opened), replica), *(replace(ended, to=replica) for _, ended in mine)]
 
     def on_wake(self, now_us: int) -> list[Action]:

@@ -1,15 +1,12 @@
-"""Drives the engine: the scheduler's stream, the fleet, the clock, and the requests that wait for their placement."""
+"""Drives the engine: the scheduler's streams, the fleet, the clock, and the requests that wait for their placement."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 
 import grpc
 from google.protobuf import duration_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lmaas.scheduler.v1 import scheduler_service_pb2
-from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
 from forebay.core.errors import ForebayError
 from forebay.core.instance.hints import Hints
@@ -19,16 +16,13 @@ from forebay.core.values import InferenceRequest, Outcome, WakeAt
 from forebay.gateway import messages
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
+from forebay.gateway.link import Link, for_ever
 from forebay.gateway.meters import Meters
-from forebay.gateway.values import Action, Attempt, Fail, Report, ToScheduler
+from forebay.gateway.values import Action, Attempt, Fail, Report
 from forebay.wire.clock import Clock
 from forebay.wire.convert_scheduler import placement_from_proto
 from forebay.wire.reporter import Reporter
 
-log = logging.getLogger(__name__)
-
-_BACKOFF_FIRST_S, _BACKOFF_MAX_S = 0.1, 2.0
-_PROBE_INTERVAL_S = 0.5
 _WATCH_TIMEOUT_S = 3600.0
 _FLEET_INTERVAL_MS = 200
 
@@ -39,7 +33,7 @@ class Loop:
     def __init__(
         self,
         engine: Engine,
-        scheduler: grpc.aio.Channel,
+        schedulers: Mapping[str, grpc.aio.Channel],
         reporter: Reporter,
         meters: Meters,
         config: Config,
@@ -47,14 +41,12 @@ class Loop:
         clock: Clock,
     ) -> None:
         self._engine = engine
-        self._stub = SchedulerServiceStub(scheduler)
-        self._health: Any = health_pb2_grpc.HealthStub(scheduler)
+        timeout_s = config.scheduler_timeout_s
+        self._links = {name: Link(name, to, self, gateway_id, timeout_s) for name, to in schedulers.items()}
+        self._turns = cycle(self._links.values())
         self._reporter = reporter
         self._meters = meters
-        self._config = config
-        self._gateway_id = gateway_id
         self._clock = clock
-        self._outbox: asyncio.Queue[ToScheduler] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[Placement]] = {}
         self.wake_at_us = 0
         """When the engine wants to be woken."""
@@ -107,18 +99,18 @@ class Loop:
         """The time has come that the engine wanted to be woken at."""
         self._apply(self._engine.on_wake(self._clock()))
 
-    async def run_link(self) -> None:
-        """Keeps the scheduler's stream open, for ever."""
-        await _for_ever(self._link, "scheduler")
+    async def run_links(self) -> None:
+        """Keeps the streams of all replicas of the scheduler open, for ever."""
+        await asyncio.gather(*(link.run() for link in self._links.values()))
 
     async def run_fleet(self) -> None:
         """Watches the scheduler's fleet, for ever."""
-        await _for_ever(self._watch, "scheduler's fleet")
+        await for_ever(self._watch, "scheduler's fleet")
 
     async def flush(self) -> None:
         """Waits until what the scheduler must still hear is on its way, a second at most."""
         for _ in range(20):
-            if self._outbox.empty() or not self._engine.is_linked:
+            if all(link.is_empty for link in self._links.values()) or not self._engine.is_linked:
                 return
             await asyncio.sleep(0.05)
 
@@ -127,57 +119,39 @@ class Loop:
         self._waiting[request_id] = future
         return future
 
-    async def _link(self) -> None:
-        await self._check()
-        # No deadline: the stream lives as long as both sides. Keep-alive and _probe notice when one is gone.
-        call = self._stub.Schedule()
-        outbox = self._outbox = asyncio.Queue()
-        self._apply(self._engine.on_link_up(self._clock()))
-        log.info("linked to the scheduler")
-        parts = [asyncio.create_task(part) for part in (self._send(call, outbox), self._receive(call), self._probe())]
-        try:
-            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            for part in done:
-                part.result()
-        finally:
-            call.cancel()
-            for part in parts:
-                part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
-            self._apply(self._engine.on_link_down(self._clock()))
+    # What replicas of the scheduler say
 
-    async def _check(self) -> None:
-        await self._health.Check(health_pb2.HealthCheckRequest(), timeout=self._config.scheduler_timeout_s)
+    def link_up(self, replica: str) -> None:
+        """The stream of a replica opened."""
+        self._apply(self._engine.on_link_up(replica, self._clock()))
 
-    async def _send(self, call: Any, outbox: asyncio.Queue[ToScheduler]) -> None:
-        while True:
-            action = await outbox.get()
-            await call.write(messages.to_schedule(action, self._gateway_id))
+    def link_down(self, replica: str) -> None:
+        """The stream of a replica broke."""
+        self._apply(self._engine.on_link_down(replica, self._clock()))
 
-    async def _receive(self, call: Any) -> None:
-        async for response in call:
-            self._apply(self._answer(response))
+    def answered(self, replica: str, response: scheduler_service_pb2.ScheduleResponse) -> None:
+        """A replica answered."""
+        self._apply(self._answer(replica, response))
 
-    async def _probe(self) -> None:
-        """Ends when the scheduler is silent on a question and on a health check too: it hangs, or the network does."""
-        while True:
-            await asyncio.sleep(_PROBE_INTERVAL_S)
-            oldest_us = self._engine.oldest_ask_us()
-            if oldest_us is not None and self._clock() - oldest_us > _PROBE_INTERVAL_S * US_PER_S:
-                await self._check()
+    def waited_us(self, replica: str) -> int:
+        """For how long a replica has owed an answer."""
+        oldest_us = self._engine.oldest_ask_us(replica)
+        return 0 if oldest_us is None else self._clock() - oldest_us
 
-    def _answer(self, response: scheduler_service_pb2.ScheduleResponse) -> list[Action]:
+    def _answer(self, replica: str, response: scheduler_service_pb2.ScheduleResponse) -> list[Action]:
         now_us, kind = self._clock(), response.WhichOneof("action")
         if kind == "placed":
-            return self._engine.on_placed(placement_from_proto(response.request_id, response.placed), now_us)
+            placement = placement_from_proto(response.request_id, response.placed)
+            return self._engine.on_placed(replica, placement, now_us)
         refusal = messages.rejection(response.rejected) if kind == "rejected" else messages.retry(response.retry)
-        return self._engine.on_refused(response.request_id, refusal, now_us)
+        return self._engine.on_refused(replica, response.request_id, refusal, now_us)
 
     async def _watch(self) -> None:
         interval = duration_pb2.Duration()
         interval.FromMilliseconds(_FLEET_INTERVAL_MS)
         request = scheduler_service_pb2.WatchInstancesRequest(interval_min=interval)
-        async for fleet in self._stub.WatchInstances(request, timeout=_WATCH_TIMEOUT_S):
+        # All replicas know the whole fleet; when the one that was watched is lost, the next one is.
+        async for fleet in next(self._turns).stub.WatchInstances(request, timeout=_WATCH_TIMEOUT_S):
             self.take_fleet(fleet)
 
     def take_fleet(self, message: scheduler_service_pb2.WatchInstancesResponse) -> None:
@@ -197,7 +171,7 @@ class Loop:
                 case WakeAt(at_us):
                     self.wake_at_us = at_us
                 case _:
-                    self._outbox.put_nowait(action)
+                    self._links[action.to].send(action)
 
     def _resolve(self, request_id: str, result: Placement | ForebayError) -> None:
         future = self._waiting.pop(request_id, None)
@@ -207,27 +181,3 @@ class Loop:
             future.set_exception(result)
         else:
             future.set_result(result)
-
-
-async def _for_ever(session: Callable[[], Awaitable[None]], what: str) -> None:
-    """Repeats a session with growing pauses between those that fail quickly; says so once for each loss."""
-    pause_s = _BACKOFF_FIRST_S
-    while True:
-        began_s = asyncio.get_running_loop().time()
-        try:
-            await session()
-        except grpc.aio.AioRpcError as error:
-            if pause_s == _BACKOFF_FIRST_S:
-                fields = {"code": error.code().name, "error": error.details()}
-                log.warning("lost the %s; trying again", what, extra={"fields": fields})
-        except asyncio.CancelledError:
-            # grpc raises the same error when the other side ends a stream with status CANCELLED.
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-        except Exception:
-            # The data plane outlives a peer that sends nonsense.
-            log.exception("the session with the %s failed", what)
-        if asyncio.get_running_loop().time() - began_s > _BACKOFF_MAX_S:
-            pause_s = _BACKOFF_FIRST_S
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, _BACKOFF_MAX_S)

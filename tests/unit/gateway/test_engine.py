@@ -46,7 +46,7 @@ def placement(request_id: str = "r1", instance_id: str = "a", lease_id: str = "l
 
 def linked(config: Config | None = None) -> Engine:
     engine = Engine(config or Config())
-    engine.on_link_up(0)
+    engine.on_link_up("", 0)
     engine.on_fleet([instance("a"), instance("b")], 0)
     return engine
 
@@ -54,16 +54,16 @@ def linked(config: Config | None = None) -> Engine:
 def alone(*instances: Instance, config: Config | None = None) -> Engine:
     """An engine that has seen a fleet and then lost its scheduler."""
     engine = Engine(config or Config())
-    engine.on_link_up(0)
+    engine.on_link_up("", 0)
     engine.on_fleet(instances or (instance("a"), instance("b")), 0)
-    engine.on_link_down(0)
+    engine.on_link_down("", 0)
     return engine
 
 
 def running(config: Config | None = None) -> Engine:
     engine = linked(config)
     engine.on_arrive(REQUEST, 1 * S)
-    engine.on_placed(placement(), 2 * S)
+    engine.on_placed("", placement(), 2 * S)
     return engine
 
 
@@ -92,7 +92,7 @@ def test_an_arrival_is_put_to_the_scheduler() -> None:
 def test_a_placed_request_is_sent_to_its_instance() -> None:
     engine = linked()
     engine.on_arrive(REQUEST, 1)
-    assert engine.on_placed(placement(), 2) == [Attempt("r1", placement())]
+    assert engine.on_placed("", placement(), 2) == [Attempt("r1", placement())]
 
 
 def test_a_finished_request_ends_its_lease_and_is_reported_beside_its_prediction() -> None:
@@ -122,7 +122,7 @@ def test_a_rejected_request_fails_with_the_scheduler_s_reason() -> None:
     engine = linked()
     engine.on_arrive(REQUEST, 1)
     refusal = PromptTooLong("too long")
-    actions = engine.on_refused("r1", refusal, 2)
+    actions = engine.on_refused("", "r1", refusal, 2)
     assert error(actions) is refusal
     assert record(actions).status is RequestStatus.REJECTED
     assert record(actions).error_reason == "PROMPT_TOO_LONG"
@@ -131,7 +131,7 @@ def test_a_rejected_request_fails_with_the_scheduler_s_reason() -> None:
 def test_an_unknown_model_is_refused_with_the_names_of_those_that_exist() -> None:
     engine = linked()
     engine.on_arrive(replace(REQUEST, model="lama"), 1)
-    assert "known models: llama" in str(error(engine.on_refused("r1", ModelUnknown("no"), 2)))
+    assert "known models: llama" in str(error(engine.on_refused("", "r1", ModelUnknown("no"), 2)))
 
 
 def test_an_instance_that_fails_before_the_first_token_is_excluded_from_the_next_question() -> None:
@@ -139,7 +139,7 @@ def test_an_instance_that_fails_before_the_first_token_is_excluded_from_the_next
     end, ask = engine.on_failed("r1", DIED, 3 * S)
     assert end == End("lease", Outcome.FAILED, 0, 0)
     assert ask == Ask(replace(REQUEST, excluded_instance_ids=frozenset({"a"})))
-    assert placed(engine.on_placed(placement(instance_id="b", lease_id="l2"), 4 * S)) == [("r1", "b")]
+    assert placed(engine.on_placed("", placement(instance_id="b", lease_id="l2"), 4 * S)) == [("r1", "b")]
     done = record(engine.on_finished("r1", Outcome.STOPPED, 5 * S))
     assert (done.status, done.attempt_count, done.censored) == (RequestStatus.OK, 2, False)
 
@@ -154,7 +154,7 @@ def test_after_the_last_attempt_the_client_gets_the_instance_s_error() -> None:
 def test_when_no_other_instance_is_left_the_client_gets_the_instance_s_error_rather_than_the_scheduler_s() -> None:
     engine = running()
     engine.on_failed("r1", DIED, 3 * S)
-    actions = engine.on_refused("r1", NoInstanceReady("all excluded"), 4 * S)
+    actions = engine.on_refused("", "r1", NoInstanceReady("all excluded"), 4 * S)
     assert error(actions) is DIED
     assert record(actions).status is RequestStatus.FAILED
 
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_while_it_waits_is_withdrawn() -> None:
     actions = engine.on_gone("r1", 2)
     assert actions[0] == Withdraw("r1")
     assert record(actions).status is RequestStatus.CANCELLED
-    assert engine.on_placed(placement(), 3) == []
+    assert engine.on_placed("", placement(), 3) == []
 
 
 def test_a_client_that_leaves_in_the_middle_ends_its_lease() -> None:
@@ -223,7 +223,7 @@ def test_the_rate_of_renewals_is_bounded() -> None:
     engine = linked(Config(progress_rate_max=2))
     for number in range(8):
         engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), 0)
-        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), 0)
+        engine.on_placed("", placement(f"r{number}", lease_id=f"l{number}"), 0)
     assert not only(engine.on_wake(3_999_999), Renew)
     assert len(only(engine.on_wake(4 * S), Renew)) == 8
 
@@ -232,7 +232,7 @@ def test_those_whose_renewal_is_due_are_known_before() -> None:
     engine = linked(Config())
     for number in range(3):
         engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), 0)
-        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), number * S // 2)
+        engine.on_placed("", placement(f"r{number}", lease_id=f"l{number}"), number * S // 2)
     assert [engine.due(at) for at in (S - 1, S, 3 * S // 2)] == [[], ["r0"], ["r0", "r1"]]
     assert only(engine.on_wake(3 * S // 2), Renew) == [Renew("l0", 0), Renew("l1", 0)]
     assert engine.due(2 * S) == ["r2"]
@@ -243,7 +243,7 @@ def test_a_wake_before_the_engine_says_so_names_the_next_tick_and_no_more() -> N
     assert engine.quiet_until_us(S) == S, "no lease was seen yet, and the first may be short"
     for number in range(3):
         engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), 0)
-        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), number * S)
+        engine.on_placed("", placement(f"r{number}", lease_id=f"l{number}"), number * S)
     assert engine.quiet_until_us(S) == 5 * S
     assert engine.on_wake(5 * S - 1) == [WakeAt(5 * S + 249_999)]
     assert only(engine.on_wake(5 * S), Renew) == [Renew("l0", 0)]
@@ -252,7 +252,7 @@ def test_a_wake_before_the_engine_says_so_names_the_next_tick_and_no_more() -> N
     assert engine.quiet_until_us(7 * S) == 10 * S
     engine.on_wake(11 * S)
     assert engine.quiet_until_us(11 * S) == 12 * S, "patience with the scheduler ends before the next renewal"
-    engine.on_link_down(11 * S)
+    engine.on_link_down("", 11 * S)
     assert engine.quiet_until_us(11 * S) == 11 * S
 
 
@@ -260,14 +260,14 @@ def test_a_clock_that_was_set_back_delays_no_renewal_of_later_leases() -> None:
     engine = linked(Config())
     for number, placed_us in enumerate((100 * S, 0)):
         engine.on_arrive(replace(REQUEST, request_id=f"r{number}"), placed_us)
-        engine.on_placed(placement(f"r{number}", lease_id=f"l{number}"), placed_us)
+        engine.on_placed("", placement(f"r{number}", lease_id=f"l{number}"), placed_us)
     assert only(engine.on_wake(S), Renew) == [Renew("l1", 0)]
 
 
 def test_a_lease_is_renewed_before_it_expires_whatever_the_rate() -> None:
     engine = linked(Config(progress_interval_s=100.0))
     engine.on_arrive(REQUEST, 0)
-    engine.on_placed(replace(placement(), lease_ttl_us=3 * S), 0)
+    engine.on_placed("", replace(placement(), lease_ttl_us=3 * S), 0)
     assert only(engine.on_wake(1 * S), Renew) == [Renew("lease", 0)]
 
 
@@ -280,15 +280,15 @@ def test_without_a_scheduler_the_instance_with_the_fewest_requests_is_taken() ->
 def test_requests_that_the_scheduler_placed_count_when_it_is_gone() -> None:
     engine = linked()
     engine.on_arrive(REQUEST, 1)
-    engine.on_placed(placement(), 2)
-    engine.on_link_down(3)
+    engine.on_placed("", placement(), 2)
+    engine.on_link_down("", 3)
     assert placed(engine.on_arrive(replace(REQUEST, request_id="r2"), 4)) == [("r2", "b")]
 
 
 def test_questions_without_an_answer_are_placed_when_the_scheduler_is_lost() -> None:
     engine = linked()
     engine.on_arrive(REQUEST, 1)
-    assert placed(engine.on_link_down(2)) == [("r1", "a")]
+    assert placed(engine.on_link_down("", 2)) == [("r1", "a")]
 
 
 def test_without_a_scheduler_draining_instances_get_nothing() -> None:
@@ -327,7 +327,7 @@ def test_requests_that_wait_are_asked_for_when_the_scheduler_returns() -> None:
     engine = alone(instance("a", concurrency_max=1), config=Config(fallback_queue_factor=1.0))
     engine.on_arrive(replace(REQUEST, request_id="r0"), 1)
     engine.on_arrive(REQUEST, 2)
-    resume, ask = engine.on_link_up(3)
+    resume, ask = engine.on_link_up("", 3)
     assert ask == Ask(REQUEST)
     assert isinstance(resume, Resume)
 
@@ -352,11 +352,11 @@ def test_a_returning_scheduler_hears_of_all_that_runs_and_of_what_ended_meanwhil
     engine = running()
     engine.on_tokens("r1", 4, 12, 3 * S)
     engine.on_arrive(replace(REQUEST, request_id="r2"), 3 * S)
-    engine.on_placed(placement("r2", "b", "l2"), 3 * S)
-    engine.on_link_down(3 * S)
+    engine.on_placed("", placement("r2", "b", "l2"), 3 * S)
+    engine.on_link_down("", 3 * S)
     assert not only(engine.on_finished("r2", Outcome.STOPPED, 4 * S), End)
     engine.on_arrive(replace(REQUEST, request_id="r3"), 4 * S)
-    resume, *rest = engine.on_link_up(5 * S)
+    resume, *rest = engine.on_link_up("", 5 * S)
     assert isinstance(resume, Resume)
     opened = {one.lease_id: one for one in resume.leases}
     assert set(opened) == {"lease", "l2", "own-r3-1"}
@@ -368,18 +368,18 @@ def test_a_returning_scheduler_hears_of_all_that_runs_and_of_what_ended_meanwhil
 
 def test_what_ended_is_told_to_one_scheduler_only() -> None:
     engine = running()
-    engine.on_link_down(3 * S)
+    engine.on_link_down("", 3 * S)
     engine.on_finished("r1", Outcome.STOPPED, 4 * S)
-    assert only(engine.on_link_up(5 * S), End)
-    engine.on_link_down(6 * S)
-    assert engine.on_link_up(7 * S) == [Resume(())]
+    assert only(engine.on_link_up("", 5 * S), End)
+    engine.on_link_down("", 6 * S)
+    assert engine.on_link_up("", 7 * S) == [Resume(())]
 
 
 def test_a_request_that_waits_for_room_beside_a_silent_scheduler_gets_it() -> None:
     engine = linked(Config(placement_timeout_s=5.0, fallback_queue_factor=1.0))
     engine.on_fleet([instance("a", concurrency_max=1)], 0)
     engine.on_arrive(replace(REQUEST, request_id="r0"), 0)
-    engine.on_placed(placement("r0"), 0)
+    engine.on_placed("", placement("r0"), 0)
     engine.on_arrive(REQUEST, 0)
     assert not placed(engine.on_wake(5 * S))
     engine.on_finished("r0", Outcome.STOPPED, 6 * S)
@@ -396,8 +396,8 @@ def test_a_request_that_left_while_it_waited_is_not_placed() -> None:
 
 def test_a_resumed_lease_holds_no_prompt() -> None:
     engine = running()
-    engine.on_link_down(3)
-    [resume] = engine.on_link_up(4)
+    engine.on_link_down("", 3)
+    [resume] = engine.on_link_up("", 4)
     assert isinstance(resume, Resume)
     assert resume.leases[0].request == replace(REQUEST, prompt_head="")
 
@@ -407,7 +407,7 @@ def test_a_request_that_the_gateway_placed_is_told_only_after_a_resume() -> None
     engine.on_arrive(REQUEST, 1)
     engine.on_arrive(replace(REQUEST, request_id="r2"), 1)
     assert not only(engine.on_finished("r2", Outcome.STOPPED, 2), End)
-    engine.on_link_up(3)
+    engine.on_link_up("", 3)
     assert engine.on_finished("r1", Outcome.STOPPED, 4)[0] == End("own-r1-1", Outcome.STOPPED, 0, 0)
 
 
@@ -417,7 +417,7 @@ def test_a_scheduler_that_never_answers_is_given_up_and_told_so() -> None:
     withdrawal, attempt, _ = engine.on_wake(5 * S)
     assert withdrawal == Withdraw("r1")
     assert placed([attempt]) == [("r1", "a")]
-    assert engine.on_placed(placement(), 6 * S) == []
+    assert engine.on_placed("", placement(), 6 * S) == []
 
 
 def test_a_scheduler_that_knows_no_fleet_yet_does_not_take_ours_away() -> None:
@@ -432,5 +432,5 @@ def test_the_oldest_question_is_known_as_long_as_it_is_open() -> None:
     engine.on_arrive(REQUEST, 3)
     engine.on_arrive(replace(REQUEST, request_id="r2"), 5)
     assert engine.oldest_ask_us() == 3
-    engine.on_placed(placement(), 6)
+    engine.on_placed("", placement(), 6)
     assert engine.oldest_ask_us() == 5

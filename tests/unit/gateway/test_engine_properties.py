@@ -91,6 +91,7 @@ class World:
         self.open_leases.add(lease_id)
         quantiles = LengthQuantiles(1, 1, 1, 1)
         return self.engine.on_placed(
+            "",
             Placement(request_id, lease_id, "d", instance_id, f"{instance_id}:1", quantiles, "p", 9_000_000),
             self.now_us,
         )
@@ -99,7 +100,7 @@ class World:
         if not self.engine.is_linked or request_id not in self.asked:
             return []
         self.asked.remove(request_id)
-        return self.engine.on_refused(request_id, ResourceExhausted("full"), self.now_us)
+        return self.engine.on_refused("", request_id, ResourceExhausted("full"), self.now_us)
 
     def _tokens(self, _: str, request_id: str, __: str) -> list[Action]:
         return self.engine.on_tokens(request_id, 1, 1, self.now_us) if request_id in self.attempts else []
@@ -124,11 +125,11 @@ class World:
         return self.engine.on_gone(request_id, self.now_us)
 
     def _up(self, _: str, __: str, ___: str) -> list[Action]:
-        return [] if self.engine.is_linked else self.engine.on_link_up(self.now_us)
+        return [] if self.engine.is_linked else self.engine.on_link_up("", self.now_us)
 
     def _down(self, _: str, __: str, ___: str) -> list[Action]:
         self.asked.clear()
-        return self.engine.on_link_down(self.now_us) if self.engine.is_linked else []
+        return self.engine.on_link_down("", self.now_us) if self.engine.is_linked else []
 
     def _wake(self, _: str, __: str, ___: str) -> list[Action]:
         self.now_us += 2_000_000
@@ -142,7 +143,7 @@ def test_every_request_is_reported_once_and_every_lease_ends_once(events: list[t
     for kind, name, instance_id in events:
         world.play(kind, name, instance_id)
     if not world.engine.is_linked:
-        world.apply(world.engine.on_link_up(world.now_us))
+        world.apply(world.engine.on_link_up("", world.now_us))
     for request_id in sorted(world.arrived):
         world.apply(world.engine.on_gone(request_id, world.now_us))
     assert world.engine.flight_count == 0

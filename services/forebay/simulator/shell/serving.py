@@ -108,7 +108,7 @@ class GatewayShell:
     def begin(self) -> None:
         """The run starts: the scheduler's stream is open."""
         now_us = self._context.now_us
-        self._apply(self.engine.on_link_up(now_us))
+        self._apply(self.engine.on_link_up("", now_us))
         self._apply(self.engine.on_wake(now_us))
 
     # What clients and the scheduler say
@@ -120,11 +120,11 @@ class GatewayShell:
 
     def placed(self, placement: Placement) -> None:
         """A request may go to an instance."""
-        self._apply(self.engine.on_placed(placement, self._context.now_us))
+        self._apply(self.engine.on_placed("", placement, self._context.now_us))
 
     def refused(self, answer: Rejected | Retry) -> None:
         """A request got a no."""
-        self._apply(self.engine.on_refused(answer.request_id, _error(answer), self._context.now_us))
+        self._apply(self.engine.on_refused("", answer.request_id, _error(answer), self._context.now_us))
 
     def fleet(self, instances: Sequence[Instance]) -> None:
         """The fleet as the scheduler sees it."""
