@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -121,7 +122,7 @@ def test_a_second_model_loads_answers_and_unloads(stub: service_pb2_grpc.GRPCInf
     def states() -> dict[str, str]:
         return {model.name: model.state for model in stub.RepositoryIndex(service_pb2.RepositoryIndexRequest()).models}
 
-    assert set(states()) == {"smollm2", "smollm2_short"}
+    assert set(states()) == {"smollm2", "smollm2_short", "smollm2_static"}
     assert states()["smollm2_short"] != "READY"
     load = service_pb2.RepositoryModelLoadRequest(model_name="smollm2_short")
     stub.RepositoryModelLoad(load, timeout=ANSWER_S)
@@ -131,7 +132,63 @@ def test_a_second_model_loads_answers_and_unloads(stub: service_pb2_grpc.GRPCInf
     assert "Paris" in str(response.outputs["text_output"])
     unload = service_pb2.RepositoryModelUnloadRequest(model_name="smollm2_short")
     stub.RepositoryModelUnload(unload, timeout=ANSWER_S)
-    assert wait_until(lambda: states() == {"smollm2": "READY", "smollm2_short": "UNAVAILABLE"})
+    assert wait_until(lambda: (states()["smollm2"], states()["smollm2_short"]) == ("READY", "UNAVAILABLE"))
+
+
+@pytest.fixture(scope="module")
+def static(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> Iterator[Callable[..., list[tuple[str, int]]]]:
+    """Sends requests of (name, batch, size of the batch, tokens) to the static model; gives their order of answers."""
+    overridden = read_config("models/smollm2_static")
+    overridden.parameters["kv_tokens"].string_value = "200"
+    load = service_pb2.RepositoryModelLoadRequest(model_name="smollm2_static")
+    load.parameters["config"].string_param = json_format.MessageToJson(overridden, preserving_proto_field_name=True)
+    stub.RepositoryModelLoad(load, timeout=ANSWER_S)
+    yield partial(run_batches, stub)
+    stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name="smollm2_static"), timeout=ANSWER_S)
+
+
+def run_batches(
+    stub: service_pb2_grpc.GRPCInferenceServiceStub, asked: list[tuple[str, str, int, int]]
+) -> list[tuple[str, int]]:
+    ended: list[tuple[str, int]] = []
+
+    def run(name: str, batch_id: str, batch_count: int, tokens: int) -> None:
+        sampling = {"max_tokens": tokens, "ignore_eos": True}
+        flags = {"stream": True, "return_num_output_tokens": True}
+        request = make_request("smollm2_static", "Say something.", sampling, name, **flags)
+        request.parameters["batch_id"].string_param = batch_id
+        request.parameters["batch_count"].int64_param = batch_count
+        (response,) = [decode(message) for message in stub.ModelStreamInfer(iter([request]), timeout=ANSWER_S)]
+        assert (response.is_final, response.error) == (True, "")
+        ended.append((name, int(response.outputs["num_output_tokens"])))
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        list(pool.map(lambda one: run(*one), asked))
+    return ended
+
+
+def test_a_static_batch_gives_all_answers_when_its_longest_is_done(
+    static: Callable[[list[tuple[str, str, int, int]]], list[tuple[str, int]]],
+) -> None:
+    asked = [("a1", "a", 3, 1), ("b1", "b", 2, 2), ("a2", "a", 3, 20), ("b2", "b", 2, 3), ("a3", "a", 3, 4)]
+    ended = static(asked)
+    assert sorted(ended) == sorted((name, tokens) for name, _, _, tokens in asked)
+    # Whichever batch was first: one is over before the other one is.
+    order = "".join(name[0] for name, _ in ended)
+    assert order in ("aaabb", "bbaaa")
+
+
+def test_a_static_batch_that_outgrows_its_memory_is_answered_in_halves(
+    static: Callable[[list[tuple[str, str, int, int]]], list[tuple[str, int]]],
+) -> None:
+    ended = static([(f"o{number}", "o", 4, 45) for number in range(4)])
+    assert sorted(ended) == [(f"o{number}", 45) for number in range(4)]
+
+
+def test_a_static_batch_that_stays_incomplete_runs_in_the_end(
+    static: Callable[[list[tuple[str, str, int, int]]], list[tuple[str, int]]],
+) -> None:
+    assert static([("late", "l", 2, 3)]) == [("late", 3)]
 
 
 def test_a_streamed_answer_comes_in_pieces_with_counts_and_ends_by_itself(ask: Ask) -> None:
@@ -390,7 +447,7 @@ def read_config(path: str) -> model_config_pb2.ModelConfig:
 
 def test_all_models_for_vllm_and_for_the_cpu_have_the_same_tensors() -> None:
     reference = read_config("models/smollm2")
-    for path in ("models/smollm2_short", "models_vllm/llm"):
+    for path in ("models/smollm2_short", "models/smollm2_static", "models_vllm/llm"):
         config = read_config(path)
         assert config.name == path.rsplit("/", 1)[1]
         assert (list(config.input), list(config.output)) == (list(reference.input), list(reference.output))

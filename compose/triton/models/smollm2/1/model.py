@@ -1,9 +1,13 @@
-"""A llama.cpp engine as a decoupled Triton python model: real tokens, continuous batching, cancellation.
+"""A llama.cpp engine as a decoupled Triton python model: real tokens, continuous or static batches, cancellation.
 
 One thread, the engine loop, talks to Triton: it alone reads requests, sends responses, asks for cancellation and sets
 metrics, since custom metrics set from several threads crash the server. llama.cpp's own thread batches the slots; a
 worker a slot only waits inside it and hands its chunks to the loop. Requests beyond the slots wait here, first come
 first served, so that a cancelled one leaves the queue at once.
+
+With the parameter `batching` "static" the batch that others put together is the batch that runs: the requests of one
+`batch_id` enter together when all `batch_count` of them are there, nobody joins them, and all answers are given when
+the longest is done. Where their tokens exceed `kv_tokens`, the batch splits into halves that start anew.
 
 The last response of a request carries Triton's final flag, so a client on a long-lived stream sees the end of an answer
 without asking for empty final responses.
@@ -23,7 +27,7 @@ import json
 import queue
 import secrets
 import threading
-from collections import deque
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,6 +35,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 import xllamacpp  # type: ignore[import-not-found]
+from batches import Continuous, StaticBatches
 from vllm_tensors import Job, Refused, make_response, read_request, take_chunk
 
 # A cancelled request that waits, or whose prompt is being read, is noticed within this time or this many events.
@@ -87,8 +92,14 @@ class TritonPythonModel:
         self._server = xllamacpp.Server(self._engine_parameters(settings))
         self._workers = ThreadPoolExecutor(self._slot_count, thread_name_prefix="slot")
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._waiting: deque[Job] = deque()
+        self._is_static = settings.get("batching", "continuous") == "static"
+        self._kv_tokens = int(settings.get("kv_tokens", "0")) or self._slot_count * self._slot_tokens
+        gather_s = int(settings.get("gather_ms", "2000")) / 1_000
+        self._queue: Any = (
+            StaticBatches(self._slot_count, gather_s) if self._is_static else Continuous(self._slot_count)
+        )
         self._running: list[Job] = []
+        self._overflows = False
         # Triton shares one metric between equal labels and frees it with the first owner. While a model is reloaded two
         # processes own it, so each has a label of its own.
         labels = {"model": args["model_name"], "version": args["model_version"], "process": str(os.getpid())}
@@ -135,7 +146,7 @@ class TritonPythonModel:
         event_count = 0
         while True:
             try:
-                event = self._events.get(timeout=SWEEP_S if self._waiting or self._running else IDLE_S)
+                event = self._events.get(timeout=SWEEP_S if self._queue.waiting or self._running else IDLE_S)
             except queue.Empty:
                 self._sweep()
                 continue
@@ -161,21 +172,23 @@ class TritonPythonModel:
             code = pb_utils.TritonError.INVALID_ARG if is_refusal else pb_utils.TritonError.INTERNAL
             self._refuse(sender, str(error) if is_refusal else repr(error), code)
             return
-        self._waiting.append(job)
+        job.came_s = time.monotonic()
+        self._queue.add(job)
         self._fill_slots()
 
     def _fill_slots(self) -> None:
-        while self._waiting and len(self._running) < self._slot_count:
-            job = self._waiting.popleft()
+        for job in self._queue.next(len(self._running), time.monotonic()):
             self._running.append(job)
             self._workers.submit(self._generate, job).add_done_callback(partial(self._on_worker_done, job))
         self._set_gauges()
 
     def _set_gauges(self) -> None:
-        used_tokens = sum(job.input_count + job.output_count for job in self._running)
         self._meters.set("vllm:num_requests_running", len(self._running))
-        self._meters.set("vllm:num_requests_waiting", len(self._waiting))
-        self._meters.set("vllm:kv_cache_usage_perc", used_tokens / (self._slot_count * self._slot_tokens))
+        self._meters.set("vllm:num_requests_waiting", len(self._queue.waiting))
+        self._meters.set("vllm:kv_cache_usage_perc", min(1.0, self._used_tokens() / self._kv_tokens))
+
+    def _used_tokens(self) -> int:
+        return sum(job.input_count + job.output_count for job in self._running)
 
     def _generate(self, job: Job) -> None:
         """In a worker: wait for the engine, pass its chunks on. Returning True from the callback frees the slot."""
@@ -202,16 +215,48 @@ class TritonPythonModel:
         take_chunk(job, chunk)
         if job.stopped or job.sender.is_cancelled():
             job.stopped = True
+        elif self._is_static:
+            self._split_where_full()
         elif job.is_stream and job.unsent:
             job.sender.send(make_response(job))
 
+    def _split_where_full(self) -> None:
+        """A batch whose answers grow beyond the memory stops; its halves start when all of it has."""
+        if not self._overflows and len(self._running) > 1 and self._used_tokens() > self._kv_tokens:
+            self._overflows = True
+            for job in self._running:
+                job.stopped = True
+
     def _on_end(self, job: Job, failure: BaseException | None) -> None:
-        self._running.remove(job)
+        job.is_over = True
         if failure:
             job.error = (str(failure), 500)
         self._meters.add("vllm:prompt_tokens_total", job.input_count)
         self._meters.add("vllm:generation_tokens_total", job.output_count)
+        if self._is_static:
+            self._end_batch()
+        else:
+            self._running.remove(job)
+            self._fill_slots()
+            self._answer(job)
+
+    def _end_batch(self) -> None:
+        """When the longest answer of a batch is done, all are given, or the halves of one that was too large wait."""
+        if not all(job.is_over for job in self._running):
+            return
+        batch, self._running = self._running, []
+        again = [job for job in batch if not job.sender.is_cancelled()] if self._overflows else []
+        self._overflows = False
+        for job in again:
+            job.restart()
+        self._queue.put_back(again)
         self._fill_slots()
+        for job in batch:
+            if job not in again:
+                self._answer(job)
+
+    def _answer(self, job: Job) -> None:
+        """The last response of a request."""
         if job.error:
             message, code = job.error
             triton_code = pb_utils.TritonError.INVALID_ARG if code == 400 else pb_utils.TritonError.INTERNAL
@@ -230,9 +275,10 @@ class TritonPythonModel:
         if os.getppid() != self._server_pid:
             os._exit(1)
         faulthandler.dump_traceback_later(STUCK_S, exit=True)
-        for job in [job for job in self._waiting if job.sender.is_cancelled()]:
-            self._waiting.remove(job)
+        for job in [job for job in self._queue.waiting if job.sender.is_cancelled()]:
+            self._queue.waiting.remove(job)
             self._refuse(job.sender, "request was cancelled", pb_utils.TritonError.CANCELLED)
         for job in self._running:
             job.stopped = job.stopped or job.sender.is_cancelled()
-        self._set_gauges()
+        # A batch of which something is missing starts in the end.
+        self._fill_slots()

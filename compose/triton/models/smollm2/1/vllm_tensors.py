@@ -55,6 +55,17 @@ class Job:
     output_count: int = 0
     sent_count: int = 0
     error: tuple[str, int] | None = None
+    batch_id: str = ""
+    batch_count: int = 0
+    came_s: float = 0.0
+    is_over: bool = False
+    """Nothing more is generated, though the answer may wait for the rest of its batch."""
+
+    def restart(self) -> None:
+        """Forgets the answer, of which nothing was sent."""
+        self.stopped = self.is_over = False
+        self.unsent.clear()
+        self.finish_reason, self.input_count, self.output_count, self.error = "None", 0, 0, None
 
 
 def check_number(name: str, value: Any) -> None:
@@ -104,6 +115,15 @@ def read_parameters(request: Any) -> dict[str, Any]:
     return values
 
 
+def read_batch(request: Any) -> tuple[str, int]:
+    """The batch that the request runs in where batches are static, and how many requests that has. Raises Refused."""
+    values = json.loads(request.parameters())
+    batch_id, count = values.get("batch_id", ""), values.get("batch_count", 0)
+    if not isinstance(batch_id, str) or isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise Refused("request parameters: batch_id must be a string and batch_count a number of requests")
+    return batch_id, count
+
+
 def read_flag(request: Any, name: str, default: bool) -> bool:
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     return default if tensor is None else bool(tensor.as_numpy().reshape(-1)[0])
@@ -138,7 +158,10 @@ def read_request(request: Any, sender: Any) -> Job:
     # the template itself or says `raw`.
     is_raw = values.get("raw", text.startswith("<|"))
     outputs = frozenset(name for name in OPTIONAL_OUTPUTS if read_flag(request, f"return_{name}", False))
-    return Job(sender, text, is_stream, prepends_input, outputs, body, is_raw)
+    batch_id, batch_count = read_batch(request)
+    return Job(
+        sender, text, is_stream, prepends_input, outputs, body, is_raw, batch_id=batch_id, batch_count=batch_count
+    )
 
 
 def take_chunk(job: Job, chunk: dict[str, Any]) -> None:
