@@ -314,6 +314,8 @@ class Engine:
             return []
         self._histogram.observe(request.model, request.prompt_tokens, lease.generated_tokens)
         placed, is_cut = lease.placement, outcome is Outcome.LENGTH
+        if not is_cut:
+            self._placer.calibrations.add(request.model, placed.predicted, lease.generated_tokens)
         return [Observe(request, placed.predicted, lease.generated_tokens, is_cut, placed.predicted_by)]
 
     def _end(self, leases: Iterable[Lease], is_done: bool = False) -> list[Action]:

@@ -7,13 +7,14 @@ from forebay.core.scheduling import Placement
 from forebay.core.values import InferenceRequest, InstanceLoad, SloClass
 from forebay.scheduler.affinity import Affinity
 from forebay.scheduler.batches import RunningBatches, WaitingBatches
+from forebay.scheduler.calibration import Calibrations
 from forebay.scheduler.decisions import Counts, Sight
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
 from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.policy import Policies
-from forebay.scheduler.policy.router.base import Hold, Route, RouteView
+from forebay.scheduler.policy.router.base import Calibration, Hold, Route, RouteView
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.serving_times import ServingTimes
 from forebay.scheduler.shadows import Others, Shadows
@@ -43,6 +44,7 @@ class Placer:
         self._leases = leases
         self._held = held
         self._ledger = ledger
+        self.calibrations = Calibrations()
         self.holding: set[str] = set()
         self._is_class_held = False
         self.shadows = Shadows(policies.shadows)
@@ -66,7 +68,7 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        view = self._remembered(_view(lanes, held, sight, count, now_us), request)
+        view = self._remembered(_view(lanes, held, sight, count, now_us, self.calibrations.of(model)), request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self.holding.add(model)
@@ -175,7 +177,10 @@ class Placer:
         sight = Sight(lanes.standing, idle, lanes.counts(), excluded, longest.context_tokens)
         if not idle.any():
             return []
-        view = self._remembered(_view(lanes, longest, sight, int(idle.sum()), now_us), longest.request)
+        view = self._remembered(
+            _view(lanes, longest, sight, int(idle.sum()), now_us, self.calibrations.of(longest.request.model)),
+            longest.request,
+        )
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self.holding.add(longest.request.model)
@@ -264,7 +269,9 @@ def _sight(lanes: Lanes, held: Held) -> tuple[Sight, int]:
     return Sight(lanes.standing, eligible, lanes.counts(), excluded, context_tokens), count
 
 
-def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: int) -> RouteView:
+def _view(
+    lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: int, calibration: Calibration
+) -> RouteView:
     standing, counts, request = sight.standing, sight.counts, held.request
     return RouteView(
         standing.instance_ids,
@@ -292,6 +299,7 @@ def _view(lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: i
         standing.roles,
         counts[6],
         anticipated=lanes.anticipations,
+        calibration=calibration,
         released_count=counts[7],
         arrived_us=held.arrived_us,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from forebay.core.scheduling import Placement
 from forebay.core.values import (
     InferenceRequest,
     Instance,
@@ -14,8 +15,10 @@ from forebay.core.values import (
     LengthQuantiles,
     SloClass,
 )
+from forebay.scheduler.anticipator import Anticipators
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
+from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy import build
 from forebay.scheduler.policy.router.base import KV_TOKENS_UNKNOWN, Observed, Route, Router, RouteView
 
@@ -56,10 +59,12 @@ def route_view(
     used: Sequence[float] = (),
     room: Sequence[int] = (),
     caps: Sequence[int] = (),
+    leases: Sequence[Sequence[Lease]] = (),
     **counts: Sequence[int],
 ) -> RouteView:
     """What a router sees of these loads, instances i0, i1, ...; nothing was seen from outside unless given here."""
     count = len(in_flight)
+    opened = [{one.placement.lease_id: one for one in there} for there in leases or [()] * count]
     caps = caps or [100] * count
     eligible = [index not in closed and in_flight[index] < caps[index] for index in range(count)]
     counted = (
@@ -90,8 +95,16 @@ def route_view(
         prompt_tokens=10,
         predicted_length=LengthQuantiles(1, 2, 3, 4),
         slo_class=SloClass.INTERACTIVE_FAST,
+        anticipated=Anticipators(opened),
         **counts,  # type: ignore[arg-type]
     )
+
+
+def lease(name: str, prompt: int, median: int, generated: int = 0, tokens_max: int = 0) -> Lease:
+    """A lease whose answer is predicted to have half, once, twice and three times the median."""
+    quantiles = LengthQuantiles(median // 2, median, 2 * median, 3 * median).capped(tokens_max)
+    placed = Placement(name, f"l-{name}", "", "i/m", "", quantiles, "test", 0)
+    return Lease(placed, request(name, prompt=prompt), "g", tokens_max, 0, 0, generated)
 
 
 def routed(router: Router, view: RouteView) -> Route:

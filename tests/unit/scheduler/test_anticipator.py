@@ -10,20 +10,12 @@ from hypothesis import strategies as st
 
 from forebay.core.anticipation import CONDITIONAL, PRESERVE_ARTIFACT, PRESERVE_PAPER, LengthRule
 from forebay.core.prediction import remaining_tokens
-from forebay.core.scheduling import Placement
-from forebay.core.values import LengthQuantiles
 from forebay.scheduler.anticipator import REACH, WINDOWS, Anticipator, Anticipators
 from forebay.scheduler.leases import Lease
-from tests.unit.scheduler.kit import request
+from tests.unit.scheduler.kit import lease
 
 RULES = (CONDITIONAL, PRESERVE_PAPER, PRESERVE_ARTIFACT)
 HORIZON = 40
-
-
-def lease(name: str, prompt: int, median: int, generated: int = 0, tokens_max: int = 0) -> Lease:
-    quantiles = LengthQuantiles(median // 2, median, 2 * median, 3 * median).capped(tokens_max)
-    placed = Placement(name, f"l-{name}", "", "i/m", "", quantiles, "test", 0)
-    return Lease(placed, request(name, prompt=prompt), "g", tokens_max, 0, 0, generated)
 
 
 def empty(count: int = 1, rule: LengthRule = PRESERVE_PAPER) -> Anticipator:

@@ -5,6 +5,7 @@ from forebay.scheduler.policy.orderer.base import Orderer
 from forebay.scheduler.policy.orderer.dpa import Dpa
 from forebay.scheduler.policy.orderer.edf import Edf
 from forebay.scheduler.policy.orderer.fcfs import Fcfs
+from forebay.scheduler.policy.orderer.forebay import Forebay
 from forebay.scheduler.policy.orderer.hrrn import Hrrn
 from forebay.scheduler.policy.orderer.ltr import Ltr
 from forebay.scheduler.policy.orderer.pf import Pf
@@ -18,6 +19,7 @@ ORDERERS: dict[str, type[Orderer]] = {
     "dpa": Dpa,
     "edf": Edf,
     "fcfs": Fcfs,
+    "forebay": Forebay,
     "hrrn": Hrrn,
     "ltr": Ltr,
     "pf": Pf,

@@ -2,9 +2,9 @@
 
 from forebay.scheduler.policy.router.autellix import Autellix
 from forebay.scheduler.policy.router.base import Router
+from forebay.scheduler.policy.router.chiron import Chiron
 from forebay.scheduler.policy.router.dynamo_kv import DynamoKv
 from forebay.scheduler.policy.router.forebay import Forebay
-from forebay.scheduler.policy.router.chiron import Chiron
 from forebay.scheduler.policy.router.join_shortest_tokens import JoinShortestTokens
 from forebay.scheduler.policy.router.least_anticipated_peak import LeastAnticipatedPeak
 from forebay.scheduler.policy.router.least_kv import LeastKv
@@ -12,6 +12,7 @@ from forebay.scheduler.policy.router.least_predicted_tokens import LeastPredicte
 from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.llm_d import LlmD
 from forebay.scheduler.policy.router.llumnix import Llumnix
+from forebay.scheduler.policy.router.maps import Maps
 from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
 from forebay.scheduler.policy.router.prefix_affinity import PrefixAffinity
 from forebay.scheduler.policy.router.preserve_artifact import PreserveArtifact
@@ -32,6 +33,7 @@ ROUTERS: dict[str, type[Router]] = {
     "least_requests": LeastRequests,
     "llm_d": LlmD,
     "llumnix": Llumnix,
+    "maps": Maps,
     "power_of_two": PowerOfTwo,
     "prefix_affinity": PrefixAffinity,
     "preserve_artifact": PreserveArtifact,

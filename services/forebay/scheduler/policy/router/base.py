@@ -34,6 +34,23 @@ class Observed(NamedTuple):
     kv_tokens_max: Ints
 
 
+class Calibration(NamedTuple):
+    """How the newest answers of a model, so many, became beside what was predicted of them.
+
+    Nine of ten answers were at most `shift_tokens` longer than their median (None while too few are known);
+    `coverage_p90` of them were at most as long as their p90, and `overstatement` is what was expected of all over what
+    they were.
+    """
+
+    outcome_count: int
+    shift_tokens: int | None
+    coverage_p90: float
+    overstatement: float
+
+
+UNCALIBRATED = Calibration(0, None, 0.9, 1.0)
+
+
 class RouteView(NamedTuple):
     """One request and the instances of its model, sorted by id; at least one is eligible; the arrays are read-only.
 
@@ -80,6 +97,7 @@ class RouteView(NamedTuple):
     home: int = -1
     prefix_tokens: Ints | None = None
     anticipated: Anticipations | None = None
+    calibration: Calibration = UNCALIBRATED
     released_count: Ints | None = None
     arrived_us: int = 0
 
