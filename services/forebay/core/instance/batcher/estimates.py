@@ -1,7 +1,7 @@
 """What a batcher expects of a request: how long its answer gets, and how long the engine is busy with it."""
 
 from forebay.core.instance.batcher.base import SequenceView
-from forebay.core.instance.profile import EngineProfile
+from forebay.core.instance.profile import EngineProfile, PrefillChunk
 
 
 def expected_tokens(sequence: SequenceView, tokens_default: int) -> int:
@@ -35,15 +35,23 @@ def remaining_ps(sequence: SequenceView, profile: EngineProfile, tokens_default:
     T_pre is proportional to the prompt tokens to compute, at the speed of a full iteration; T_dec is n tokens of
     alpha * context + beta each, alpha and beta being the profile's.
     """
-    context = sequence.target_tokens
-    answer = expected_tokens(sequence, tokens_default) - sequence.generated_tokens
-    decode_ps = profile.iteration_ps[1] + profile.decode_ps + profile.context_token_ps * context
-    return prefill_ps(sequence, profile) + answer * decode_ps
+    answer_tokens = expected_tokens(sequence, tokens_default) - sequence.generated_tokens
+    return prefill_ps(sequence, profile) + answer_tokens * token_ps(sequence.target_tokens, profile)
 
 
 def prefill_ps(sequence: SequenceView, profile: EngineProfile) -> int:
     """How long the prompt tokens to come take at the speed of a full iteration."""
     if sequence.decoding:
         return 0
-    left = sequence.target_tokens - max(sequence.cached_tokens, sequence.hit_tokens)
-    return left * profile.duration_ps(profile.max_batch_tokens, 0) // profile.max_batch_tokens
+    return prompt_ps(sequence.target_tokens - max(sequence.cached_tokens, sequence.hit_tokens), profile)
+
+
+def prompt_ps(tokens: int, profile: EngineProfile) -> int:
+    """How long prompt tokens take at the speed of an iteration that computes nothing else."""
+    most = profile.max_batch_tokens
+    return tokens * profile.duration_ps(0, 0, [PrefillChunk(most, 0)]) // most
+
+
+def token_ps(context_tokens: int, profile: EngineProfile) -> int:
+    """How long the next token of an answer takes alone, after so much context."""
+    return profile.iteration_ps[1] + profile.decode_ps + profile.context_token_ps * context_tokens

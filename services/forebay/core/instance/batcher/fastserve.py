@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from forebay.core.instance.batcher.base import BatchPlan, BatchView, SequenceView
+from forebay.core.instance.batcher.estimates import prompt_ps, token_ps
 from forebay.core.instance.batcher.filling import ranked
 from forebay.core.instance.batcher.levels import level_of, lifted
 from forebay.core.instance.profile import EngineProfile
@@ -39,7 +40,6 @@ class FastServe:
 
 def _service_ps(sequence: SequenceView, profile: EngineProfile) -> int:
     """The time of its prompt and of the tokens so far, each as if alone."""
-    prompt_tokens = sequence.target_tokens - sequence.generated_tokens
-    prompt_ps = prompt_tokens * profile.duration_ps(profile.max_batch_tokens, 0) // profile.max_batch_tokens
-    token_ps = profile.iteration_ps[1] + profile.decode_ps + profile.context_token_ps * sequence.target_tokens
-    return prompt_ps + sequence.generated_tokens * token_ps
+    answer_tokens = sequence.generated_tokens
+    prompt_tokens = sequence.target_tokens - answer_tokens
+    return prompt_ps(prompt_tokens, profile) + answer_tokens * token_ps(sequence.target_tokens, profile)

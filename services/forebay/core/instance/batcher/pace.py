@@ -29,7 +29,8 @@ class Pace:
         self._context_tokens += cached_tokens
 
     def tokens_within(self, cached_tokens: int, most: int) -> int:
-        """The longest next chunk, after so much in its cache, with which the limit is kept; at most `most`."""
+        """The longest next chunk, after so much in its cache, with which the limit is kept; at most `most`, which
+        the budget has to leave."""
         if not self._limit_ps or self._keeps(cached_tokens, most):
             return most
         fits, fails = 0, most
