@@ -14,11 +14,17 @@ from click.testing import CliRunner
 from forebay.predictor.features import FEATURES_VERSION
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
 from forebay.train.data import digest, digest_of
+from forebay.train.fast import sized
 from forebay.train.length import train_length
+from forebay.train.model import Settings
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("FOREBAY_DATA", str(ROOT.parent / "shared" / "data"))) / "open" / "prompts"
-BARS = {"bbh_cot_code-davinci-002": 56.3, "gpteacher_gpt4": 25.5, "translation_gpt_mt text-davinci-003": 13.3}
+BARS = {
+    "bbh_cot_code-davinci-002 code-davinci-002": 56.3,
+    "gpteacher_gpt4 gpt-4": 25.5,
+    "translation_gpt_mt text-davinci-003": 13.3,
+}
 """Mean absolute errors of the prompt's length alone."""
 
 
@@ -26,6 +32,12 @@ def test_the_command_says_what_data_is_missing(tmp_path: Path) -> None:
     found = CliRunner().invoke(train_length, ["--data", str(tmp_path), "--out", str(tmp_path)])
     assert found.exit_code != 0
     assert "translation_gpt_mt.prompts.parquet is not in" in str(found.exception)
+
+
+@pytest.mark.parametrize(("count", "trees"), [(300, (100, 50)), (8_000, (150, 80)), (32_000, (220, 110))])
+def test_more_examples_get_more_trees(count: int, trees: tuple[int, int]) -> None:
+    found = sized(Settings(), count)
+    assert (found.tree_count, found.tail_tree_count) == trees
 
 
 def test_the_shipped_model_is_what_its_description_says() -> None:
