@@ -41,6 +41,7 @@ SCHEDULER = {
     "hold_timeout_interactive_fast_s": 1.0,
     "hold_timeout_interactive_normal_s": 4.0,
     "hold_timeout_deferred_s": 12.0,
+    "tenants": {"acme": {"weight": 2.0, "tokens_per_minute": 900}},
 }
 GATEWAY = {"first_token_timeout_s": 4.0, "inter_token_timeout_s": 3.0, "attempts_max": 2, "requests_max": 60}
 AUTOSCALER = {

@@ -40,6 +40,7 @@ from tests.unit.scheduler.kit import S, instance, prediction
 
 GATEWAYS = ("g", "h")
 CASES = [(kind, name) for kind, policies in KINDS.items() for name in policies]
+TENANTS = {"acme": {"weight": 2.0, "tokens_per_minute": 900}}
 PARAMETERS = {"token_budget": {"tokens_max": 900}}
 
 
@@ -331,7 +332,8 @@ class DropsField(Live):
 
 
 def settings(kind: str = "router", name: str = "least_predicted_tokens") -> Config:
-    return Config(**{kind: name, f"{kind}_parameters": PARAMETERS.get(name, {}), "held_count_max": 6})
+    parameters = PARAMETERS.get(name, {})
+    return Config(**{kind: name, f"{kind}_parameters": parameters, "held_count_max": 6, "tenants": TENANTS})
 
 
 def by_request(seen: Seen) -> Seen:

@@ -1,9 +1,11 @@
 """The scheduler's configuration."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forebay.core.config import from_mapping
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
 
@@ -25,10 +27,29 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantConfig:
+    """What a tenant may use: its share where tenants compete, and its quota in tokens of prompts and answers.
+
+    `tokens_per_minute` 0: no quota. `tokens_burst` is what it may use at once after a quiet time; 0: those of a minute.
+    """
+
+    weight: float = 1.0
+    tokens_per_minute: int = 0
+    tokens_burst: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ValueError("weight must be positive")
+        if min(self.tokens_per_minute, self.tokens_burst) < 0:
+            raise ValueError("tokens_per_minute and tokens_burst must not be negative")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that the section [scheduler] may set; times in seconds or milliseconds as the names say.
 
-    A policy that is not named (the empty string) is that of the `system`. `shadows` are tables as in `Shadow`, by name.
+    A policy that is not named (the empty string) is that of the `system`. `shadows` are tables as in `Shadow`, by name,
+    and `tenants` as in `TenantConfig`.
     """
 
     system: str = "default"
@@ -43,6 +64,7 @@ class Config:
     grouper: str = ""
     grouper_parameters: Mapping[str, object] = field(default_factory=dict)
     shadows: Mapping[str, Any] = field(default_factory=dict)
+    tenants: Mapping[str, Any] = field(default_factory=dict)
     lease_ttl_s: float = 60.0
     hold_timeout_interactive_fast_s: float = 5.0
     hold_timeout_interactive_normal_s: float = 60.0
@@ -72,6 +94,7 @@ class Config:
     shutdown_grace_s: float = 5.0
 
     def __post_init__(self) -> None:
+        self.tenant_configs()
         for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive")
@@ -85,6 +108,12 @@ class Config:
             raise ValueError("resume_grace_s, shutdown_grace_s and predictor_batch_ms must not be negative")
         if not 0.1 <= self.watch_interval_s <= 60:
             raise ValueError("watch_interval_s must be 0.1 to 60")
+
+    def tenant_configs(self) -> dict[str, TenantConfig]:
+        """The tenants that differ from the rest, by name; raises ConfigError for a bad table."""
+        return {
+            name: from_mapping(TenantConfig, table, f"scheduler.tenants.{name}") for name, table in self.tenants.items()
+        }
 
     def hold_timeout_us(self, slo_class: SloClass) -> int:
         """Longest time that a request of the class is held, unless it says otherwise itself."""

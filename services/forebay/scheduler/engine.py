@@ -23,6 +23,7 @@ from forebay.core.values import (
     SloClass,
     WakeAt,
 )
+from forebay.scheduler.accounts import Accounts
 from forebay.scheduler.actions import Action, Observe
 from forebay.scheduler.config import Config
 from forebay.scheduler.deadlines import NEVER_US
@@ -36,6 +37,7 @@ from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Never
 from forebay.scheduler.policy.puller.base import UNLIMITED, step_us
 from forebay.scheduler.queue import Held, HeldBook
+from forebay.scheduler.quotas import Quotas
 
 
 class Engine:
@@ -50,10 +52,12 @@ class Engine:
         self._config = config
         self._fleet = Fleet(policies.puller)
         self._leases = LeaseBook(round(config.lease_ttl_s * US_PER_S))
-        self._held = HeldBook()
+        tenants = config.tenant_configs()
+        self._held = HeldBook(Accounts({name: one.weight for name, one in tenants.items()}))
         self._ledger = Ledger(config, policies, name)
-        self._placer = Placer(policies, self._fleet, self._leases, self._held, self._ledger)
-        self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger)
+        quotas = Quotas(tenants)
+        self._placer = Placer(policies, self._fleet, self._leases, self._held, self._ledger, quotas)
+        self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger, quotas)
         self._histogram = Histogram()
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
         self._hold_review_us = round(config.hold_review_s * US_PER_S)

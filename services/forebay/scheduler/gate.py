@@ -10,6 +10,7 @@ from forebay.scheduler.placing import Placer
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import AdmissionView, Later, Never
 from forebay.scheduler.queue import Held, HeldBook
+from forebay.scheduler.quotas import Quotas
 
 PACE_UNKNOWN_US = US_PER_S
 """When to come back while nothing is known of the pace."""
@@ -21,7 +22,14 @@ class Gate:
     """Judges requests and keeps the pace at which a model's requests end, which tells when to come back."""
 
     def __init__(
-        self, config: Config, policies: Policies, fleet: Fleet, held: HeldBook, placer: Placer, ledger: Ledger
+        self,
+        config: Config,
+        policies: Policies,
+        fleet: Fleet,
+        held: HeldBook,
+        placer: Placer,
+        ledger: Ledger,
+        quotas: Quotas,
     ) -> None:
         self._config = config
         self._policies = policies
@@ -29,6 +37,7 @@ class Gate:
         self._held = held
         self._placer = placer
         self._ledger = ledger
+        self._quotas = quotas
         self._ended: dict[str, Pace] = {}
         self._generated: dict[str, Pace] = {}
 
@@ -58,7 +67,13 @@ class Gate:
         self._placer.shadows.judged(held.request.model, view, said)
         if isinstance(said, Never):
             return self.reject(held, said, now_us)
-        return self._retry(held, said, now_us) if isinstance(said, Later) else None
+        request, tokens = held.request, held.request.prompt_tokens + held.quantiles.p50
+        if not isinstance(said, Later):
+            self._quotas.charge(request, tokens, now_us)
+            return None
+        if said.is_promise:
+            self._quotas.promise(request.tenant, tokens, now_us + said.retry_delay_us)
+        return self._retry(held, said, now_us)
 
     def queue_full(self, held: Held, now_us: int) -> Retry | None:
         """A no for now where the model's queue has no place; before the fleet is known all queues count as one."""
@@ -81,14 +96,20 @@ class Gate:
 
     def reject(self, held: Held, said: Never, now_us: int) -> Rejected:
         """Records a final no."""
+        self._quotas.settle(held.request, 0, now_us)
         counts = self._placer.counts(held.request.model)
         return self._ledger.rejected(held, said.reason, said.message, counts, now_us)
 
     def _retry(self, held: Held, said: Later, now_us: int) -> Retry:
-        least, most = self._config.retry_delay_min_s * US_PER_S, self._config.retry_delay_max_s * US_PER_S
-        bounded = Later(said.reason, said.message, round(min(max(said.retry_delay_us, least), most)))
+        self._quotas.settle(held.request, 0, now_us)
         counts = self._placer.counts(held.request.model)
-        return self._ledger.retry(held, self._placer.sight(held), bounded, counts, now_us)
+        return self._ledger.retry(held, self._placer.sight(held), self._bounded(said), counts, now_us)
+
+    def _bounded(self, said: Later) -> Later:
+        if said.is_promise:
+            return said
+        least, most = self._config.retry_delay_min_s * US_PER_S, self._config.retry_delay_max_s * US_PER_S
+        return Later(said.reason, said.message, round(min(max(said.retry_delay_us, least), most)))
 
     def _turn_us(self, held: Held, now_us: int) -> int:
         """When the request would be placed behind those that are held, at the pace at which requests end."""
@@ -115,6 +136,7 @@ class Gate:
             held_count=counts.held,
             ready_count=lanes.ready_count if lanes else 0,
             tokens_per_s=pace.per_s(now_us) if pace else 0.0,
+            quota=self._quotas.look(request.tenant, now_us),
         )
 
     def _unknown(self, model: str) -> Never:

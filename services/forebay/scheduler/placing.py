@@ -16,6 +16,7 @@ from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.router.base import Calibration, Hold, Route, RouteView
 from forebay.scheduler.queue import Held, HeldBook
+from forebay.scheduler.quotas import Quotas
 from forebay.scheduler.serving_times import ServingTimes
 from forebay.scheduler.shadows import Others, Shadows
 
@@ -38,13 +39,16 @@ class Placer:
     `holding` are the models of which the router held a request though some instance could have taken it.
     """
 
-    def __init__(self, policies: Policies, fleet: Fleet, leases: LeaseBook, held: HeldBook, ledger: Ledger) -> None:
+    def __init__(
+        self, policies: Policies, fleet: Fleet, leases: LeaseBook, held: HeldBook, ledger: Ledger, quotas: Quotas
+    ) -> None:
         self._policies = policies
         self._fleet = fleet
         self._leases = leases
         self._held = held
         self._ledger = ledger
         self.calibrations = Calibrations()
+        self._quotas = quotas
         self.holding: set[str] = set()
         self._is_class_held = False
         self.shadows = Shadows(policies.shadows)
@@ -234,6 +238,7 @@ class Placer:
         """Ends a lease and frees what it took; `is_done`: its answer is complete."""
         self._leases.remove(lease)
         self._held.accounts.end(lease.placement.lease_id)
+        self._quotas.settle(lease.request, lease.request.prompt_tokens + lease.generated_tokens, now_us)
         lanes, index = self._fleet.lane(lease.placement.instance_id)
         lanes.end(index, lease)
         if lease.placement.batch_id:

@@ -1,8 +1,9 @@
 import pytest
 
 from forebay.core.values import SloClass
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later
+from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later, Quota
 from forebay.scheduler.policy.admission.open import Open
+from forebay.scheduler.policy.admission.tenant_quota import TenantQuota
 from forebay.scheduler.policy.admission.token_budget import TokenBudget
 
 VIEW = AdmissionView(
@@ -58,3 +59,34 @@ def test_an_idle_model_takes_even_a_request_larger_than_its_budget() -> None:
 def test_token_budget_refuses_parameters_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         TokenBudget(**wrong)  # type: ignore[arg-type]
+
+
+def test_tenant_quota_admits_whoever_has_none() -> None:
+    assert TenantQuota().admit(VIEW) == Admitted()
+
+
+@pytest.mark.parametrize(("tokens", "promised", "delay_us"), [(109, 0, 500_000), (-40, 0, 75_000_000), (200, 100, 5e6)])
+def test_tenant_quota_tells_when_the_tokens_are_there(tokens: float, promised: float, delay_us: float) -> None:
+    # 10 tokens of prompt and 100 of answer, at 2 tokens a second.
+    said = TenantQuota().admit(VIEW._replace(quota=Quota(tokens, 1_000, 2, promised)))
+    assert isinstance(said, Later)
+    assert said.reason == "TENANT_QUOTA_EXHAUSTED"
+    assert said.retry_delay_us == delay_us
+    assert said.is_promise
+    assert "120 tokens a minute" in said.message
+
+
+def test_tenant_quota_admits_what_just_fits() -> None:
+    assert TenantQuota().admit(VIEW._replace(quota=Quota(110, 1_000, 2))) == Admitted()
+    assert TenantQuota().admit(VIEW._replace(quota=Quota(210, 1_000, 2, 100))) == Admitted()
+
+
+def test_tenant_quota_admits_a_request_larger_than_the_bucket_when_that_is_full() -> None:
+    assert TenantQuota().admit(VIEW._replace(quota=Quota(50, 50, 2))) == Admitted()
+    said = TenantQuota().admit(VIEW._replace(quota=Quota(49, 50, 2)))
+    assert isinstance(said, Later)
+    assert said.retry_delay_us == 500_000
+
+
+def test_tenant_quota_keeps_a_promise_though_nothing_is_left() -> None:
+    assert TenantQuota().admit(VIEW._replace(quota=Quota(-900, 1_000, 2, 100, is_promised=True))) == Admitted()

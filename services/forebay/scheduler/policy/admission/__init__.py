@@ -2,9 +2,11 @@
 
 from forebay.scheduler.policy.admission.base import Admission
 from forebay.scheduler.policy.admission.open import Open
+from forebay.scheduler.policy.admission.tenant_quota import TenantQuota
 from forebay.scheduler.policy.admission.token_budget import TokenBudget
 
 ADMISSIONS: dict[str, type[Admission]] = {
     "open": Open,
+    "tenant_quota": TenantQuota,
     "token_budget": TokenBudget,
 }

@@ -6,8 +6,24 @@ from typing import NamedTuple, Protocol
 from forebay.core.values import SloClass
 
 
+class Quota(NamedTuple):
+    """The token bucket of a tenant as an arrival finds it; `tokens` below 0 are owed.
+
+    `promised_tokens` are set aside for those that were told to come back; `is_promised`: one of them may come now.
+    """
+
+    tokens: float
+    tokens_max: float
+    tokens_per_s: float
+    promised_tokens: float = 0.0
+    is_promised: bool = False
+
+
 class AdmissionView(NamedTuple):
-    """One arrival and the load of its model; tokens are answer tokens still to be generated, by predicted medians."""
+    """One arrival and the load of its model; tokens are answer tokens still to be generated, by predicted medians.
+
+    `quota` is that of the tenant, None where it has none.
+    """
 
     model: str
     slo_class: SloClass
@@ -20,6 +36,7 @@ class AdmissionView(NamedTuple):
     held_count: int
     ready_count: int
     tokens_per_s: float
+    quota: Quota | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +46,15 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Not yet: the request may come back after `retry_delay_us`; the engine keeps the delay within its bounds."""
+    """Not yet: the request may come back after `retry_delay_us`; the engine keeps the delay within its bounds.
+
+    Not so where `is_promise`: then it is told as it is, and the tenant's quota keeps it.
+    """
 
     reason: str
     message: str
     retry_delay_us: int
+    is_promise: bool = False
 
 
 @dataclass(frozen=True, slots=True)
