@@ -162,8 +162,9 @@ def test_inv_leases_each_running_request_has_one_lease_and_all_leases_are_of_suc
     for name in REPLICAS:
         world.play("up", name)
     world.settle()
-    leased = [lease.request_id for name in REPLICAS for lease in world.schedulers[name].leases()]
-    assert sorted(leased) == sorted(world.running), "no lease is lost, doubled or left over"
+    leased = [(lease.request_id, lease.lease_id) for name in REPLICAS for lease in world.schedulers[name].leases()]
+    running = [(request_id, placement.lease_id) for request_id, placement in world.running.items()]
+    assert sorted(leased) == sorted(running), "no lease is lost, doubled or left over"
     for name in REPLICAS:
         owned = {lease.model for lease in world.schedulers[name].leases()}
         held = {queue.model for queue in world.schedulers[name].queues(world.now_us) if queue.held_count}
