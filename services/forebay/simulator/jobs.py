@@ -56,7 +56,7 @@ class Job:
 
     def digest(self) -> str:
         """Changes with anything that could change the result: the settings, the trace's content, Forebay's own code."""
-        content = [_content_digest(path) for path in (self.trace.path, self.trace.prompts)]
+        content = [_content_digest(path) for path in (self.trace.path, self.trace.prompts, self.trace.errors)]
         parts = {**dataclasses.asdict(self), "trace_content": content, "code": code_digest()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -3,6 +3,8 @@
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from forebay.core.errors import ConfigError
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
@@ -11,7 +13,9 @@ from forebay.simulator.trace_config import TraceConfig
 from forebay.simulator.traces import FORMATS, read
 from forebay.simulator.traces.prompts import Prompt, pair, read_prompts
 from forebay.simulator.workload import Workload, alter
+from forebay.simulator.workload.base import PREDICTED, Ints
 from forebay.simulator.workload.generators import make_generator
+from forebay.simulator.workload.predicted import resample_predictions
 
 DAYS_MAX = 50
 """Arrivals come no later: the clock reaches 53 days (`NEVER_PS`), which leaves the last answers three."""
@@ -31,6 +35,8 @@ def make(trace: TraceConfig, world: World, seed: int, load: float) -> Workload:
         workload = _drawn(_cut(_worded(workload, trace, seed), trace), trace, world, seed)
         if trace.shuffle_s:
             workload = alter.shuffle_lengths(workload, trace.shuffle_s, seed)
+        if trace.errors:
+            workload = resample_predictions(workload, *_errors(trace.errors), seed)
         workload = alter.scale_load(workload, load, trace.load_by, seed)
     except ValueError as error:
         raise ConfigError(f"[trace]: {error}") from error
@@ -65,6 +71,13 @@ def _prompts(path: str) -> list[Prompt]:
     return read_prompts(Path(path))
 
 
+def _errors(path: str) -> tuple[Ints, Ints]:
+    """Lengths of answers, and what was predicted of them."""
+    known = [one for one in _prompts(path) if one.output_tokens and one.predicted_tokens]
+    quantiles = np.array([one.predicted_tokens for one in known], dtype=np.int64).reshape(-1, len(PREDICTED))
+    return np.array([one.output_tokens for one in known], dtype=np.int64), quantiles
+
+
 def _frozen(value: object) -> object:
     return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
 
@@ -92,10 +105,17 @@ def _drawn(workload: Workload, trace: TraceConfig, world: World, seed: int) -> W
     if trace.tenant_shares:
         workload = alter.mark(workload, "tenant", trace.tenant_shares, seed)
     if not trace.class_shares:
-        return workload
+        return _only(workload, trace)
     shares = {_CLASSES[name]: share for name, share in trace.class_shares.items()}
     deadlines_s = {_CLASSES[name]: seconds for name, seconds in trace.deadlines_s.items()}
-    return alter.mark_classes(workload, shares, deadlines_s, seed)
+    return _only(alter.mark_classes(workload, shares, deadlines_s, seed), trace)
+
+
+def _only(workload: Workload, trace: TraceConfig) -> Workload:
+    if not trace.keep_classes:
+        return workload
+    kept = [int(_CLASSES[name]) for name in trace.keep_classes]
+    return alter.keep(workload, np.isin(workload.slo_class, kept))
 
 
 def _check_span(workload: Workload) -> None:

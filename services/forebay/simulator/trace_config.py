@@ -30,10 +30,15 @@ class TraceConfig:
     `prompts` is a file of prompts with known answer lengths, which take the place of the trace's own lengths: only then
     does a predictor that reads text have something to read. Arrivals and texts are then of different origin.
 
+    `errors` is such a file with predictions, whose errors are drawn anew for requests that have no text ("resampled
+    error"); without either there is nothing that the predictor "recorded" could say.
+
     `model` sends all of them to one model; the shares draw models, classes, regions and tenants by seed; without them
-    the trace's own stay. `deadlines_s` are those of drawn classes. `shuffle_s` exchanges lengths among the requests of
-    each window of that length by seed (0: never), so that seeds differ where a file leaves nothing else open. A load
-    is met by `load_by`: "stretch" divides all times, "copies" keeps the times and repeats or thins the requests.
+    the trace's own stay. `deadlines_s` are those of drawn classes; where `keep_classes` names some, the requests of the
+    others are left out, so that one sees the same requests with and without company. `shuffle_s` exchanges lengths
+    among the requests of each window of that length by seed (0: never), so that seeds differ where a file leaves
+    nothing else open. A load is met by `load_by`: "stretch" divides all times, "copies" keeps the times and repeats or
+    thins the requests.
     """
 
     format: str = ""
@@ -44,6 +49,7 @@ class TraceConfig:
     duration_s: float = 0.0
     limit: int = 0
     prompts: str = ""
+    errors: str = ""
     tokens_max: int = 0
     model: str = ""
     model_shares: Mapping[str, float] = field(default_factory=dict)
@@ -51,6 +57,7 @@ class TraceConfig:
     region_shares: Mapping[str, float] = field(default_factory=dict)
     tenant_shares: Mapping[str, float] = field(default_factory=dict)
     deadlines_s: Mapping[str, float] = field(default_factory=dict)
+    keep_classes: tuple[str, ...] = ()
     shuffle_s: float = 0.0
     load_by: str = "stretch"
 
@@ -62,10 +69,11 @@ class TraceConfig:
         for name in ("start_s", "duration_s", "limit", "tokens_max", "shuffle_s"):
             _need(0 <= getattr(self, name) < math.inf, f"{name} must not be negative, but a finite number")
         _need(self.load_by in HOWS, f"load_by must be one of {', '.join(HOWS)}, not {self.load_by!r}")
+        _need(not (self.prompts and self.errors), "prompts have predictions of their own; leave out errors")
         _need(not (self.model and self.model_shares), "model and model_shares exclude each other")
         for name in ("model_shares", "class_shares", "region_shares", "tenant_shares"):
             _need_shares(name, getattr(self, name))
-        for name in ("class_shares", "deadlines_s"):
+        for name in ("class_shares", "deadlines_s", "keep_classes"):
             unknown = sorted(set(getattr(self, name)) - set(CLASS_NAMES.values()))
             known = ", ".join(CLASS_NAMES.values())
             _need(not unknown, f"{name} has no class {', '.join(unknown)}; known: {known}")
@@ -93,6 +101,8 @@ def locate(trace: TraceConfig, folder: Path, data: Path | None, samples: Path) -
     places = {DATA: data, SAMPLES: samples}
     if trace.prompts:
         trace = dataclasses.replace(trace, prompts=str(_found("prompts", trace.prompts, folder, places)))
+    if trace.errors:
+        trace = dataclasses.replace(trace, errors=str(_found("errors", trace.errors, folder, places)))
     if not trace.path:
         return trace
     found = _found("path", trace.path, folder, places)

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from forebay.cli import main
-from forebay.cli.compare import EXPERIMENTS, find_experiment
+from forebay.cli.compare import EXPERIMENTS, MORE, find_experiment
 from forebay.cli.datasets import data_dir
 from forebay.cli.loaders import SAMPLES
 from forebay.core.errors import ConfigError
@@ -14,6 +14,7 @@ from forebay.simulator.experiment import read
 from forebay.simulator.jobs import jobs_of
 
 SHIPPED = sorted(EXPERIMENTS.glob("*.toml"))
+LONG = sorted(MORE.glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -24,6 +25,20 @@ def test_every_experiment_that_ships_is_right(path: Path) -> None:
     assert made.name == path.stem
     assert len(made.seeds) >= 3
     assert len(jobs_of(made)) >= 9
+    assert find_experiment(path.stem) == path
+
+
+@pytest.mark.parametrize("path", LONG, ids=lambda path: path.stem)
+def test_every_experiment_of_a_checkout_is_right(path: Path, tmp_path: Path) -> None:
+    """Those on chat prompts are read as if the file of prompts were there: it is made, and no public data."""
+    if "data:" in path.read_text() and data_dir() is None:
+        pytest.skip("needs the public data: set FOREBAY_DATA")
+    (tmp_path / "chat.jsonl").write_text('{"prompt": "a"}')
+    there = tmp_path / path.name
+    there.write_text(path.read_text().replace("../../.forebay/prompts/", ""))
+    made = read(there, data_dir(), SAMPLES)
+    assert made.name == path.stem
+    assert len(made.seeds) >= 5
     assert find_experiment(path.stem) == path
 
 
@@ -44,6 +59,11 @@ def test_an_experiment_that_is_not_there_is_refused_with_those_that_are() -> Non
         (["compare", "--experiment", "quickstart", "--plot", "no=x.svg"], "no plot 'no'"),
         (["compare", "--experiment", "quickstart", "--plot", "/nowhere/x.svg"], "no folder /nowhere"),
         (["compare", "--experiment", "quickstart", "--jobs", "0"], "--jobs"),
+        (["compare", "--experiment", "quickstart", "--trace", "/nowhere.csv"], "no trace /nowhere.csv"),
+        (["compare", "--experiment", "quickstart", "--prompts", "/nowhere.jsonl"], "no trace /nowhere.jsonl"),
+        (["compare", "--experiment", "quickstart", "--profile", "none"], "profile must be GPU/MODEL/tpN"),
+        (["compare", "--experiment", "quickstart", "--profile", "none/none/tp1"], "unknown GPU 'none'"),
+        (["compare", "--experiment", "quickstart", "--instances", "0"], "--instances"),
         (["compare", "--experiment", "quickstart", "--output", "/proc/none"], "--output: cannot make"),
         (["simulate", "--trace", "/nowhere.csv"], "no trace /nowhere.csv"),
         (["simulate", "--format", "azur"], "no format 'azur'"),
