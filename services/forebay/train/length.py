@@ -32,7 +32,7 @@ NAME = "length_fast"
 PARITY_SHARE_MAX = 0.001
 """Share of rows where float32 may send a row to another leaf than the trained model does."""
 SPLIT = "test: int(prompt_id[-4:], 16) % 5 == 0; prompts that share their substance with a test prompt are left out"
-SCORED = "answers that ended by themselves; those that were cut are learnt from, so what expects them looks too long here"
+SCORED = "answers that ended by themselves; cut ones are learnt from, so who expects them seems too long here"
 SELECTION = "a handful of settings and features were compared on the test prompts, so the scores are a little kind"
 ONE_SIDED = ("application", "system_digest", "temperature", "tokens_max")
 MEASURED = datasets.Source("lengths_smollm2", "lengths of SmolLM2-135M-Instruct, measured here", "Apache-2.0")
