@@ -31,7 +31,7 @@ def view(**changes: Any) -> RouteView:
 
 
 def terms_sum(route: Route) -> list[float]:
-    return list(sum(term.weight * term.values for term in route.terms))
+    return [float(sum(one)) for one in zip(*(term.weight * term.values for term in route.terms), strict=True)]
 
 
 def test_the_artifact_of_preserve_counts_waiting_prompts_twice_and_whole_footprints() -> None:
@@ -121,6 +121,19 @@ def test_forebay_gives_an_idle_instance_whatever_fits_nowhere() -> None:
 
 def test_forebay_without_a_limit_of_room_never_holds() -> None:
     assert routed(Forebay(room_share=10.0), view(room=[400, 400])).index == 1
+
+
+@pytest.mark.parametrize(("count", "overstatement", "believes"), [(100, 2.1, False), (99, 2.1, True), (500, 1.9, True)])
+def test_forebay_takes_the_fewest_requests_while_lengths_are_much_overstated(
+    count: int, overstatement: float, believes: bool
+) -> None:
+    crowded = [[lease("c", 10, 10, 1), lease("d", 10, 10, 1)], [LONG_PROMPT]]
+    route = Forebay().route(
+        view(leases=crowded, calibration=Calibration(count, 0, 1.0, overstatement), room=[900, 500])
+    )
+    assert isinstance(route, Route)
+    assert route.index == (0 if believes else 1)
+    assert (route.score_input == "in_flight_count") is not believes
 
 
 @pytest.mark.parametrize("router", [Forebay(), Llumnix(), Maps(), PreserveArtifact(), PreservePaper()])

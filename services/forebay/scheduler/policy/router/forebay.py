@@ -19,14 +19,21 @@ class Forebay:
     It fits where the peak within `horizon` iterations, with the request at its predicted p90, stays within `room_share`
     of the cache; what runs counts for as long as answers as long as it already is are expected to be. Of those that it
     fits the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts and
-    expected answers there, which every iteration reads. An instance with nothing on it takes any request. Source: ours;
-    the score is PreServe's (section 5 of its summary) with conditional lengths, the horizon its artifact's, and the
-    share the flat best of 0.85 to 1 in `preserve_routing`.
+    expected answers there, which every iteration reads. An instance with nothing on it takes any request.
+
+    Lengths that are too short do little harm, since what outlives them is seen to; lengths that are too long make
+    requests wait before empty caches. Where the newest answers, `outcome_count_min` at least, were expected to be
+    `overstatement_max` times as long as they were, the predictor is not believed: the fewest requests win.
+
+    Source: ours; the score is PreServe's (section 5 of its summary) with conditional lengths, the horizon its
+    artifact's, and the share the flat best of 0.85 to 1 in `preserve_routing`.
     """
 
     horizon: int = 200
     room_share: float = 0.93
     prefill_weight: float = 2.0
+    overstatement_max: float = 2.0
+    outcome_count_min: int = 100
 
     def __post_init__(self) -> None:
         if not 1 <= self.horizon <= 100_000:
@@ -38,6 +45,9 @@ class Forebay:
 
     def route(self, view: RouteView) -> Route | Hold:
         """Scores each instance by its work and what it lacks; holds where each has something and lacks room."""
+        seen = view.calibration
+        if seen.overstatement > self.overstatement_max and seen.outcome_count >= self.outcome_count_min:
+            return Route(lowest(view, view.in_flight_count), view.in_flight_count, "in_flight_count")
         expected = anticipated(view, CONDITIONAL)
         peak = expected.peak_with(view.prompt_tokens, view.predicted_length.p90, self.horizon)
         lacking = np.maximum(0.0, peak - self.room_share * view.observed.kv_tokens_max)
