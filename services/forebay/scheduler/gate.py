@@ -136,7 +136,7 @@ class Gate:
             held_count=counts.held,
             ready_count=lanes.ready_count if lanes else 0,
             tokens_per_s=pace.per_s(now_us) if pace else 0.0,
-            quota=self._quotas.look(request.tenant, now_us),
+            quota=self._quotas.look(request.tenant, request.prompt_tokens + held.quantiles.p50, now_us),
         )
 
     def _unknown(self, model: str) -> Never:

@@ -10,6 +10,8 @@ from forebay.scheduler.policy.admission.base import Quota
 
 PROMISE_KEPT_US = 10 * US_PER_S
 """How long after its time a promise still holds: HTTP tells whole seconds, and the way takes time too."""
+PROMISE_SLACK = 1.2
+"""How much larger a request may be predicted when it comes back: predictors learn in the meantime."""
 PROMISE_COUNT_MAX = 1_000
 """Most promises of a tenant that are kept; who sends more refused requests than that is told the same, unkept."""
 
@@ -17,8 +19,8 @@ PROMISE_COUNT_MAX = 1_000
 class Bucket:
     """Tokens that a tenant may use: full at first, refilled evenly, and owing when answers are longer than predicted.
 
-    A promise is one admission at a time that was told. It is kept whatever else was admitted or settled since, so that
-    what is told is true; its tokens are set aside until then.
+    A promise is one admission, of a request as large, at a time that was told. It is kept whatever else was admitted or
+    settled since, so that what is told is true; its tokens are set aside until then.
     """
 
     def __init__(self, config: TenantConfig) -> None:
@@ -28,12 +30,12 @@ class Bucket:
         self._seen_us = 0
         self._promises: list[tuple[int, float]] = []
 
-    def look(self, now_us: int) -> Quota:
-        """What an arrival finds."""
+    def look(self, tokens: float, now_us: int) -> Quota:
+        """What an arrival of so many tokens finds."""
         self._refill(now_us)
         self._promises = [one for one in self._promises if one[0] + PROMISE_KEPT_US >= now_us]
-        promised = sum(tokens for _, tokens in self._promises)
-        is_promised = bool(self._promises) and self._promises[0][0] <= now_us
+        promised = sum(one[1] for one in self._promises)
+        is_promised = self._kept(tokens, now_us) is not None
         return Quota(self._tokens, self.tokens_max, self.tokens_per_s, promised, is_promised)
 
     def promise(self, tokens: float, due_us: int) -> None:
@@ -42,16 +44,22 @@ class Bucket:
             insort(self._promises, (due_us, tokens))
 
     def take(self, tokens: float, now_us: int) -> None:
-        """Tokens are used; where a promise is due, this keeps it."""
+        """Tokens are used; where a promise of as many is due, this keeps it."""
         self._refill(now_us)
         self._tokens -= tokens
-        if self._promises and self._promises[0][0] <= now_us:
-            del self._promises[0]
+        kept = self._kept(tokens, now_us)
+        if kept is not None:
+            self._promises.remove(kept)
 
     def give(self, tokens: float, now_us: int) -> None:
         """Tokens come back that were not used, or are owed where there are less than none."""
         self._refill(now_us)
         self._tokens = min(self.tokens_max, self._tokens + tokens)
+
+    def _kept(self, tokens: float, now_us: int) -> tuple[int, float] | None:
+        wanted = min(tokens, self.tokens_max)
+        due = (one for one in self._promises if one[0] <= now_us and wanted <= one[1] * PROMISE_SLACK)
+        return next(due, None)
 
     def _refill(self, now_us: int) -> None:
         passed_s = (now_us - self._seen_us) / US_PER_S
@@ -69,10 +77,10 @@ class Quotas:
         self._buckets = {name: Bucket(one) for name, one in tenants.items() if one.tokens_per_minute}
         self._charged: dict[str, int] = {}
 
-    def look(self, tenant: str, now_us: int) -> Quota | None:
-        """What an arrival of the tenant finds; None without a quota."""
+    def look(self, tenant: str, tokens: int, now_us: int) -> Quota | None:
+        """What an arrival of the tenant, of so many tokens, finds; None without a quota."""
         bucket = self._buckets.get(tenant)
-        return bucket.look(now_us) if bucket else None
+        return bucket.look(tokens, now_us) if bucket else None
 
     def promise(self, tenant: str, tokens: int, due_us: int) -> None:
         """An arrival of the tenant was told to come back then."""

@@ -9,7 +9,7 @@ from forebay.core.values import SloClass
 class Quota(NamedTuple):
     """The token bucket of a tenant as an arrival finds it; `tokens` below 0 are owed.
 
-    `promised_tokens` are set aside for those that were told to come back; `is_promised`: one of them may come now.
+    `promised_tokens` are set aside for those that were told to come back; `is_promised`: this arrival is one of them.
     """
 
     tokens: float
