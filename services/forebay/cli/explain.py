@@ -1,7 +1,9 @@
 """`forebay explain`: one decision of the scheduler or the autoscaler, with everything that led to it."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import click
 import grpc
@@ -26,6 +28,7 @@ from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
 
 CALL_TIMEOUT_S = 5.0
+Ask: TypeAlias = Callable[[str], Awaitable[Decision | ScalingDecision]]
 
 
 @click.command()
@@ -55,9 +58,11 @@ async def find(addresses: Addresses, decision_id: str) -> Decision | ScalingDeci
     Raises NotFound when both answer and neither knows it, Unavailable when one that might know it does not answer.
     """
     problems = []
-    for ask in (_placement, _scaling):
+    asks: list[Ask] = [partial(_placement, address) for address in addresses.schedulers.values()]
+    asks.append(partial(_scaling, addresses.grpc["autoscaler"]))
+    for ask in asks:
         try:
-            return await ask(addresses, decision_id)
+            return await ask(decision_id)
         except grpc.RpcError as error:
             problems.append(from_rpc_error(error))
     away = next((one for one in problems if not isinstance(one, NotFound)), None)
@@ -66,14 +71,14 @@ async def find(addresses: Addresses, decision_id: str) -> Decision | ScalingDeci
     raise NotFound(f"no decision {decision_id!r} is on record: it is misspelt, or older than the records kept")
 
 
-async def _placement(addresses: Addresses, decision_id: str) -> Decision:
-    async with connect(addresses.grpc["scheduler"]) as channel:
+async def _placement(address: str, decision_id: str) -> Decision:
+    async with connect(address) as channel:
         request = scheduler_service_pb2.ExplainRequest(decision_id=decision_id)
         return (await SchedulerServiceStub(channel).Explain(request, timeout=CALL_TIMEOUT_S)).decision
 
 
-async def _scaling(addresses: Addresses, decision_id: str) -> ScalingDecision:
-    async with connect(addresses.grpc["autoscaler"]) as channel:
+async def _scaling(address: str, decision_id: str) -> ScalingDecision:
+    async with connect(address) as channel:
         request = autoscaler_service_pb2.ExplainDecisionRequest(decision_id=decision_id)
         return (await AutoscalerServiceStub(channel).ExplainDecision(request, timeout=CALL_TIMEOUT_S)).decision
 

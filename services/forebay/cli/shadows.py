@@ -1,5 +1,6 @@
 """`forebay shadows`: what other policies would have decided on live traffic, and what that would have cost."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -37,11 +38,22 @@ def shadows(as_json: bool, state_dir: Path) -> None:
       forebay shadows
       forebay shadows --json | jq '.[].rows[]'
     """
-    found = uvloop.run(look(locate(state_dir).grpc["scheduler"]))
+    found = uvloop.run(look_everywhere(locate(state_dir).schedulers.values()))
     if as_json:
         print_json([MessageToDict(one, preserving_proto_field_name=True) for one in found])
     else:
         make_console().print(table_of(found) if found else NONE)
+
+
+async def look_everywhere(addresses: Iterable[str]) -> list[Shadow]:
+    """The shadows of all replicas of the scheduler: each has the models that are its own."""
+    merged: dict[str, Shadow] = {}
+    for shadow in [one for address in addresses for one in await look(address)]:
+        if shadow.name in merged:
+            merged[shadow.name].rows.extend(shadow.rows)
+        else:
+            merged[shadow.name] = shadow
+    return list(merged.values())
 
 
 async def look(address: str) -> list[Shadow]:

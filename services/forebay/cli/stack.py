@@ -48,12 +48,12 @@ class Stack:
             database_url=os.environ.get("FOREBAY_DATABASE_URL", f"sqlite:///{state_dir.resolve() / 'forebay.db'}"),
             log_dir=str(log_dir),
         )
-        self.services = [Service(self._spec(name), say, self._write) for name in SERVICES]
+        self.services = [Service(self._spec(name), say, self._write) for name in addresses.services]
 
     def _spec(self, name: str) -> ServiceSpec:
         return ServiceSpec(
             name=name,
-            command=(sys.executable, "-m", f"forebay.{name}", "--config", str(self._config)),
+            command=(sys.executable, "-m", f"forebay.{name.split('-')[0]}", "--config", str(self._config)),
             environment=self._environment(name),
             health_address=self.run.addresses.grpc[name],
             log=Path(self.run.log_dir) / f"{name}.log",
@@ -61,9 +61,10 @@ class Stack:
 
     def _environment(self, name: str) -> dict[str, str]:
         addresses = self.run.addresses
-        peers = {f"FOREBAY_{peer.upper()}": address for peer, address in addresses.grpc.items() if peer != "gateway"}
+        peers = {f"FOREBAY_{peer.upper()}": addresses.grpc[peer] for peer in SERVICES if peer != "gateway"}
         return {
             **peers,
+            "FOREBAY_SCHEDULER": ",".join(addresses.schedulers.values()),
             "FOREBAY_LISTEN": addresses.grpc[name],
             "FOREBAY_PROMETHEUS": addresses.prometheus[name],
             "FOREBAY_HTTP": addresses.http,
@@ -124,8 +125,9 @@ class Stack:
     async def stop(self) -> None:
         """Stops the services in order, then whatever else carries the run's mark, and forgets the run."""
         by_name = {service.spec.name: service for service in self.services}
-        for name in STOP_ORDER:
-            await by_name[name].stop(STOP_GRACE_S)
+        for kind in STOP_ORDER:
+            names = self.run.addresses.schedulers if kind == "scheduler" else (kind,)
+            await asyncio.gather(*(by_name[name].stop(STOP_GRACE_S) for name in names))
         await end(lambda: marked(self.run.run_id), SWEEP_GRACE_S)
         run_file(self._state_dir).unlink(missing_ok=True)
 

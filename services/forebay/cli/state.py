@@ -18,11 +18,17 @@ _GRPC_PORTS = {"scheduler": 101, "predictor": 102, "autoscaler": 103, "metrics":
 _HTTP_PORT = 80
 _PROMETHEUS_PORTS = {"scheduler": 201, "predictor": 202, "autoscaler": 203, "metrics": 204, "gateway": 205}
 INSTANCE_PORT = 300
+SCHEDULER_COUNT_MAX = 8
+_REPLICA_PORT, _REPLICA_PROMETHEUS_PORT = 110, 210
+"""Those of the second replica of the scheduler are 2 more, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts of a stack answer, as host:port: gRPC and Prometheus pages by service, the gateway's HTTP."""
+    """Where the parts of a stack answer, as host:port: gRPC and Prometheus pages by service, the gateway's HTTP.
+
+    Replicas of the scheduler are services called "scheduler", "scheduler-2" and so on.
+    """
 
     grpc: Mapping[str, str]
     prometheus: Mapping[str, str]
@@ -33,12 +39,27 @@ class Addresses:
         """The gateway's OpenAI address as a URL."""
         return f"http://{self.http}"
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services in the order in which they start, replicas of the scheduler side by side."""
+        return tuple(
+            one for name in SERVICES for one in (self.schedulers if name == "scheduler" else {name: self.grpc[name]})
+        )
 
-def addresses_from(port_base: int) -> Addresses:
+    @property
+    def schedulers(self) -> dict[str, str]:
+        """Where the replicas of the scheduler answer, by name."""
+        return {name: address for name, address in sorted(self.grpc.items()) if name.split("-")[0] == "scheduler"}
+
+
+def addresses_from(port_base: int, scheduler_count: int = 1) -> Addresses:
     """The addresses of a stack on this machine; the default base gives the documented ports (7080, 7101, …)."""
+    replicas = range(2, scheduler_count + 1)
+    grpc = _GRPC_PORTS | {f"scheduler-{number}": _REPLICA_PORT + number for number in replicas}
+    prometheus = _PROMETHEUS_PORTS | {f"scheduler-{number}": _REPLICA_PROMETHEUS_PORT + number for number in replicas}
     return Addresses(
-        grpc={name: f"127.0.0.1:{port_base + offset}" for name, offset in _GRPC_PORTS.items()},
-        prometheus={name: f"127.0.0.1:{port_base + offset}" for name, offset in _PROMETHEUS_PORTS.items()},
+        grpc={name: f"127.0.0.1:{port_base + offset}" for name, offset in grpc.items()},
+        prometheus={name: f"127.0.0.1:{port_base + offset}" for name, offset in prometheus.items()},
         http=f"127.0.0.1:{port_base + _HTTP_PORT}",
     )
 
@@ -84,5 +105,7 @@ def locate(state_dir: Path, gateway: str = "") -> Addresses:
     run = read_run(state_dir)
     known = run.addresses if run else addresses_from(PORT_BASE)
     grpc = {name: os.environ.get(f"FOREBAY_{name.upper()}", address) for name, address in known.grpc.items()}
+    first, *others = grpc["scheduler"].split(",")
+    grpc |= {"scheduler": first} | {f"scheduler-{number}": one for number, one in enumerate(others, start=2)}
     http = gateway or os.environ.get("FOREBAY_HTTP", known.http)
     return Addresses(grpc, known.prometheus, http.removeprefix("http://").rstrip("/"))

@@ -19,7 +19,15 @@ from forebay.cli.options import port_base_option, state_dir_option
 from forebay.cli.processes import end, is_stack, marked, send
 from forebay.cli.stack import Stack, check_not_running
 from forebay.cli.stack_config import FleetOptions, parse_models, stack_toml, triton_dir
-from forebay.cli.state import INSTANCE_PORT, SERVICES, Addresses, Run, addresses_from, read_run, run_file
+from forebay.cli.state import (
+    INSTANCE_PORT,
+    SCHEDULER_COUNT_MAX,
+    Addresses,
+    Run,
+    addresses_from,
+    read_run,
+    run_file,
+)
 from forebay.cli.supervisor import log_tail
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
 
@@ -42,6 +50,13 @@ POLL_S = 0.2
 @click.option("--real", is_flag=True, help="Start one real Triton with a small language model (needs: make triton).")
 @click.option("--answers", type=click.Path(path_type=Path, exists=True), help="Answer lengths of the emulators.")
 @click.option("--config", type=click.Path(path_type=Path, exists=True), help="Your own settings.")
+@click.option(
+    "--schedulers",
+    type=click.IntRange(1, SCHEDULER_COUNT_MAX),
+    default=1,
+    metavar="N",
+    help="Replicas of the scheduler; models are shared among them.",
+)
 @port_base_option
 @click.option("--detach", is_flag=True, help="Return once it runs; end it with: forebay down.")
 @state_dir_option
@@ -52,6 +67,7 @@ def up(
     real: bool,
     answers: Path | None,
     config: Path | None,
+    schedulers: int,
     port_base: int,
     detach: bool,
     state_dir: Path,
@@ -74,7 +90,7 @@ def up(
         _detach(state_dir)
         return
     config = config or write_config(options, state_dir, port_base)
-    uvloop.run(_serve(make_console(), state_dir, addresses_from(port_base), config))
+    uvloop.run(_serve(make_console(), state_dir, addresses_from(port_base, schedulers), config))
 
 
 def fleet_options(
@@ -133,7 +149,7 @@ async def _serve(console: Console, state_dir: Path, addresses: Addresses, config
 
 async def _run(console: Console, state_dir: Path, addresses: Addresses, config: Path) -> None:
     started_s = time.monotonic()
-    console.print(f"starting {', '.join(SERVICES)} (logs in {state_dir / 'logs'}) …")
+    console.print(f"starting {', '.join(addresses.services)} (logs in {state_dir / 'logs'}) …")
     async with Stack(state_dir, addresses, config, say=console.print) as stack:
         console.print("waiting for the fleet …")
         counts = await stack.wait_fleet()

@@ -17,7 +17,7 @@ from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
 from lmaas.scheduler.v1 import scheduler_service_pb2, status_pb2
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
-from forebay.cli.state import SERVICES, Addresses
+from forebay.cli.state import Addresses
 from forebay.cli.supervisor import is_serving
 from forebay.wire.channel import connect
 
@@ -56,7 +56,8 @@ class View:
 async def look(addresses: Addresses) -> View:
     """Asks everybody at once; each service fills its part."""
     view = View()
-    parts = {"scheduler": _scheduler, "autoscaler": _autoscaler, "metrics": _metrics, "predictor": _predictor}
+    parts: dict[str, Part] = dict.fromkeys(addresses.schedulers, _scheduler)
+    parts |= {"autoscaler": _autoscaler, "metrics": _metrics, "predictor": _predictor}
     async with contextlib.AsyncExitStack() as stack:
         channels = {name: await stack.enter_async_context(connect(addresses.grpc[name])) for name in parts}
         asked = [_quietly(part, view, channels[name]) for name, part in parts.items()]
@@ -70,14 +71,45 @@ async def _quietly(part: Part, view: View, channel: grpc.aio.Channel) -> None:
 
 
 async def _health(view: View, addresses: Addresses) -> None:
-    serving = await asyncio.gather(*(is_serving(addresses.grpc[name]) for name in SERVICES))
-    view.serving = dict(zip(SERVICES, serving, strict=True))
+    serving = await asyncio.gather(*(is_serving(addresses.grpc[name]) for name in addresses.services))
+    view.serving = dict(zip(addresses.services, serving, strict=True))
 
 
 async def _scheduler(view: View, channel: grpc.aio.Channel) -> None:
     stub = SchedulerServiceStub(channel)
-    view.instances = await stub.ListInstances(scheduler_service_pb2.ListInstancesRequest(), timeout=CALL_TIMEOUT_S)
-    view.queues = await stub.ListQueues(scheduler_service_pb2.ListQueuesRequest(), timeout=CALL_TIMEOUT_S)
+    instances = await stub.ListInstances(scheduler_service_pb2.ListInstancesRequest(), timeout=CALL_TIMEOUT_S)
+    queues = await stub.ListQueues(scheduler_service_pb2.ListQueuesRequest(), timeout=CALL_TIMEOUT_S)
+    view.instances, view.queues = _add_instances(view.instances, instances), _add_queues(view.queues, queues)
+
+
+def _add_instances(
+    known: scheduler_service_pb2.ListInstancesResponse | None, more: scheduler_service_pb2.ListInstancesResponse
+) -> scheduler_service_pb2.ListInstancesResponse:
+    """Every replica knows all instances, each with the leases that it gave itself."""
+    if known is None:
+        return more
+    others = {one.instance.instance_id: one for one in more.instances}
+    for one in known.instances:
+        if one.instance.instance_id in others:
+            one.lease_count += others[one.instance.instance_id].lease_count
+            one.predicted_tokens += others[one.instance.instance_id].predicted_tokens
+    return known
+
+
+def _add_queues(
+    known: scheduler_service_pb2.ListQueuesResponse | None, more: scheduler_service_pb2.ListQueuesResponse
+) -> scheduler_service_pb2.ListQueuesResponse:
+    if known is None:
+        return more
+    others = {one.model: one for one in more.queues}
+    for one in known.queues:
+        other = others.get(one.model)
+        if other is not None:
+            one.held_count += other.held_count
+            one.lease_count += other.lease_count
+            if other.oldest_held.ToMicroseconds() > one.oldest_held.ToMicroseconds():
+                one.oldest_held.CopyFrom(other.oldest_held)
+    return known
 
 
 async def _autoscaler(view: View, channel: grpc.aio.Channel) -> None:
