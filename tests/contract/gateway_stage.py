@@ -363,7 +363,7 @@ async def staged(
             OpenAi(loop, relay, intake, config, now_us, deferred.routes()),
             KServe(loop, relay, upstream, intake),
         )
-        fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry, deferred.names())
+        fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry, deferred.names(), config.keys())
         deferred.add_to(fronts.grpc)
         await fronts.start()
         runs = (loop.run_clock(), loop.run_links(), loop.run_fleet(), reporter.run(), *deferred.loops())

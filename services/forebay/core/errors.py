@@ -57,6 +57,18 @@ class AlreadyExists(ForebayError):
     reason = "ALREADY_EXISTS"
 
 
+class Unauthenticated(ForebayError):
+    """Nobody knows who asks; a request needs a key."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ForebayError):
+    """It is known who asks, and it is not theirs."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class FailedPrecondition(ForebayError):
     """The system is not in the state that the request needs; repeating does not help."""
 

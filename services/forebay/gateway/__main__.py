@@ -54,7 +54,7 @@ async def serve(path: str | None, env: Environment) -> None:
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
         kserve = KServe(loop, relay, upstream, intake)
-        fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names())
+        fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names(), config.keys())
         deferred.add_to(fronts.grpc)
         serve_prometheus(env.prometheus, registry)
 

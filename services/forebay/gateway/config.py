@@ -1,11 +1,15 @@
 """The gateway's configuration: section [gateway] of forebay.toml."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.gateway.deferred.config import DeferredConfig
 from forebay.gateway.promises import PromiseConfig
+from forebay.gateway.tenants import Keys, TenantKeys
 
 SLO_CLASSES = ("interactive-fast", "interactive-normal", "deferred")
 _PROMPT_HEAD_BYTES_MAX = 8192
@@ -57,7 +61,11 @@ class Config:
     promises: PromiseConfig = field(default_factory=PromiseConfig)
     """When tokens are due, as instances are told; only engines that order by it heed it."""
 
+    tenants: Mapping[str, Any] = field(default_factory=dict)
+    """The tenants and the digests of their keys, as in TenantKeys; without any, nobody needs a key."""
+
     def __post_init__(self) -> None:
+        self.keys()
         if self.slo_class_default not in SLO_CLASSES:
             raise ConfigError(
                 f"slo_class_default is {self.slo_class_default!r}; choose one of {', '.join(SLO_CLASSES)}"
@@ -68,8 +76,13 @@ class Config:
             )
         for name in (one.name for one in dataclasses.fields(self)):
             value = getattr(self, name)
-            if isinstance(value, str | DeferredConfig | PromiseConfig):
+            if isinstance(value, str | DeferredConfig | PromiseConfig | Mapping):
                 continue
             least_ok = value >= 0 if name in _ZERO_ALLOWED else value > 0
             if not least_ok:
                 raise ConfigError(f"{name} is {value}; it must be greater than 0")
+
+    def keys(self) -> Keys:
+        """Who is known by which key. Raises ConfigError for a table that makes no sense."""
+        tables = self.tenants.items()
+        return Keys({name: from_mapping(TenantKeys, table, f"gateway.tenants.{name}") for name, table in tables})

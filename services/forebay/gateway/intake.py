@@ -11,9 +11,10 @@ from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, SloClass
 from forebay.gateway.completion import Completion
 from forebay.gateway.config import SLO_CLASSES, Config
+from forebay.gateway.tenants import TENANT
 
 REQUEST_ID = "x-request-id"
-SLO_CLASS, TENANT, APPLICATION = "x-forebay-slo-class", "x-forebay-tenant", "x-forebay-application"
+SLO_CLASS, APPLICATION = "x-forebay-slo-class", "x-forebay-application"
 _SESSION, DEADLINE_S = "x-forebay-session", "x-forebay-deadline-s"
 _DEADLINE_MAX_S = 604_800.0
 _LABEL_BYTES_MAX = 128

@@ -13,12 +13,15 @@ from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 from tritonclient.grpc import service_pb2_grpc
 
 from forebay.core.errors import ConfigError
+from forebay.gateway.door import GrpcDoor, HttpDoor
 from forebay.gateway.kserve import NAME, KServe
 from forebay.gateway.openai import OpenAi
 from forebay.gateway.protocol import BoundedHttp
+from forebay.gateway.tenants import NO_KEYS, Keys
 from forebay.wire.server import Server
 
 log = logging.getLogger(__name__)
@@ -37,11 +40,14 @@ class Fronts(Server):
         kserve: KServe,
         registry: CollectorRegistry,
         more_names: Sequence[str] = (),
+        keys: Keys = NO_KEYS,
     ) -> None:
-        super().__init__(grpc_address, [NAME, *more_names], registry)
+        doors = [GrpcDoor(keys)] if keys.required else []
+        super().__init__(grpc_address, [NAME, *more_names], registry, interceptors=doors)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, self.grpc)
         self._openai = openai
         self._kserve = kserve
+        self._keys = keys
         self._socket = _bind(http_address)
         self._http: _Http | None = None
         self._running: asyncio.Task[None] | None = None
@@ -54,8 +60,9 @@ class Fronts(Server):
     async def start(self) -> None:
         """Starts to answer on both."""
         connection: Any = functools.partial(BoundedHttp, head_timeout_s=self._openai.body_timeout_s)
+        app: ASGIApp = self._openai.app()
         config = uvicorn.Config(
-            self._openai.app(),
+            HttpDoor(app, self._keys) if self._keys.required else app,
             http=connection,
             ws="none",
             lifespan="off",

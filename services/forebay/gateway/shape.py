@@ -11,22 +11,27 @@ from forebay.core.errors import (
     ForebayError,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     PromptTooLong,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     Unimplemented,
 )
-from forebay.core.units import US_PER_S
+from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.gateway.completion import Completion
 
 DONE = b"data: [DONE]\n\n"
 _RETRY_AFTER_S = 1
+HTTP_UNAUTHENTICATED = 401
 
 # The first class that fits decides: (class, HTTP status, OpenAI's type).
 _STATUS: tuple[tuple[type[ForebayError], int, str], ...] = (
     (InvalidArgument, 400, "invalid_request_error"),
     (Unimplemented, 400, "invalid_request_error"),
     (FailedPrecondition, 400, "invalid_request_error"),
+    (Unauthenticated, 401, "invalid_request_error"),
+    (PermissionDenied, 403, "permission_error"),
     (AlreadyExists, 409, "invalid_request_error"),
     (NotFound, 404, "invalid_request_error"),
     (ResourceExhausted, 429, "rate_limit_error"),
@@ -37,7 +42,12 @@ _STATUS: tuple[tuple[type[ForebayError], int, str], ...] = (
 # What only HTTP has a status for, by our reasons.
 _STATUS_BY_REASON = {"BODY_TOO_LARGE": 413, "BODY_TOO_SLOW": 408}
 # Codes that OpenAI's clients know, by our reasons.
-_CODES = {"MODEL_UNKNOWN": "model_not_found", "PROMPT_TOO_LONG": "context_length_exceeded"}
+_CODES = {
+    "MODEL_UNKNOWN": "model_not_found",
+    "PROMPT_TOO_LONG": "context_length_exceeded",
+    "API_KEY_MISSING": "invalid_api_key",
+    "API_KEY_UNKNOWN": "invalid_api_key",
+}
 
 
 class Shape:
@@ -103,6 +113,10 @@ def failure(error: ForebayError) -> tuple[int, dict[str, str], bytes]:
     if status in (429, 503):
         after_us = error.retry_after_us or _RETRY_AFTER_S * US_PER_S
         headers["retry-after"] = str(max(1, -(-after_us // US_PER_S)))
+        # OpenAI's clients read this one first: it is as exact as what was promised.
+        headers["retry-after-ms"] = str(max(1, -(-after_us // US_PER_MS)))
+    if status == HTTP_UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
     return status, headers, error_body(error.message, kind, _CODES.get(error.code, error.code.lower()), _param(error))
 
 

@@ -34,11 +34,18 @@ class Server:
     """One listening gRPC server with health and reflection.
 
     `names` are the full names of its services, such as "lmaas.scheduler.v1.SchedulerService". Raises ConfigError when
-    the address cannot be bound.
+    the address cannot be bound. The `interceptors` stand behind our own.
     """
 
-    def __init__(self, address: str, names: Sequence[str], registry: CollectorRegistry, clock: Clock = now_us) -> None:
-        self.grpc = grpc.aio.server(interceptors=[Guard(clock, registry)], options=_OPTIONS)
+    def __init__(
+        self,
+        address: str,
+        names: Sequence[str],
+        registry: CollectorRegistry,
+        clock: Clock = now_us,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    ) -> None:
+        self.grpc = grpc.aio.server(interceptors=[Guard(clock, registry), *interceptors], options=_OPTIONS)
         self._names = [*names, ""]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

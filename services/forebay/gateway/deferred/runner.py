@@ -8,9 +8,10 @@ from forebay.gateway.config import Config
 from forebay.gateway.deferred.lines import answer_line
 from forebay.gateway.deferred.reading import PARSERS
 from forebay.gateway.deferred.values import Job, Line, Work
-from forebay.gateway.intake import APPLICATION, DEADLINE_S, SLO_CLASS, TENANT, Intake
+from forebay.gateway.intake import APPLICATION, DEADLINE_S, SLO_CLASS, Intake
 from forebay.gateway.relay import Answer, Relay, gathered
 from forebay.gateway.shape import Shape
+from forebay.gateway.tenants import TENANT
 from forebay.wire.clock import Clock
 
 _CLASS = "deferred"
