@@ -5,6 +5,7 @@ from typing import Any
 import click
 import grpc
 
+from forebay.cli.batch import batch
 from forebay.cli.calibrate import calibrate
 from forebay.cli.compare import compare
 from forebay.cli.demo import demo
@@ -68,7 +69,7 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, status, explain, simulate, compare, doctor, demo, train, evaluate):
+for command in (up, down, load, batch, status, explain, simulate, compare, doctor, demo, train, evaluate):
     main.add_command(command)
 main.add_command(predictors)
 main.add_command(shadows)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import assert_never
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, assert_never
 
 from forebay.core.errors import Aborted, ForebayError, Unavailable
 from forebay.core.units import US_PER_S
@@ -64,7 +64,7 @@ class DeferredLoop:
         self._clock = clock
         self._outbox: asyncio.Queue[ToStore] = asyncio.Queue()
         self._tasks: dict[Key, asyncio.Task[None]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
         self._wake_at_us = 0
         self._was_linked = False
         self._is_away = False
@@ -87,9 +87,9 @@ class DeferredLoop:
     async def close(self) -> None:
         """Breaks off what runs and frees it for other gateways; what is answered is written first."""
         self._is_closing = True
-        for task in [*self._tasks.values(), *self._asking]:
+        for task in [*self._tasks.values(), *self._beside]:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), *self._asking, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), *self._beside, return_exceptions=True)
         while not self._outbox.empty():
             await self._carry_out(self._outbox.get_nowait())
         await self._free()
@@ -115,7 +115,12 @@ class DeferredLoop:
 
     async def _run_store(self) -> None:
         while not self._is_closing:
-            await self._carry_out(await self._outbox.get())
+            action = await self._outbox.get()
+            if isinstance(action, End):
+                # Ending a job may take many calls: the others go on between them.
+                self._aside(self._carry_out(action))
+            else:
+                await self._carry_out(action)
 
     async def _carry_out(self, action: ToStore) -> None:
         try:
@@ -178,8 +183,7 @@ class DeferredLoop:
                 case Stop(keys):
                     self._stop(keys)
                 case Forecast(model, window_count):
-                    self._asking.add(asking := asyncio.create_task(self._ask(model, window_count)))
-                    asking.add_done_callback(self._asking.discard)
+                    self._aside(self._ask(model, window_count))
                 case WakeAt(at_us):
                     self._wake_at_us = at_us
                 case _:
@@ -189,6 +193,10 @@ class DeferredLoop:
         task = asyncio.create_task(self._answer(job, work))
         self._tasks[work.key] = task
         task.add_done_callback(lambda done: self._forget(work.key, done))
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        self._beside.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._beside.discard)
 
     def _stop(self, keys: Sequence[Key]) -> None:
         for key in keys:

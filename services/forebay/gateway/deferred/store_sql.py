@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     case,
     delete,
     exc,
@@ -300,9 +301,14 @@ class SqlStore:
 
     def record(self, lines: Sequence[Line]) -> set[Key]:
         """See `Store`."""
+        by_key = {line.key: line for line in reversed(lines)}
         with sql.writing(self._engine) as connection:
+            new: list[Line] = []
             # Requests before jobs and each in one order, so that gateways do not wait for each other in a circle.
-            new = [line for line in sorted(lines, key=lambda one: one.key) if _record(connection, line)]
+            for job_id, numbers in _by_job(by_key).items():
+                new += [by_key[job_id, number] for number in _locked(connection, job_id, numbers)]
+            if new:
+                connection.execute(_WRITE_LINE, [_line_row(line) for line in new])
             for job_id in sorted({line.job_id for line in new}):
                 answered = [line.state is RequestState.ANSWERED for line in new if line.job_id == job_id]
                 _count(connection, job_id, sum(answered), len(answered) - sum(answered))
@@ -411,11 +417,22 @@ class SqlStore:
             return
 
 
-def _record(connection: Connection, line: Line) -> bool:
+_WRITE_LINE = (
+    update(REQUESTS)
+    .where(REQUESTS.c.job_id == bindparam("of_job"), REQUESTS.c.number == bindparam("of_number"))
+    .values(state=bindparam("new_state"), line=bindparam("new_line"), body="", owner="")
+)
+
+
+def _line_row(line: Line) -> dict[str, Any]:
+    return {"of_job": line.job_id, "of_number": line.number, "new_state": int(line.state), "new_line": line.text}
+
+
+def _locked(connection: Connection, job_id: str, numbers: Sequence[int]) -> list[int]:
+    """Those of the requests that are pending, and stay so until the transaction ends."""
     of = REQUESTS.c
-    this = (of.job_id == line.job_id, of.number == line.number, _IS_PENDING)
-    values = {"state": int(line.state), "line": line.text, "body": "", "owner": ""}
-    return bool(connection.execute(update(REQUESTS).where(*this).values(**values)).rowcount)
+    query = select(of.number).where(of.job_id == job_id, of.number.in_(numbers), _IS_PENDING)
+    return list(connection.execute(query.order_by(of.number).with_for_update()).scalars())
 
 
 def _count(connection: Connection, job_id: str, completed_count: int, failed_count: int) -> None:
