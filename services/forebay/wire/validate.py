@@ -1,16 +1,18 @@
 """Checks messages against the rules that stand beside their fields in the contract."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from google.protobuf import duration_pb2, timestamp_pb2
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from lmaas.common.v1 import rules_pb2
 
 from forebay.core.errors import InvalidArgument
 
+Check: TypeAlias = Callable[[Message], str]
 _SPANS = {timestamp_pb2.Timestamp.DESCRIPTOR.full_name, duration_pb2.Duration.DESCRIPTOR.full_name}
 _TIME_SECONDS_MAX = 253_402_300_799
 """The last second of the year 9999, where a Timestamp ends."""
@@ -34,40 +36,65 @@ def refuse(violations: dict[str, str]) -> None:
 
 def violations_of(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Pairs of field path and what is wrong with the field; empty for a message that keeps every rule."""
-    yield from violations_of_fields(message, prefix)
-    for field, value in message.ListFields():
-        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
-            yield from _inside(field, value, prefix + field.name)
+    rules = _rules(message)
+    for name, broken in rules.own:
+        text = broken(message)
+        if text:
+            yield prefix + name, text
+    for name, is_repeated in rules.inner:
+        value = getattr(message, name)
+        if is_repeated:
+            for index, item in enumerate(value):
+                yield from violations_of(item, f"{prefix}{name}[{index}].")
+        elif message.HasField(name):
+            yield from violations_of(value, f"{prefix}{name}.")
 
 
 def violations_of_fields(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
     """As `violations_of`, but of the message's own fields only, not of the messages inside it."""
-    for field, rules in _rules(message.DESCRIPTOR.full_name, message):
-        text = _broken(message, field, rules)
+    for name, broken in _rules(message).own:
+        text = broken(message)
         if text:
-            yield prefix + field.name, text
+            yield prefix + name, text
 
 
-def _inside(field: FieldDescriptor, value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if field.is_repeated:
-        for index, item in enumerate(value):
-            yield from violations_of(item, f"{path}[{index}].")
-    else:
-        yield from violations_of(value, f"{path}.")
+class _Rules(NamedTuple):
+    """What is checked of a type: its own fields by name, and the fields that hold messages with rules of their own."""
+
+    own: Sequence[tuple[str, Check]]
+    inner: Sequence[tuple[str, bool]]
 
 
-_CACHE: dict[str, list[tuple[FieldDescriptor, rules_pb2.Rules]]] = {}
+_CACHE: dict[str, _Rules] = {}
 
 
-def _rules(name: str, message: Message) -> list[tuple[FieldDescriptor, rules_pb2.Rules]]:
-    known = _CACHE.get(name)
-    if known is None:
-        extension = cast(Any, rules_pb2.rules)
-        options = ((field, field.GetOptions()) for field in cast("list[FieldDescriptor]", message.DESCRIPTOR.fields))
-        ruled = ((field, of) for field, of in options if of.HasExtension(extension) or _always_checked(field))
-        known = [(field, of.Extensions[extension]) for field, of in ruled]
-        _CACHE[name] = known
-    return known
+def _rules(message: Message) -> _Rules:
+    known = _CACHE.get(message.DESCRIPTOR.full_name)
+    return known or _learn(cast(Descriptor, message.DESCRIPTOR))
+
+
+def _learn(descriptor: Descriptor) -> _Rules:
+    """Makes the checks of a type once: reading options at each message would take longer than the checks."""
+    extension = cast(Any, rules_pb2.rules)
+    fields = cast("list[FieldDescriptor]", descriptor.fields)
+    options = ((field, field.GetOptions()) for field in fields)
+    ruled = ((field, of) for field, of in options if of.HasExtension(extension) or _always_checked(field))
+    own = tuple((field.name, _check_of(field, of.Extensions[extension])) for field, of in ruled)
+    # First known without what is inside, so that a type which holds itself comes to an end.
+    _CACHE[descriptor.full_name] = _Rules(own, ())
+    inner = tuple((field.name, field.is_repeated) for field in fields if _holds_rules(field))
+    _CACHE[descriptor.full_name] = found = _Rules(own, inner)
+    return found
+
+
+def _holds_rules(field: FieldDescriptor) -> bool:
+    inside = field.message_type
+    if inside is None or inside.GetOptions().map_entry or inside.full_name in _SPANS:
+        return False
+    if inside is field.containing_type:
+        return True
+    found = _CACHE.get(inside.full_name) or _learn(inside)
+    return bool(found.own or found.inner)
 
 
 def _always_checked(field: FieldDescriptor) -> bool:
@@ -75,18 +102,37 @@ def _always_checked(field: FieldDescriptor) -> bool:
     return field.enum_type is not None or (field.message_type is not None and field.message_type.full_name in _SPANS)
 
 
-def _broken(message: Message, field: FieldDescriptor, rules: rules_pb2.Rules) -> str:
-    value = getattr(message, field.name)
+def _check_of(field: FieldDescriptor, rules: rules_pb2.Rules) -> Check:
+    """What is wrong with the field of a message; empty where nothing is."""
+    read = attrgetter(field.name)
     if field.is_repeated:
-        return _broken_size(len(value), "items", rules.required, rules.max_items)
+        return lambda message: _broken_size(len(read(message)), "items", rules.required, rules.max_items)
     if field.message_type is not None:
-        return _broken_message(message, field, value, rules)
-    if isinstance(value, str | bytes):
-        length = len(value) if isinstance(value, bytes) else len(value.encode())
-        return _broken_size(length, "bytes", rules.required, rules.max_len)
+        return lambda message: _broken_message(message, field, read(message), rules)
+    if field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+        return _check_of_text(read, rules.required, rules.max_len)
     if field.enum_type is not None:
-        return _broken_enum(field, value, rules)
-    return _broken_range(value, rules)
+        return lambda message: _broken_enum(field, read(message), rules)
+    return _check_of_number(read, rules)
+
+
+def _check_of_text(read: Callable[[Message], Any], required: bool, most: int) -> Check:
+    def broken(message: Message) -> str:
+        value = read(message)
+        # A character has four bytes at most: most texts need not be encoded to be measured.
+        if value and (not most or 4 * len(value) <= most):
+            return ""
+        size = len(value) if isinstance(value, bytes) else len(value.encode())
+        return _broken_size(size, "bytes", required, most)
+
+    return broken
+
+
+def _check_of_number(read: Callable[[Message], Any], rules: rules_pb2.Rules) -> Check:
+    least = rules.gte if rules.HasField("gte") else -math.inf
+    most = rules.lte if rules.HasField("lte") else math.inf
+    # What is no number is not within any bounds.
+    return lambda message: "" if least <= read(message) <= most else _broken_range(read(message), rules)
 
 
 def _broken_message(message: Message, field: FieldDescriptor, value: Any, rules: rules_pb2.Rules) -> str:
