@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from forebay.core.values import InstanceRole
+from forebay.core.values import Batching, InstanceRole
 
 LAUNCHERS = ("emulator", "triton", "command", "repository")
 MODES = ("active", "advisory")
 ROLES = tuple(role.name.lower() for role in InstanceRole)
+BATCHINGS = tuple(batching.name.lower() for batching in Batching)
 SNAPSHOT_S = SURVEY_S = LEASES_S = 1.0
 """How often every shell of the engine takes a snapshot, looks for servers that ended, and asks for open leases."""
 
@@ -48,7 +49,8 @@ class ModelConfig:
     loaded on the named `servers`). `arguments` are added to the launcher's own command line. Bounds given here hold
     until somebody sets others through the API, and `instances_initial` counts within them. `concurrency_target` is the
     number of requests, held and in flight, that one instance is meant to carry. `role` says which classes the instances
-    are there for: mixed, interactive or batch.
+    are there for: mixed, interactive or batch. `batching` is "static" where their engine runs the batches that the
+    scheduler puts together; a model whose Triton configuration tells that need not be told of here.
     """
 
     name: str = ""
@@ -66,11 +68,13 @@ class ModelConfig:
     context_tokens_max: int = 0
     region: str = "local"
     role: str = "mixed"
+    batching: str = "continuous"
 
     def __post_init__(self) -> None:
         _need(bool(self.name), "every model needs a name")
         where = f"model {self.name}"
         _need_role(self.role, where)
+        _need_batching(self.batching, where)
         _need(self.launcher in LAUNCHERS, f"{where}: launcher must be one of {', '.join(LAUNCHERS)}")
         _need(
             0 <= self.instances_min <= self.instances_max,
@@ -139,6 +143,10 @@ class Config:
 def _need(holds: bool, text: str) -> None:
     if not holds:
         raise ValueError(text)
+
+
+def _need_batching(batching: str, where: str) -> None:
+    _need(batching in BATCHINGS, f"{where}: batching must be one of {', '.join(BATCHINGS)}")
 
 
 def _need_role(role: str, where: str) -> None:

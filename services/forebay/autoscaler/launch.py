@@ -8,7 +8,7 @@ from forebay.autoscaler.actuator import Actuator, ByModel
 from forebay.autoscaler.actuator_process import ProcessActuator
 from forebay.autoscaler.actuator_repository import RepositoryActuator
 from forebay.autoscaler.config import Config, ModelConfig
-from forebay.core.values import Instance, InstanceRole
+from forebay.core.values import Batching, Instance, InstanceRole
 
 _PORTS = ("--grpc-port", "{grpc_port}", "--http-port", "{http_port}", "--metrics-port", "{metrics_port}")
 
@@ -55,6 +55,7 @@ def templates_of(config: Config) -> list[Instance]:
             kv_tokens_max=model.kv_tokens_max,
             context_tokens_max=model.context_tokens_max,
             role=InstanceRole[model.role.upper()],
+            batching=Batching[model.batching.upper()],
         )
         for model in config.models
         for server_id in model.servers

@@ -13,7 +13,7 @@ from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
 from forebay.core.errors import InvalidArgument, ModelUnknown
 from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision
 from forebay.core.units import US_PER_S
-from forebay.core.values import Instance, InstanceLoad, InstanceRole, InstanceState
+from forebay.core.values import Batching, Instance, InstanceLoad, InstanceRole, InstanceState
 
 _UNLIMITED = 1_000_000
 
@@ -188,6 +188,7 @@ class Sizing:
             kv_tokens_max=model.kv_tokens_max,
             context_tokens_max=model.context_tokens_max,
             role=InstanceRole[model.role.upper()],
+            batching=Batching[model.batching.upper()],
             state_us=now_us,
             state_reason="being started",
         )

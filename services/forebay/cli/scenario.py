@@ -9,7 +9,7 @@ from forebay.core.errors import ConfigError
 from forebay.simulator.config import Group, PolicyConfig
 from forebay.simulator.profiles import profile_of
 
-SCHEDULER_KINDS = ("admission", "orderer", "router", "puller")
+SCHEDULER_KINDS = ("admission", "orderer", "router", "puller", "grouper")
 PREDICTOR_KINDS = ("length", "forecaster")
 KINDS = (*SCHEDULER_KINDS, "autoscaler", *PREDICTOR_KINDS)
 _GROUP = re.compile(

@@ -182,6 +182,7 @@ class Fleet:
             load.waiting_count if load else None,
             load.kv_utilization if load else None,
             instance.role,
+            context_count_max=_context_count_max(instance),
         )
         if not self.is_stepping:
             return self._puller.cap(view)
@@ -190,6 +191,13 @@ class Fleet:
         cap = self._puller.cap(view._replace(cap=before, kv_count_max=lanes.kv_count_max(index), measured=seen))
         self._caps[instance.instance_id] = cap
         return cap
+
+
+def _context_count_max(instance: Instance) -> int:
+    """How many of the longest contexts the cache holds, at least 1; 0 where either is not known."""
+    if not (instance.kv_tokens_max and instance.context_tokens_max):
+        return 0
+    return max(1, instance.kv_tokens_max // instance.context_tokens_max)
 
 
 def _aside(instance_id: str) -> Lanes:

@@ -16,7 +16,9 @@ REFIT_US = 120 * US_PER_S
 """The estimator is fitted anew every two minutes (spec section 5)."""
 ERROR_S = 2.0
 ERROR_SHARE = 0.2
-"""Only batches whose time was missed by more than both are learnt from, once anything is known (spec section 5)."""
+"""Only batches whose time was missed by more than both are learnt from, once the start is over (spec section 5)."""
+START_COUNT = 50
+"""Ours: so many batches are learnt from as they end, in place of a fit before the start; five tell no two apart."""
 SAMPLE_COUNT_MAX = 512
 """Ours: the newest that are kept."""
 STEP_S = 0.02
@@ -26,8 +28,8 @@ STEP_S = 0.02
 class ServingTimes:
     """k-nearest-neighbour regression of a batch's seconds on (|B|, L(B), G(B)), Cheng et al., arXiv 2406.04785.
 
-    Features are scaled by their spread. The first batches are learnt from at once, later ones where they were missed,
-    at the next fit. Not thread-safe; times must not go back.
+    Features are scaled by their spread. The first START_COUNT batches are learnt from at once, later ones where they
+    were missed, at the next fit. Not thread-safe; times must not go back.
     """
 
     def __init__(self) -> None:
@@ -54,7 +56,7 @@ class ServingTimes:
     def learn(self, request_count: int, prompt_max: int, answer_max: int, seconds: float, now_us: int) -> None:
         """A batch ended after so many seconds; its longest answer had `answer_max` tokens."""
         sample = (request_count, prompt_max, answer_max, max(seconds, 1e-6))
-        if len(self._samples) < NEIGHBOUR_COUNT:
+        if len(self._samples) < START_COUNT:
             self._samples.append(sample)
             self._fit(now_us)
             return

@@ -1,10 +1,18 @@
-from forebay.scheduler.serving_times import REFIT_US, ServingTimes
+from forebay.scheduler.serving_times import REFIT_US, START_COUNT, ServingTimes
 
 S = 1_000_000
 
 
 def one(times: ServingTimes, count: int, prompt: int, answer: int) -> float:
     return float(times.estimate([count], [prompt], [answer])[0])
+
+
+def started(seconds: float) -> ServingTimes:
+    """Times of which the start is over, by batches that all took equally long."""
+    times = ServingTimes()
+    for _ in range(START_COUNT):
+        times.learn(2, 10, 10, seconds, 0)
+    return times
 
 
 def test_while_nothing_is_known_longer_answers_take_longer() -> None:
@@ -21,22 +29,18 @@ def test_the_estimate_is_the_mean_of_the_five_nearest() -> None:
 
 
 def test_the_first_batches_count_at_once_and_later_ones_only_when_missed_at_the_next_fit() -> None:
-    times = ServingTimes()
+    times = started(10.0)
+    times.learn(2, 10, 10, 10.5, S)
     for number in range(5):
-        times.learn(2, 10, 10, 10.0, number * S)
-    times.learn(2, 10, 10, 10.5, 5 * S)
-    for number in range(5):
-        times.learn(2, 10, 500, 100.0, (6 + number) * S)
-    assert (len(times), one(times, 2, 10, 500)) == (5, 10.0)
-    times.learn(2, 10, 10, 10.0, 4 * S + REFIT_US)
-    assert (len(times), one(times, 2, 10, 500)) == (10, 100.0)
+        times.learn(2, 10, 500, 100.0, (2 + number) * S)
+    assert (len(times), one(times, 2, 10, 500)) == (START_COUNT, 10.0)
+    times.learn(2, 10, 10, 10.0, REFIT_US)
+    assert (len(times), one(times, 2, 10, 500)) == (START_COUNT + 5, 100.0)
     assert one(times, 2, 10, 10) == 10.0
 
 
 def test_an_error_that_is_small_in_seconds_or_in_proportion_teaches_nothing() -> None:
-    times = ServingTimes()
-    for number in range(5):
-        times.learn(2, 10, 10, 20.0, number * S)
-    times.learn(2, 10, 10, 23.5, 5 * S)
-    times.learn(2, 10, 10, 18.1, 6 * S + REFIT_US)
-    assert len(times) == 5
+    times = started(20.0)
+    times.learn(2, 10, 10, 23.5, S)
+    times.learn(2, 10, 10, 18.1, REFIT_US)
+    assert len(times) == START_COUNT

@@ -101,7 +101,13 @@ def _of_group(group: Group, world: World, machines: Machines) -> dict[str, objec
         "concurrency_max": machines.profile(group).max_seqs,
         "kv_tokens_max": machines.profile(group).kv_tokens,
         "context_tokens_max": world.engine.model_tokens_max,
+        "role": group.role,
+        "batching": _batching(world).name.lower(),
     }
+
+
+def _batching(world: World) -> Batching:
+    return Batching.STATIC if world.engine.batch_given else Batching.CONTINUOUS
 
 
 def _first_groups(world: World) -> dict[str, Group]:
@@ -142,6 +148,6 @@ def _instance(group: Group, server_id: str, world: World, machines: Machines) ->
         kv_tokens_max=machines.profile(group).kv_tokens,
         context_tokens_max=world.engine.model_tokens_max,
         state_reason="there from the start",
-        batching=Batching.STATIC if world.engine.batch_given else Batching.CONTINUOUS,
+        batching=_batching(world),
         role=InstanceRole[group.role.upper()],
     )

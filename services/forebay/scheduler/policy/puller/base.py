@@ -38,6 +38,8 @@ class Measured(NamedTuple):
 class PullView(NamedTuple):
     """One instance: what the scheduler has put there and what was last seen from outside, None where nothing was.
 
+    `context_count_max` requests fit into its cache at their longest; 0 where that is not known.
+
     For a puller with steps, `cap` is what it said last, 0 at first, and `kv_count_max` how many requests such as those
     that are there fit into the cache, 0 where that is not known; `measured` is there when a step ended and only then.
     """
@@ -53,6 +55,7 @@ class PullView(NamedTuple):
     cap: int = 0
     kv_count_max: int = 0
     measured: Measured | None = None
+    context_count_max: int = 0
 
 
 class Puller(Protocol):
