@@ -8,6 +8,8 @@ import pytest
 from hypothesis import strategies as st
 
 from forebay.core.instance import EngineFlags, EngineProfile
+from forebay.core.instance.batcher import BATCHERS
+from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.simulator.kernel.backend import Backend, Compiled, Plain
 from forebay.simulator.kernel.base import Kernel, OpenLoop
 from forebay.simulator.kernel.fast import FastKernel
@@ -93,6 +95,7 @@ OUTPUTS = (1, 2, 3, 10, 11, 12, 20, 21, 40)
 HITS = (0, 0, 3, 8, 20, 60)
 SPARES = (0, 0, 5, 20)
 STEP_BYTES = 7
+HINTS = (NO_HINTS, Hints(5, 9), Hints(12, 30, 1, 1, 400), Hints(40, 40, 1, 0, 0))
 
 
 def decode(text: bytes) -> list[Step]:
@@ -121,7 +124,7 @@ special_engines = st.tuples(
             EngineFlags(admits_ahead=True),
         ]
     ),
-    st.sampled_from(["chunked_prefill", "static"]),
+    st.sampled_from([*BATCHERS, "alise:queue_count=2"]),
 )
 stories = st.builds(Story, engines=st.lists(plain_engines, min_size=1, max_size=4), steps=tales)
 mixed_stories = st.builds(
@@ -204,7 +207,8 @@ class Teller:
             self.log.append(("lost", self.now_ps, instance, *lost))
 
     def arrive(self, instance: int, row: int) -> None:
-        entered = self.kernel.arrive(instance, row, *self.lengths[row], self.now_ps, row % 3)
+        told = HINTS[row % len(HINTS)]
+        entered = self.kernel.arrive(instance, row, *self.lengths[row], self.now_ps, row % 3, hints=told)
         self.log.append(("arrive", self.now_ps, instance, row, entered))
         prompt, output, _, limit = self.lengths[row]
         assert entered == (self.kernel.refusal(instance, prompt, output, limit) is None)
