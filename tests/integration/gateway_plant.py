@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,12 @@ class Plant:
 
 @asynccontextmanager
 async def planted(
-    folder: Path, *, emulator_count: int = 2, gateway_config: str = "", arguments: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    emulator_count: int = 2,
+    gateway_config: str = "",
+    arguments: tuple[str, ...] = (),
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Plant]:
     """Everything started and linked; everything ended at the end."""
     plant = Plant(folder, gateway_config)
@@ -160,7 +165,7 @@ async def planted(
         plant.start("scheduler")
         plant.start("gateway")
         await plant.ready("linked")
-        async with httpx.AsyncClient(timeout=5) as http:
+        async with httpx.AsyncClient(timeout=5, headers=headers) as http:
 
             async def has_model() -> bool:
                 return bool((await http.get(f"{plant.http_url}/v1/models")).json()["data"])

@@ -18,6 +18,7 @@ from forebay.cli.predictors import predictors
 from forebay.cli.shadows import shadows
 from forebay.cli.simulate import simulate
 from forebay.cli.status import status
+from forebay.cli.tenants import tenants
 from forebay.cli.train import train
 from forebay.cli.up import down, up
 from forebay.core.errors import ConfigError, ForebayError
@@ -75,3 +76,4 @@ main.add_command(predictors)
 main.add_command(shadows)
 main.add_command(calibrate)
 main.add_command(export)
+main.add_command(tenants)
