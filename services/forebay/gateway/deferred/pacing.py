@@ -89,6 +89,6 @@ def _spans(demand: Demand | None, now_us: int, due_us: int) -> Iterator[tuple[fl
 
 
 def _rate_at(demand: Demand, rates: Sequence[float], now_us: int) -> float:
-    """The demand now; before and after the forecast that of its nearest window."""
+    """The demand now; outside the forecast its mean."""
     number = (now_us - demand.start_us) // demand.window_us
-    return rates[min(max(number, 0), len(rates) - 1)]
+    return rates[number] if 0 <= number < len(rates) else sum(rates) / len(rates)
