@@ -143,7 +143,7 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
         raise ConfigError(f"training needs {error.name}, which is not here; run: make dev") from error
     make_folder(options.output)
     store = FolderModelStore(options.output, PACKAGED)
-    start = _start(store, options.start) if options.start else None
+    start, start_note = _start(store, options.start) if options.start else (None, "")
     console = Console(stderr=True)
     with _progress(console, 1 + candidate.step_count(options.family)) as on_step:
         table: Table = (
@@ -152,7 +152,7 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
         on_step("read")
         made_by = shlex.join(["forebay", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else "forebay train length"
         licence = options.licence or table.licence or LICENCE_UNSTATED
-        job = candidate.Job(options.family, table, options.seed, licence, made_by, start)
+        job = candidate.Job(options.family, table, options.seed, licence, made_by, start, start_note)
         found = candidate.train(job, on_step)
     for note in (*table.notes, *candidate.doubts(found.rows)):
         console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
@@ -161,11 +161,14 @@ def _make(options: Options) -> tuple[PredictorModel, Path | None, Any]:
     return model, page, found.rows
 
 
-def _start(store: FolderModelStore, wanted: str) -> bytes:
+def _start(store: FolderModelStore, wanted: str) -> tuple[bytes, str]:
+    """The content of a model, and a note of its name, its data and their licence."""
     known = {label(model): model for model in store.list()}
     if wanted not in known:
         raise NotFound(f"--start: there is no model {wanted!r}; known: {', '.join(sorted(known))}")
-    return store.read(known[wanted])
+    about = known[wanted].metadata
+    note = f"{wanted}: {about.get('trained_on', LICENCE_UNSTATED)} ({about.get('licence', LICENCE_UNSTATED)})"
+    return store.read(known[wanted]), note
 
 
 def _write_report(options: Options, found: Any, model: PredictorModel, notes: tuple[str, ...]) -> Path:

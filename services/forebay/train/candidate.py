@@ -34,7 +34,7 @@ SPLIT = "by prompt: a fifth of the prompts, drawn by the hash of their substance
 class Job:
     """What is to be trained: a family on a table; `licence` of the data and `made_by` go into the description.
 
-    `start`, where given, is the content of the model to learn on from.
+    `start`, where given, is the content of the model to learn on from, and `start_note` says which, of what data.
     """
 
     family: str
@@ -43,6 +43,7 @@ class Job:
     licence: str
     made_by: str
     start: bytes | None = None
+    start_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ def _describe(
         "mae_tokens": f"{alone.mae_tokens:.2f}",
         "coverage_p90": f"{live.coverage_p90:.3f}",
         "scores": [dataclasses.asdict(one) for one in rows],
+        **({"started_from": job.start_note} if job.start_note else {}),
         "made_by": job.made_by,
         "made_with": versions(),
     }

@@ -103,6 +103,10 @@ def test_the_table_fits_a_terminal_and_has_its_parts(folder: Path) -> None:
         (["train", "length", "x.csv"], "x.csv is not there"),
         (["train", "length", "x.csv", "--from-db"], "either on --data or on --from-db"),
         (["train", "length", "--from-db", "mysql://x"], "not supported"),
+        (
+            ["train", "length", "x.csv", "--start", "finetuned@9", "--output", "models"],
+            "there is no model 'finetuned@9'",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], error: str) -> None:
@@ -112,6 +116,16 @@ def test_what_is_wrong_is_said_in_a_sentence(arguments: list[str], error: str) -
     assert found.exit_code != 0
     assert error in " ".join(found.output.split())
     assert "Traceback" not in found.output
+
+
+def test_a_family_that_starts_from_nothing_refuses_a_start(folder: Path) -> None:
+    (model,) = FolderModelStore(folder / "models").list()
+    found = run(
+        "train", "length", folder / "mine.jsonl", "--start", f"onnx_quantile@{model.version}",
+        "--output", folder / "models", "--no-report",
+    )  # fmt: skip
+    assert found.exit_code != 0
+    assert "the family fast starts from nothing; take finetuned" in " ".join(found.output.split())
 
 
 def test_a_database_without_outcomes_says_what_to_do(tmp_path: Path) -> None:

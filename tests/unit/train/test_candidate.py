@@ -20,7 +20,8 @@ from forebay.predictor.recorder import BATCH_COUNT, examples_of
 from forebay.predictor.store_files import FolderModelStore
 from forebay.train import candidate
 from forebay.train.candidate import Candidate, Job
-from forebay.train.family import FAMILIES, family
+from forebay.train.data import Examples
+from forebay.train.family import FAMILIES, OnStep, Trained, family
 from forebay.train.outcomes import read_outcomes
 from forebay.train.report import render
 from forebay.train.tables import Table, read_tables
@@ -135,6 +136,31 @@ def test_families_that_read_prompts_refuse_features() -> None:
 def test_a_family_that_starts_from_nothing_refuses_a_model_to_start_from(table: Table) -> None:
     with pytest.raises(ConfigError, match="--start: the family fast starts from nothing; take finetuned"):
         candidate.train(Job("fast", table, 1, "", "", start=b"a model"), lambda _: None)
+
+
+class FakeFamily:
+    """A family that says of which content it starts and answers like the fast one."""
+
+    def __init__(self) -> None:
+        self.started_from: list[bytes] = []
+
+    def step_count(self) -> int:
+        return family("fast").step_count()
+
+    def run(self, examples: Examples, seed: int, on_step: OnStep) -> Trained:
+        return family("fast").run(examples, seed, on_step)
+
+    def run_from(self, start: bytes, examples: Examples, seed: int, on_step: OnStep) -> Trained:
+        self.started_from.append(start)
+        return self.run(examples, seed, on_step)
+
+
+def test_a_model_that_started_from_another_says_so(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeFamily()
+    monkeypatch.setattr(candidate, "family", lambda name: fake)
+    job = Job("finetuned", table, 1, "CC0", "", start=b"a model", start_note="finetuned@1: open.jsonl (MIT)")
+    assert candidate.train(job, lambda _: None).description["started_from"] == "finetuned@1: open.jsonl (MIT)"
+    assert fake.started_from == [b"a model"]
 
 
 def test_an_empty_database_says_what_to_do() -> None:
