@@ -57,9 +57,15 @@ def streaming(request: Any) -> Any:
 
 
 def set_hints(request: Any, hints: Hints) -> None:
-    """Tells a server what it may know of the request; what a client said in these parameters does not count."""
+    """Tells a server what it may know of the request; what a client said in these parameters does not count.
+
+    A request without a tensor of sampling parameters is left alone: vLLM takes all of its parameters for sampling then,
+    and refuses those that it does not know.
+    """
     for name in NAMES:
         request.parameters.pop(PARAMETER_PREFIX + name, None)
+    if not any(tensor.name == "sampling_parameters" for tensor in request.inputs):
+        return
     for name, value in hints.parameters().items():
         request.parameters[name].int64_param = value
 

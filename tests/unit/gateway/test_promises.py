@@ -13,7 +13,7 @@ from forebay.core.values import InferenceRequest, LengthQuantiles, Outcome, SloC
 from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.promises import PromiseConfig, Promises
-from forebay.gateway.triton import set_hints
+from forebay.gateway.triton import set_hints, text_request
 
 S = 1_000_000
 REQUEST = InferenceRequest("r1", "m", prompt_tokens=10, slo_class=SloClass.INTERACTIVE_FAST, session="chat-7")
@@ -69,11 +69,19 @@ def test_the_engine_tells_of_a_placed_request_and_counts_what_its_session_got() 
 
 
 def test_only_the_gateway_says_what_a_server_is_told() -> None:
-    message = service_pb2.ModelInferRequest()
+    message = text_request("m", "Why?", {"max_tokens": 5})
     message.parameters["forebay_ttft_slo_us"].int64_param = 5
     message.parameters["forebay_session_tokens"].int64_param = 5
     message.parameters["temperature"].double_param = 0.5
     set_hints(message, Hints(predicted_tokens=20, ttft_slo_us=70))
-    told = {name: value.int64_param for name, value in message.parameters.items() if name != "temperature"}
+    told = {name: value.int64_param for name, value in message.parameters.items() if name.startswith("forebay_")}
     assert told == {"forebay_predicted_tokens": 20, "forebay_ttft_slo_us": 70}
     assert "temperature" in message.parameters
+
+
+def test_a_request_whose_parameters_are_its_sampling_is_left_alone() -> None:
+    message = service_pb2.ModelInferRequest()
+    message.parameters["max_tokens"].int64_param = 5
+    message.parameters["forebay_ttft_slo_us"].int64_param = 5
+    set_hints(message, Hints(predicted_tokens=20))
+    assert list(message.parameters) == ["max_tokens"]
