@@ -13,7 +13,7 @@ from openai.types import Batch
 
 from forebay.cli.stats import OK
 from forebay.cli.supervisor import is_serving
-from tests.e2e.running_stack import MODEL, SHORT, RunningStack, load
+from tests.e2e.running_stack import LONG, MODEL, SHORT, RunningStack, load
 
 COUNT = 300
 CHAT: Any = "/v1/chat/completions"
@@ -86,3 +86,25 @@ async def test_a_job_survives_the_death_of_gateway_scheduler_and_instance(stack:
         lines = [json.loads(one) for one in (await ai.files.content(done.output_file_id)).text.splitlines()]
     assert [one["custom_id"] for one in lines] == [f"r{number}" for number in range(COUNT)]
     assert all(one["response"]["body"]["choices"][0]["finish_reason"] for one in lines)
+
+
+def test_the_command_line_submits_watches_fetches_and_cancels(stack: RunningStack, tmp_path: Path) -> None:
+    prompts, answers = tmp_path / "prompts.txt", tmp_path / "answers.jsonl"
+    prompts.write_text("\n".join(one.text for one in SHORT[:20]))
+    said = stack.cli(
+        "batch", "submit", str(prompts), "--model", MODEL, "--max-tokens", "20", "--wait", "--metadata", "a=b"
+    )
+    assert "20 answered, 0 errors, of 20" in said
+    [found] = [one for one in json.loads(stack.cli("batch", "list", "--json")) if one["metadata"] == {"a": "b"}]
+    assert found["id"] in said
+    assert "completed" in stack.cli("batch", "show", found["id"])
+    stack.cli("batch", "results", found["id"], "--output", str(answers))
+    assert [json.loads(one)["custom_id"] for one in answers.read_text().splitlines()] == [
+        f"line-{n}" for n in range(1, 21)
+    ]
+    prompts.write_text("\n".join([LONG.text] * 40))
+    long = json.loads(stack.cli("batch", "submit", str(prompts), "--model", MODEL, "--window", "2h", "--json"))
+    assert "wait with: forebay batch show" in stack.cli("batch", "results", long["id"], status=1)
+    assert json.loads(stack.cli("batch", "cancel", long["id"], "--json"))["status"] in ("cancelling", "cancelled")
+    assert "cancelled" in stack.cli("batch", "show", long["id"], "--wait")
+    assert "known models: llama-8b" in stack.cli("batch", "submit", str(prompts), "--model", "nobody", status=2)
