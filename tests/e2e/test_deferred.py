@@ -107,4 +107,4 @@ def test_the_command_line_submits_watches_fetches_and_cancels(stack: RunningStac
     assert "wait with: forebay batch show" in stack.cli("batch", "results", long["id"], status=1)
     assert json.loads(stack.cli("batch", "cancel", long["id"], "--json"))["status"] in ("cancelling", "cancelled")
     assert "cancelled" in stack.cli("batch", "show", long["id"], "--wait")
-    assert "known models: llama-8b" in stack.cli("batch", "submit", str(prompts), "--model", "nobody", status=2)
+    assert "known models: llama-8b" in stack.cli("batch", "submit", str(prompts), "--model", "nobody", status=1)
