@@ -33,6 +33,8 @@ PROFILE = "A100-80G/Llama-3-8B/tp1"
 COUNT = 190
 
 PARAMETERS: Mapping[str, Mapping[str, object]] = {
+    "scorpio": {"virtual_count_max": 2.0},
+    "slo_feasible": {"margin": 3.0},
     "token_budget": {"tokens_max": 700},
     "magnus": {"wma_max": 3_000.0},
     "abp": {"wma_max": 3_000.0},

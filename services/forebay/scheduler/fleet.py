@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from forebay.core.scheduling import ScheduledInstance
 from forebay.core.values import Instance, InstanceLoad, InstanceState, SloClass
-from forebay.scheduler.gauges import Gauge
+from forebay.scheduler.gauges import Gauge, needed_tokens_per_s
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy.puller.base import Measured, Puller, PullView, step_us
@@ -100,7 +100,11 @@ class Fleet:
             measured = {}
             for index, instance_id in enumerate(lanes.ids):
                 peak_count, gauge = lanes.take_peak(index), self._gauges.get(instance_id)
-                measured[instance_id] = gauge.step(peak_count, itl_slo_us, now_us) if gauge else None
+                seen = gauge.step(peak_count, itl_slo_us, now_us) if gauge else None
+                if seen is not None:
+                    needed = needed_tokens_per_s(lanes.leases_of(index), itl_slo_us, now_us)
+                    seen = seen._replace(needed_tokens_per_s=needed)
+                measured[instance_id] = seen
             self._refresh(lanes, measured)
         return sorted(self.models)
 

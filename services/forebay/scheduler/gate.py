@@ -2,13 +2,14 @@
 
 from forebay.core.scheduling import Rejected, Retry
 from forebay.core.units import US_PER_S
+from forebay.core.values import SloClass
 from forebay.scheduler.config import Config
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.pace import Pace
 from forebay.scheduler.placing import Placer
 from forebay.scheduler.policy import Policies
-from forebay.scheduler.policy.admission.base import AdmissionView, Later, Never
+from forebay.scheduler.policy.admission.base import AdmissionView, Later, Never, looks_ahead
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
 
@@ -38,6 +39,11 @@ class Gate:
         self._placer = placer
         self._ledger = ledger
         self._quotas = quotas
+        self._itl_us = {slo_class: config.itl_slo_us(slo_class) for slo_class in SloClass}
+        self._tightest_itl_us = min(self._itl_us.values())
+        # Shadows see what the active policy sees, and may want more.
+        casts = (cast.policies.get("admission") for cast in policies.shadows.values())
+        self._looks_ahead = looks_ahead(policies.admission) or any(map(looks_ahead, casts))
         self._ended: dict[str, Pace] = {}
         self._generated: dict[str, Pace] = {}
 
@@ -137,7 +143,26 @@ class Gate:
             ready_count=lanes.ready_count if lanes else 0,
             tokens_per_s=pace.per_s(now_us) if pace else 0.0,
             quota=self._quotas.look(request.tenant, request.prompt_tokens + held.quantiles.p50, now_us),
+            slack_us=held.due_us - now_us,
+            tightest_itl_us=self._tightest_itl_us,
+            itl_us=self._itl_us[request.slo_class],
+            wait_us=self._wait_us(held, now_us) if self._looks_ahead else 0,
+            virtual_count=self._virtual_count(request.model) if self._looks_ahead else 0.0,
         )
+
+    def _wait_us(self, held: Held, now_us: int) -> int:
+        """How long the request would be held, were it held now: as long as those before it and one more take."""
+        lanes, queue = self._fleet.models.get(held.request.model), self._held.queues.get(held.request.model)
+        pace = self._ended.get(held.request.model)
+        per_s = pace.per_s(now_us) if pace else 0.0
+        if per_s <= 0 or (queue is None and lanes is not None and lanes.eligible_count):
+            return 0
+        ahead = queue.count_ahead(self._policies.orderer, held, now_us) if queue else 0
+        return round((ahead + 1) / per_s * US_PER_S)
+
+    def _virtual_count(self, model: str) -> float:
+        counts = self._placer.counts_by_class(model)
+        return sum(self._tightest_itl_us / self._itl_us[slo_class] * count for slo_class, count in counts.items())
 
     def _unknown(self, model: str) -> Never:
         listed = _listed(sorted(self._fleet.models))

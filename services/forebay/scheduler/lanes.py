@@ -1,7 +1,7 @@
 """The instances of one model side by side in arrays, so that a router compares a thousand of them in microseconds."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -187,6 +187,10 @@ class Lanes:
         self._peak[index] = other._peak[other_index]
         self._is_released = self._is_released or other._is_released
         self.seen_us[index] = other.seen_us[other_index]
+
+    def leases_of(self, index: int) -> Iterable[Lease]:
+        """Leases on the instance."""
+        return self._leases[index].values()
 
     def load_of(self, index: int) -> tuple[int, int]:
         """Leases on the instance and their predicted tokens."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forebay.core.scheduling import LeaseStatus, Placement
-from forebay.core.values import InferenceRequest
+from forebay.core.values import InferenceRequest, SloClass
 from forebay.scheduler.deadlines import Deadlines
 
 OVERRUN_STEP = 0.2
@@ -36,6 +36,7 @@ class LeaseBook:
     def __init__(self, ttl_us: int) -> None:
         self.ttl_us = ttl_us
         self.count_by_model: Counter[str] = Counter()
+        self.count_by_class: Counter[tuple[str, SloClass]] = Counter()
         self.deadlines = Deadlines()
         self._by_id: dict[str, Lease] = {}
         self._by_request: dict[str, Lease] = {}
@@ -66,6 +67,7 @@ class LeaseBook:
         self._by_request[lease.request.request_id] = lease
         self.deadlines.set(lease_id, lease.expire_us)
         self.count_by_model[lease.request.model] += 1
+        self.count_by_class[lease.request.model, lease.request.slo_class] += 1
 
     def renew(self, lease: Lease, now_us: int) -> None:
         """Gives a lease its whole time to live again."""
@@ -79,6 +81,7 @@ class LeaseBook:
         del self._by_request[lease.request.request_id]
         self.deadlines.drop(lease_id)
         self.count_by_model[lease.request.model] -= 1
+        self.count_by_class[lease.request.model, lease.request.slo_class] -= 1
 
     def expired(self, now_us: int) -> list[Lease]:
         """The leases that end now; the caller removes them."""

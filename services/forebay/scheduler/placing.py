@@ -260,6 +260,10 @@ class Placer:
         queue = self._held.queues.get(model)
         return Counts(len(queue) if queue else 0, self._leases.count_by_model[model])
 
+    def counts_by_class(self, model: str) -> dict[SloClass, int]:
+        """Leases open of the model, by class."""
+        return {slo_class: self._leases.count_by_class[model, slo_class] for slo_class in SloClass}
+
     def sight(self, held: Held) -> Sight | None:
         """What there is for the request; None where the model has no instance."""
         lanes = self._fleet.models.get(held.request.model)

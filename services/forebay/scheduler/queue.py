@@ -132,6 +132,14 @@ class HeldQueue:
         ties = np.flatnonzero(keys == keys.min())
         return self._entries[int(ties[self._columns[SEQUENCE, ties].argmin()])]
 
+    def count_ahead(self, orderer: Orderer, held: Held, now_us: int) -> int:
+        """How many would be served before a request that is not held, were it held too."""
+        self.push(held)
+        keys = orderer.rank(self._view(now_us))
+        self.remove(held.request.request_id)
+        # It is the newest: of equal keys all the others go first.
+        return int(np.count_nonzero(keys[:-1] <= keys[-1]))
+
     def ranked(self, orderer: Orderer, now_us: int) -> "Ranked":
         """All held requests as they are now, the next one first."""
         columns = self._columns[:, : len(self)]

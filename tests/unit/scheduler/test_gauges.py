@@ -6,7 +6,7 @@ from forebay.core.scheduling import Placement
 from forebay.core.values import InferenceRequest, InstanceRole, Outcome, SloClass, WakeAt
 from forebay.scheduler.actions import Action
 from forebay.scheduler.config import Config
-from forebay.scheduler.gauges import MEMORY_US, Gauge
+from forebay.scheduler.gauges import MEMORY_US, Gauge, needed_tokens_per_s
 from forebay.scheduler.leases import Lease
 from forebay.scheduler.policy.puller.base import Measured
 from tests.unit.scheduler.kit import S, engine, instance, prediction, request
@@ -26,7 +26,7 @@ def test_the_pace_is_the_time_from_the_first_report_on_over_the_tokens_since() -
     gauge.moved(one, 10, 2 * S)
     gauge.moved(other, 20, 3 * S)
     # 30 tokens in 1 + 2 seconds; 36 tokens in 4 seconds, of which 6 came first.
-    assert gauge.step(2, SLO_US, 4 * S) == Measured(2, 0.1, 0.2, 9.0, 0.0)
+    assert gauge.step(2, SLO_US, 4 * S) == Measured(2, 0.1, 0.2, 9.0, 0.0, ((2, 0.1),))
     assert gauge.step(2, SLO_US, 6 * S) is None
 
 
@@ -34,11 +34,35 @@ def test_only_the_class_with_the_tightest_promise_tells_the_pace() -> None:
     gauge, fast, deferred = Gauge(0), lease(), lease(SloClass.DEFERRED)
     gauge.moved(deferred, 1, S)
     gauge.moved(deferred, 2, 3 * S)
-    assert gauge.step(1, SLO_US, 4 * S) == Measured(1, 1.0, 2.0, 0.75, 0.0)
+    assert gauge.step(1, SLO_US, 4 * S) == Measured(1, 1.0, 2.0, 0.75, 0.0, ((1, 1.0),))
     gauge.moved(fast, 1, 5 * S)
     gauge.moved(fast, 10, 6 * S)
     gauge.moved(deferred, 1, 6 * S)
-    assert gauge.step(2, SLO_US, 8 * S) == Measured(2, 0.1, 0.2, 3.0, 0.75)
+    assert gauge.step(2, SLO_US, 8 * S) == Measured(2, 0.1, 0.2, 3.0, 0.75, ((1, 1.0), (2, 4 / 11)))
+
+
+def test_the_pace_of_all_classes_is_kept_by_the_number_of_requests_and_smoothed() -> None:
+    gauge, one = Gauge(0), lease()
+    gauge.moved(one, 1, S)
+    for tokens, at_us in ((10, 2 * S), (20, 3 * S)):
+        gauge.moved(one, tokens, at_us)
+        seen = gauge.step(1, SLO_US, at_us)
+    assert seen is not None
+    assert seen.itls == ((1, pytest.approx((0.1 + 0.05) / 2)),)
+
+
+def test_the_speed_needed_is_the_highest_of_classes_and_of_deadlines_of_their_own() -> None:
+    fast, deferred = lease(), lease(SloClass.DEFERRED)
+    own = lease()
+    own.request = replace(own.request, deadline_us=9 * S)
+    own.remaining_tokens = 90
+    # Promised 200 ms and 2 s a token; 90 tokens in 9 s, of which 3 remain at last, and none once it is too late.
+    assert needed_tokens_per_s([], SLO_US, 0) == 0
+    assert needed_tokens_per_s([deferred], SLO_US, 0) == 0.5
+    assert needed_tokens_per_s([fast, deferred], SLO_US, 0) == 5
+    assert needed_tokens_per_s([fast, own], SLO_US, 0) == 10
+    assert needed_tokens_per_s([fast, own], SLO_US, 6 * S) == 30
+    assert needed_tokens_per_s([fast, own], SLO_US, 9 * S) == 5
 
 
 def test_throughput_is_kept_by_the_number_of_requests_for_a_while() -> None:

@@ -22,10 +22,13 @@ SYSTEMS: dict[str, Mapping[str, Part]] = {
         "grouper": Part("magnus"),
     },
     "chiron": {"orderer": Part("fcfs"), "router": Part("chiron"), "puller": Part("chiron")},
+    "saber": {"orderer": Part("fcfs"), "puller": Part("saber")},
     "sageserve_dpa": {"orderer": Part("dpa"), "router": Part("sageserve")},
     "sageserve_edf": {"orderer": Part("edf"), "router": Part("sageserve")},
     "sageserve_fcfs": {"orderer": Part("fcfs"), "router": Part("sageserve")},
     "sageserve_pf": {"orderer": Part("pf"), "router": Part("sageserve")},
+    "scorpio": {"admission": Part("scorpio"), "orderer": Part("edf")},
+    "slo_feasible": {"admission": Part("slo_feasible"), "orderer": Part("edf")},
 }
 """What `system = "name"` in [scheduler] stands for, by kind; what a system leaves out is that of the default."""
 

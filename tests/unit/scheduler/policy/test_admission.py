@@ -1,8 +1,11 @@
 import pytest
 
 from forebay.core.values import SloClass
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later, Quota
+from forebay.scheduler.policy.admission import ADMISSIONS
+from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later, Quota, looks_ahead
 from forebay.scheduler.policy.admission.open import Open
+from forebay.scheduler.policy.admission.scorpio import Scorpio
+from forebay.scheduler.policy.admission.slo_feasible import SloFeasible
 from forebay.scheduler.policy.admission.tenant_quota import TenantQuota
 from forebay.scheduler.policy.admission.token_budget import TokenBudget
 
@@ -90,3 +93,46 @@ def test_tenant_quota_admits_a_request_larger_than_the_bucket_when_that_is_full(
 
 def test_tenant_quota_keeps_a_promise_though_nothing_is_left() -> None:
     assert TenantQuota().admit(VIEW._replace(quota=Quota(-900, 1_000, 2, 100, is_promised=True))) == Admitted()
+
+
+SOON = VIEW._replace(slack_us=2_000_000, wait_us=1_500_000, tightest_itl_us=200_000, itl_us=200_000, virtual_count=6.0)
+
+
+def test_slo_feasible_admits_what_is_in_time_and_tells_others_when_they_would_be() -> None:
+    assert SloFeasible().admit(SOON) == Admitted()
+    said = SloFeasible().admit(SOON._replace(wait_us=9_000_000))
+    assert isinstance(said, Later)
+    assert said.reason == "SLO_INFEASIBLE"
+    assert said.retry_delay_us == 7_000_000
+    assert "9.0 s" in said.message
+    assert "2.0 s" in said.message
+
+
+def test_slo_feasible_counts_the_wait_by_its_margin_and_admits_everything_at_none() -> None:
+    assert isinstance(SloFeasible(margin=1.5).admit(SOON), Later)
+    assert SloFeasible(margin=0).admit(SOON._replace(wait_us=10**12)) == Admitted()
+
+
+def test_scorpio_refuses_what_cannot_be_in_time() -> None:
+    said = Scorpio().admit(SOON._replace(wait_us=9_000_000))
+    assert isinstance(said, Later)
+    assert said.reason == "SLO_INFEASIBLE"
+
+
+@pytest.mark.parametrize(
+    ("virtual", "itl_us", "enters"), [(7.0, 200_000, True), (7.1, 200_000, False), (7.8, 1_000_000, True)]
+)
+def test_scorpio_counts_requests_by_how_tight_their_promise_is(virtual: float, itl_us: int, enters: bool) -> None:
+    # Two instances with four credits each; one at a fifth of the tightest promise costs a fifth.
+    said = Scorpio(virtual_count_max=4).admit(SOON._replace(virtual_count=virtual, itl_us=itl_us, ready_count=2))
+    assert isinstance(said, Admitted) is enters
+    assert enters or (isinstance(said, Later) and said.reason == "VIRTUAL_BATCH_FULL")
+
+
+def test_scorpio_lets_a_model_that_runs_nothing_begin() -> None:
+    assert Scorpio(virtual_count_max=0.5).admit(SOON._replace(lease_count=0, virtual_count=0.0)) == Admitted()
+
+
+def test_policies_that_ask_for_it_are_known_to_look_ahead() -> None:
+    ahead = {name for name, admission in ADMISSIONS.items() if looks_ahead(admission())}
+    assert ahead == {"scorpio", "slo_feasible"}

@@ -1,7 +1,7 @@
 """What an admission policy sees and says."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from forebay.core.values import SloClass
 
@@ -22,7 +22,13 @@ class Quota(NamedTuple):
 class AdmissionView(NamedTuple):
     """One arrival and the load of its model; tokens are answer tokens still to be generated, by predicted medians.
 
-    `quota` is that of the tenant, None where it has none.
+    `quota` is that of the tenant, None where it has none. `slack_us` is the time until the first token is due, of
+    requests with a deadline of their own and of deferred work the whole answer. `tightest_itl_us` is the shortest time
+    between tokens that any class is promised, and `itl_us` that of this one.
+
+    Only for policies that look ahead: `wait_us` is how long the arrival would be held, behind all that the orderer
+    would serve before it, at the pace at which requests end; 0 where it would be placed at once or no pace is known.
+    `virtual_count` are the requests that run, each counted `tightest_itl_us` over what its own class is promised.
     """
 
     model: str
@@ -37,6 +43,11 @@ class AdmissionView(NamedTuple):
     ready_count: int
     tokens_per_s: float
     quota: Quota | None = None
+    slack_us: int = 0
+    tightest_itl_us: int = 0
+    itl_us: int = 0
+    wait_us: int = 0
+    virtual_count: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +82,8 @@ class Admission(Protocol):
     def admit(self, view: AdmissionView) -> Admitted | Later | Never:
         """The answer for one arrival; equal views give equal answers."""
         ...
+
+
+def looks_ahead(admission: Any) -> bool:
+    """Whether a policy wants to know how long an arrival would wait: such a one says `looks_ahead = True`."""
+    return bool(getattr(admission, "looks_ahead", False))

@@ -15,7 +15,9 @@ class Measured(NamedTuple):
     At most `peak_count` requests were in flight. `itl_s` is the mean time between tokens of the class with the tightest
     promise that gave some, and `itl_slo_s` that promise; both 0 where none did. `tokens_per_s` were generated while
     the peak was as now, on average over the last such steps, and `tokens_per_s_below` at the largest peak of the last
-    minutes that is clearly smaller; 0 where nothing was.
+    minutes that is clearly smaller; 0 where nothing was. `itls` are pairs of a peak and the mean time between tokens of
+    all classes at it, in seconds, of the last minutes. `needed_tokens_per_s` is the highest speed that a request there
+    needs for its promise.
     """
 
     peak_count: int
@@ -23,6 +25,8 @@ class Measured(NamedTuple):
     itl_slo_s: float = 0.0
     tokens_per_s: float = 0.0
     tokens_per_s_below: float = 0.0
+    itls: tuple[tuple[int, float], ...] = ()
+    needed_tokens_per_s: float = 0.0
 
     @property
     def latency_pressure(self) -> float:
