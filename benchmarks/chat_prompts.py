@@ -68,7 +68,7 @@ def predicted(known: Examples, asked: np.ndarray) -> np.ndarray:
     is_asked = np.isin(np.arange(len(known)), asked)
     for number, (fit, test) in enumerate(folds(known.groups, FOLD_COUNT)):
         wanted = np.flatnonzero(np.isin(np.arange(len(known)), _places(test)) & is_asked)
-        policy = _trained(known.where(np.isin(np.arange(len(known)), _places(fit))), number)
+        policy = trained(known.where(np.isin(np.arange(len(known)), _places(fit))), number)
         answers = policy.predict([known.queries[place] for place in wanted])
         found[wanted] = [
             (one.quantiles.p10, one.quantiles.p50, one.quantiles.p90, one.quantiles.p97) for one in answers
@@ -80,8 +80,9 @@ def _places(mask: np.ndarray) -> np.ndarray:
     return np.flatnonzero(mask) if mask.dtype == bool else mask
 
 
-def _trained(learnt: Examples, seed: int) -> LengthPredictor:
-    made = family("fast").run(learnt, seed, lambda step: None)
+def trained(learnt: Examples, seed: int, name: str = "fast") -> LengthPredictor:
+    """The policy of a family that has learnt from these examples."""
+    made = family(name).run(learnt, seed, lambda step: None)
     metadata = {key: value if isinstance(value, str) else str(value) for key, value in made.metadata.items()}
     model = PredictorModel(metadata["name"], ModelKind.LENGTH, "1", metadata=metadata)
     return opener(Config(provider="cpu"))(model, made.content).policy
