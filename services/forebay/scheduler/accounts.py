@@ -7,27 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.core.values import InferenceRequest
-from forebay.scheduler.policy.orderer.base import OUTPUT_WEIGHT, Standing
+from forebay.scheduler.policy.orderer.base import OUTPUT_WEIGHT, Keys, Standing
 
 IDLE_MAX = 10_000
 """Most names that are remembered while they neither wait nor run, of each model's tenants and of all sessions."""
-SERVED, CHARGED, WAITED_US = range(3)
+SIZE_MIN = 16
 
 
 class Counters:
     """Numbers by name in arrays: a name has a code for as long as it is in use, and longer while there is room.
 
-    Code 0 is nobody's and counts nothing. What is forgotten begins at 0 when it comes again.
+    Code 0 is nobody's and counts nothing. What is forgotten begins at 0 when it comes again. `served`, `charged` and
+    `waited_us` are the rows of `standing` for reading and writing one number, in a third of the time.
     """
 
+    served: "memoryview[float]"
+    charged: "memoryview[float]"
+    waited_us: "memoryview[float]"
+
     def __init__(self, idle_max: int = IDLE_MAX) -> None:
-        self.values = np.zeros((3, 16))
         self._idle_max = idle_max
         self._codes: dict[str, int] = {}
         self._use_counts: dict[str, int] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
-        self._free = list(range(15, 0, -1))
-        self.standing = self._standing()
+        self._free = list(range(SIZE_MIN - 1, 0, -1))
+        self._set(np.zeros((3, SIZE_MIN)))
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -37,8 +41,10 @@ class Counters:
         code = self._codes.get(name)
         if code is None:
             code = self._codes[name] = self._new_code()
-        self._use_counts[name] = self._use_counts.get(name, 0) + 1
-        self._idle.pop(name, None)
+        count = self._use_counts.get(name, 0)
+        self._use_counts[name] = count + 1
+        if not count:
+            self._idle.pop(name, None)
         return code
 
     def let_go(self, name: str) -> None:
@@ -51,21 +57,22 @@ class Counters:
         if len(self._idle) > self._idle_max:
             forgotten, _ = self._idle.popitem(last=False)
             code = self._codes.pop(forgotten)
-            self.values[:, code] = 0.0
+            self.served[code] = self.charged[code] = self.waited_us[code] = 0.0
             self._free.append(code)
 
     def _new_code(self) -> int:
         if not self._free:
-            size = self.values.shape[1]
-            self.values = np.concatenate((self.values, np.zeros_like(self.values)), axis=1)
+            values = np.stack(self.standing)
+            size = values.shape[1]
             self._free = list(range(2 * size - 1, size - 1, -1))
-            self.standing = self._standing()
+            self._set(np.concatenate((values, np.zeros_like(values)), axis=1))
         return self._free.pop()
 
-    def _standing(self) -> Standing:
-        rows = self.values.view()
+    def _set(self, values: Keys) -> None:
+        self.served, self.charged, self.waited_us = (row.data for row in values)
+        rows = values.view()
         rows.flags.writeable = False
-        return Standing(*rows)
+        self.standing = Standing(*rows)
 
 
 class TenantCounters:
@@ -84,9 +91,7 @@ class TenantCounters:
         """A request of the tenant begins to wait; gives the tenant's code."""
         code = self.counters.use(tenant)
         if code not in self._waiting:
-            values = self.counters.values
-            known = values[:, list(self._waiting)].min(axis=1) if self._waiting else values[:, self._last[1]]
-            np.maximum(values[:WAITED_US, code], known[:WAITED_US], out=values[:WAITED_US, code])
+            self._lift(code)
         self._waiting[code] = self._waiting.get(code, 0) + 1
         return code
 
@@ -99,14 +104,26 @@ class TenantCounters:
             tenant, self._last = self._last[0], (tenant, code)
         self.counters.let_go(tenant)
 
+    def start(self, tenant: str) -> int:
+        """A request of the tenant starts; one that was never held passes the queue in no time."""
+        code = self.counters.use(tenant)
+        if code not in self._waiting and code != self._last[1]:
+            self.leave(tenant, self.enter(tenant))
+        return code
+
+    def _lift(self, code: int) -> None:
+        counters, others = self.counters, self._waiting or (self._last[1],)
+        counters.served[code] = max(counters.served[code], min(counters.served[other] for other in others))
+        counters.charged[code] = max(counters.charged[code], min(counters.charged[other] for other in others))
+
 
 @dataclass(slots=True)
 class Running:
     """One request that runs: where its service is counted, and how far that is."""
 
-    tenants: TenantCounters
+    counters: Counters
     tenant: str
-    tenant_code: int
+    code: int
     session: str
     session_code: int
     unit: float
@@ -149,43 +166,38 @@ class Accounts:
             self._sessions.let_go(_program(request))
 
     def start(self, lease_id: str, request: InferenceRequest, predicted_tokens: int, held_us: int) -> None:
-        """A request starts: its prompt counts now, and its answer as predicted is charged ahead.
-
-        One that was never held passes the queue in no time, and its tenant is lifted as any other.
-        """
+        """A request starts: its prompt counts now, and its answer as predicted is charged ahead."""
         tenants, tenant = self._of_model(request.model), request.tenant
-        tenants.leave(tenant, tenants.enter(tenant))
-        code, unit = tenants.counters.use(tenant), 1 / self._weights.get(tenant, 1.0)
-        values = tenants.counters.values
-        values[SERVED, code] += request.prompt_tokens * unit
-        values[CHARGED, code] += (request.prompt_tokens + OUTPUT_WEIGHT * predicted_tokens) * unit
+        code, unit = tenants.start(tenant), 1 / self._weights.get(tenant, 1.0)
+        counters, prompt_tokens = tenants.counters, request.prompt_tokens
+        counters.served[code] += prompt_tokens * unit
+        counters.charged[code] += (prompt_tokens + OUTPUT_WEIGHT * predicted_tokens) * unit
         session, session_code = "", 0
         if request.session:
             session = _program(request)
             session_code = self._sessions.use(session)
-            self._sessions.values[SERVED, session_code] += request.prompt_tokens
-            self._sessions.values[WAITED_US, session_code] += held_us
-        self._running[lease_id] = Running(tenants, tenant, code, session, session_code, unit, predicted_tokens)
+            self._sessions.served[session_code] += prompt_tokens
+            self._sessions.waited_us[session_code] += held_us
+        self._running[lease_id] = Running(counters, tenant, code, session, session_code, unit, predicted_tokens)
 
     def serve(self, lease_id: str, tokens: int) -> None:
         """A running request has so many tokens of its answer more; what was not charged ahead is charged now."""
         one = self._running[lease_id]
         one.served_tokens += tokens
-        values, code = one.tenants.counters.values, one.tenant_code
-        values[SERVED, code] += OUTPUT_WEIGHT * tokens * one.unit
+        one.counters.served[one.code] += OUTPUT_WEIGHT * tokens * one.unit
         more = one.served_tokens - one.charged_tokens
         if more > 0:
             one.charged_tokens = one.served_tokens
-            values[CHARGED, code] += OUTPUT_WEIGHT * more * one.unit
+            one.counters.charged[one.code] += OUTPUT_WEIGHT * more * one.unit
         if one.session_code:
-            self._sessions.values[SERVED, one.session_code] += OUTPUT_WEIGHT * tokens
+            self._sessions.served[one.session_code] += OUTPUT_WEIGHT * tokens
 
     def end(self, lease_id: str) -> None:
         """A request ends: what was charged ahead and did not come is given back."""
         one = self._running.pop(lease_id)
         spare = one.charged_tokens - one.served_tokens
-        one.tenants.counters.values[CHARGED, one.tenant_code] -= OUTPUT_WEIGHT * spare * one.unit
-        one.tenants.counters.let_go(one.tenant)
+        one.counters.charged[one.code] -= OUTPUT_WEIGHT * spare * one.unit
+        one.counters.let_go(one.tenant)
         if one.session_code:
             self._sessions.let_go(one.session)
 

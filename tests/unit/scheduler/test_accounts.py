@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.core.values import InferenceRequest
-from forebay.scheduler.accounts import CHARGED, SERVED, WAITED_US, Accounts, Counters, TenantCounters
+from forebay.scheduler.accounts import Accounts, Counters, TenantCounters
 from forebay.scheduler.policy.orderer.base import OUTPUT_WEIGHT
 from forebay.scheduler.policy.orderer.vtc import Vtc
 from forebay.scheduler.queue import Held, HeldQueue
@@ -23,6 +23,9 @@ S = 1_000_000
 def held(name: str, tenant: str, sequence: int, prompt: int = 10, tokens: int = 50) -> Held:
     quantiles = prediction(tokens).quantiles
     return Held(request(name, prompt=prompt, tenant=tenant), quantiles, "test@1", "", 0, 1, sequence, 9 * S, sequence)
+
+
+SERVED, CHARGED = 0, 1
 
 
 def served(accounts: Accounts, tenant: str, row: int = SERVED) -> float:
@@ -121,23 +124,23 @@ def test_sessions_add_up_service_and_waiting_over_models_and_only_for_their_tena
 def test_names_in_use_keep_their_codes_however_many_come_and_idle_ones_are_forgotten() -> None:
     counters = Counters(idle_max=3)
     kept = counters.use("kept")
-    counters.values[SERVED, kept] = 7
+    counters.served[kept] = 7
     for number in range(100):
         code = counters.use(f"n{number}")
         assert code not in (0, kept)
-        counters.values[:, code] = 1
+        counters.waited_us[code] = 1
         counters.let_go(f"n{number}")
     assert counters.use("kept") == kept
     assert counters.standing.served[kept] == 7
     assert len(counters) == 4
-    assert counters.values[WAITED_US, counters.use("n0")] == 0
+    assert counters.waited_us[counters.use("n0")] == 0
 
 
 def test_counters_grow_and_views_of_before_are_replaced() -> None:
     counters = Counters()
     codes = [counters.use(str(number)) for number in range(200)]
     assert len(set(codes)) == 200
-    counters.values[SERVED, codes[199]] = 5
+    counters.served[codes[199]] = 5
     assert counters.standing.served[codes[199]] == 5
     with pytest.raises(ValueError, match="read-only"):
         counters.standing.served[0] = 1
@@ -145,9 +148,9 @@ def test_counters_grow_and_views_of_before_are_replaced() -> None:
 
 def test_the_counter_of_the_tenant_that_was_last_is_not_forgotten() -> None:
     tenants = TenantCounters(idle_max=0)
-    tenants.counters.values[SERVED, code := tenants.enter("a")] = 90
+    tenants.counters.served[code := tenants.enter("a")] = 90
     tenants.leave("a", code)
-    assert tenants.counters.values[SERVED, tenants.enter("b")] == 90
+    assert tenants.counters.served[tenants.enter("b")] == 90
 
 
 STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 300), st.integers(1, 200)), max_size=60)

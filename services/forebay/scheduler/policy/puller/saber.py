@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor
+from math import floor, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -76,5 +76,5 @@ def largest(constants: npt.NDArray[np.float64], itl_s: float) -> int:
         return 0
     if c > 0:
         # c n^2 + (b - c) n - (b + room) = 0
-        return floor((c - b + ((b - c) ** 2 + 4 * c * (b + room)) ** 0.5) / (2 * c) + 1e-9)
+        return floor((c - b + sqrt((b - c) ** 2 + 4 * c * (b + room))) / (2 * c) + 1e-9)
     return floor(room / b + 1 + 1e-9) if b > 0 else UNLIMITED
