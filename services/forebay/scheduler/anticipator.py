@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from forebay.core.anticipation import LengthRule, Tokens
-from forebay.core.prediction import remaining_tokens
+from forebay.core.prediction import mean_of, remaining_tokens
 from forebay.core.values import LengthQuantiles
 from forebay.scheduler.leases import Lease
 
-REACH = 256
+REACH = 200
 """Iterations ahead that are kept ready; a question that looks further makes it longer."""
-WINDOWS = 3
+LEAD = 64
+"""Iterations by which a clock may go on before what is kept ready is drawn anew without any other reason."""
+WINDOWS = 4
 """Iterations in memory over those kept ready; an instance is laid out anew each time its clock has used up the rest."""
 PREFILL_TOKENS_PER_ITERATION = 2_048
 """Prompt tokens that an engine is taken to read in one iteration (vLLM's default token budget)."""
@@ -36,12 +38,15 @@ class Row:
 
 
 class Track:
-    """The rows of one instance and its clock, which counts iterations; `origin` is where its window begins."""
+    """The rows of one instance and its clock, which counts iterations.
 
-    __slots__ = ("clock", "dues", "origin", "pending_tokens", "rows")
+    `origin` is where its window begins; questions may be asked until the clock is `ready_until`.
+    """
+
+    __slots__ = ("clock", "dues", "origin", "pending_tokens", "ready_until", "rows")
 
     def __init__(self) -> None:
-        self.clock = self.origin = self.pending_tokens = 0
+        self.clock = self.origin = self.pending_tokens = self.ready_until = 0
         self.rows: dict[str, Row] = {}
         self.dues: list[tuple[int, int, Row]] = []
 
@@ -57,7 +62,8 @@ class Anticipator:
 
     A row costs two slices when it changes and time that passes costs nothing. A question costs a look at two numbers
     an instance: the most that is held up to an iteration, and the most where one more token is held each iteration.
-    Both stay right when the clock goes on, since between two ends nothing shrinks.
+    Both stay right when the clock goes on, since between two ends nothing shrinks. They are drawn when a report comes,
+    so that a request's own placement does not wait for them, and at the latest when somebody asks.
     """
 
     def __init__(self, leases: Sequence[Mapping[str, Lease]], rule: LengthRule, reach: int = REACH) -> None:
@@ -66,18 +72,18 @@ class Anticipator:
         self._footprint = np.zeros(len(leases), dtype=np.int64)
         self._offset = np.zeros(len(leases), dtype=np.int64)
         self._sequence = 0
+        self._stale: set[int] = set(range(len(leases)))
         self._lay_out(reach)
         for index, opened in enumerate(leases):
             for lease in opened.values():
                 self._enter(self._tracks[index], index, lease)
-            self._derive(index)
 
     # Changes
 
     def open(self, index: int, lease: Lease) -> None:
         """A lease was opened on an instance."""
         self._enter(self._tracks[index], index, lease)
-        self._derive(index)
+        self._stale.add(index)
 
     def progress(self, index: int, lease: Lease) -> None:
         """A lease says how far it is."""
@@ -93,8 +99,10 @@ class Anticipator:
             row.start = track.clock - generated
             self._stretch(track, index, row)
             changed = True
-        if changed:
-            self._derive(index)
+        if changed or track.clock > track.ready_until:
+            self._stale.add(index)
+        if self._stale:
+            self._derive()
 
     def end(self, index: int, lease: Lease) -> None:
         """A lease ended."""
@@ -105,19 +113,20 @@ class Anticipator:
         row.due = -1
         if not row.has_begun:
             track.pending_tokens -= row.prompt_tokens
-        self._derive(index)
+        self._stale.add(index)
+        self._derive()
 
     # Questions
 
     def peak(self, horizon: int) -> Tokens:
         """The most tokens that each instance is expected to hold within so many iterations."""
-        self._reach_for(horizon)
+        self._prepare(horizon)
         peaks: Tokens = self._most.take(self._here + (horizon - 1))
         return peaks
 
     def peak_with(self, prompt_tokens: int, answer_tokens: int, horizon: int) -> Tokens:
         """The same with one more request that begins now, whichever instance gets it."""
-        self._reach_for(horizon)
+        self._prepare(horizon)
         counted = min(answer_tokens, horizon)
         if counted < 1:
             return self.peak(horizon)
@@ -157,7 +166,7 @@ class Anticipator:
         """Moves the clock on; says whether a row changed by that."""
         track.clock = clock
         self._move_to(index, clock - track.origin)
-        if clock - track.origin + self._reach > self._width:
+        if clock - track.origin + self._reach + LEAD > self._width:
             self._rebase(track, index)
         changed = False
         while track.dues and track.dues[0][0] <= clock:
@@ -206,13 +215,17 @@ class Anticipator:
             else:
                 window -= ramp
 
-    def _derive(self, index: int) -> None:
-        """Draws the prefix maxima of an instance anew, from its clock on."""
-        track = self._tracks[index]
-        first = track.clock - track.origin
-        held = self._held[index, first:]
-        np.maximum.accumulate(held, out=self._most_rows[index, first:])
-        np.maximum.accumulate(held + self._ramp[first:], out=self._rising_rows[index, first:])
+    def _derive(self) -> None:
+        """Draws the prefix maxima of all that changed anew, from their clocks on."""
+        for index in self._stale:
+            track = self._tracks[index]
+            track.ready_until = track.clock + LEAD
+            first = track.clock - track.origin
+            last = first + self._reach + LEAD
+            held = self._held[index, first:last]
+            np.maximum.accumulate(held, out=self._most_rows[index, first:last])
+            np.maximum.accumulate(held + self._ramp[first:last], out=self._rising_rows[index, first:last])
+        self._stale.clear()
 
     def _move_to(self, index: int, offset: int) -> None:
         self._offset[index] = offset
@@ -227,16 +240,18 @@ class Anticipator:
             self._put(track, index, row, 1)
         track.dues = [entry for entry in track.dues if entry[2].due == entry[0]]
         heapq.heapify(track.dues)
-        self._derive(index)
+        self._stale.add(index)
 
-    def _reach_for(self, horizon: int) -> None:
+    def _prepare(self, horizon: int) -> None:
         if horizon > self._reach:
             self._lay_out(horizon)
             for index, track in enumerate(self._tracks):
                 self._rebase(track, index)
+        if self._stale:
+            self._derive()
 
     def _lay_out(self, reach: int) -> None:
-        self._reach, self._width = reach, reach * WINDOWS
+        self._reach, self._width = reach, reach * WINDOWS + LEAD
         self._ramp = np.arange(self._width)
         shape = (len(self._tracks), self._width)
         self._held, self._most_rows, self._rising_rows = (np.zeros(shape, dtype=np.int64) for _ in range(3))
@@ -301,5 +316,5 @@ def longer_total(rule: LengthRule, lease: Lease, total_tokens: int, generated: i
 
 def _conditional(predicted: LengthQuantiles, generated: int, tokens_max: int) -> int:
     values = (predicted.p10, predicted.p50, predicted.p90, predicted.p97)
-    total = generated + round(remaining_tokens(values, generated))
+    total = generated + round(remaining_tokens(values, generated) if generated else mean_of(values))
     return max(min(total, tokens_max), generated + 1) if tokens_max else max(total, generated + 1)

@@ -50,10 +50,13 @@ class Forebay:
             return Route(lowest(view, view.in_flight_count), view.in_flight_count, "in_flight_count")
         expected = anticipated(view, CONDITIONAL)
         peak = expected.peak_with(view.prompt_tokens, view.predicted_length.p90, self.horizon)
-        lacking = np.maximum(0.0, peak - self.room_share * view.observed.kv_tokens_max)
         footprint = expected.footprint_tokens
-        lacking[view.in_flight_count == 0] = 0.0
-        scores = footprint + self.prefill_weight * view.prompt_tokens_pending + OVERFLOW_WEIGHT * lacking
+        scores = footprint + self.prefill_weight * view.prompt_tokens_pending
+        lacking = peak - self.room_share * view.observed.kv_tokens_max
+        np.maximum(lacking, 0.0, out=lacking)
+        if lacking[lacking.argmax()]:
+            lacking[view.in_flight_count == 0] = 0.0
+            scores += OVERFLOW_WEIGHT * lacking
         index = lowest(view, scores)
         if lacking[index]:
             return Hold(f"its predicted peak is {int(lacking[index])} tokens over what any cache has room for")
