@@ -17,7 +17,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from forebay.core.tokens import TokenEstimator
 from forebay.gateway.config import Config
 from forebay.gateway.deferred.part import Deferred
-from forebay.gateway.deferred.store import MemoryStore, Store
+from forebay.gateway.deferred.store import Store
+from forebay.gateway.deferred.store_memory import MemoryStore
 from forebay.gateway.engine import Engine
 from forebay.gateway.intake import Intake
 from forebay.gateway.kserve import KServe

@@ -10,8 +10,9 @@ from alembic.runtime.migration import MigrationContext
 
 from forebay import sql
 from forebay.core.errors import InvalidArgument
-from forebay.gateway.deferred import store_sql
-from forebay.gateway.deferred.store import STALE_US, MemoryStore, Store
+from forebay.gateway.deferred import store_sql, store_tables
+from forebay.gateway.deferred.store import STALE_US, Store
+from forebay.gateway.deferred.store_memory import MemoryStore
 from forebay.gateway.deferred.store_sql import SqlStore
 from forebay.gateway.deferred.values import (
     STATES_OF,
@@ -402,10 +403,10 @@ def test_what_is_kept_outlives_the_process(url: str) -> None:
 def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> None:
     engine = sql.open_engine(url)
     SqlStore(engine)
-    names = set(store_sql.METADATA.tables)
+    names = set(store_tables.METADATA.tables)
     with engine.connect() as connection:
         settings = {"include_name": lambda name, kind, _: kind != "table" or name in names}
-        assert compare_metadata(MigrationContext.configure(connection, opts=settings), store_sql.METADATA) == []
+        assert compare_metadata(MigrationContext.configure(connection, opts=settings), store_tables.METADATA) == []
     engine.dispose()
 
 

@@ -12,7 +12,8 @@ import pytest
 from forebay.core.errors import ConfigError
 from forebay.gateway.config import Config
 from forebay.gateway.deferred.config import DeferredConfig
-from forebay.gateway.deferred.store import MemoryStore, Store
+from forebay.gateway.deferred.store import Store
+from forebay.gateway.deferred.store_memory import MemoryStore
 from tests.contract.gateway_stage import (
     MODEL,
     Stage,

@@ -1,27 +1,14 @@
 """Keeps deferred work in SQLite or PostgreSQL."""
 
-import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     Connection,
     Engine,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    String,
-    Table,
-    Text,
     bindparam,
     case,
     delete,
@@ -36,6 +23,18 @@ from sqlalchemy import (
 from forebay import sql
 from forebay.core.errors import Unavailable
 from forebay.gateway.deferred.store import STALE_US, final_status, result_file
+from forebay.gateway.deferred.store_tables import (
+    FILES,
+    JOBS,
+    PIECES,
+    REQUESTS,
+    file_row,
+    job_row,
+    request_row,
+    to_file,
+    to_job,
+    to_line,
+)
 from forebay.gateway.deferred.values import (
     ENDING,
     OPEN,
@@ -57,76 +56,8 @@ SLICE_COUNT = 500
 """Rows that one transaction writes: a long one would hold up those who write too."""
 _BREATH_S = 0.001
 
-METADATA = MetaData()
 T = TypeVar("T")
 
-
-def _texts(**lengths: int) -> list[Column[str]]:
-    return [Column(name, String(length), nullable=False) for name, length in lengths.items()]
-
-
-def _numbers(*names: str) -> list[Column[int]]:
-    return [Column(name, BigInteger, nullable=False) for name in names]
-
-
-def _sequence() -> Column[int]:
-    return Column("sequence", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
-
-
-FILES = Table(
-    "deferred_files",
-    METADATA,
-    _sequence(),
-    *_texts(file_id=128, tenant=128),
-    Column("kind", SmallInteger, nullable=False),
-    *_texts(filename=512),
-    *_numbers("byte_count", "created_us", "expires_us"),
-    *_texts(job_id=128),
-    Column("sealed", Boolean, nullable=False),
-    Index("deferred_files_by_id", "file_id", unique=True),
-    Index("deferred_files_by_tenant", "tenant", "sequence"),
-    Index("deferred_files_by_expiry", "expires_us"),
-)
-PIECES = Table(
-    "deferred_pieces",
-    METADATA,
-    Column("file_id", String(128), primary_key=True),
-    Column("number", BigInteger, primary_key=True),
-    Column("data", LargeBinary, nullable=False),
-)
-JOBS = Table(
-    "deferred_jobs",
-    METADATA,
-    _sequence(),
-    *_texts(job_id=128, tenant=128, endpoint=64, model=200, input_file_id=128),
-    *_numbers("window_s", "created_us", "deadline_us"),
-    *_texts(application=128),
-    Column("status", SmallInteger, nullable=False),
-    Column("metadata", Text, nullable=False),
-    *_numbers("total_count", "completed_count", "failed_count", "prompt_tokens", "tokens_max"),
-    *_numbers("started_us", "finalizing_us", "cancelling_us", "ended_us"),
-    *_texts(output_file_id=128, error_file_id=128),
-    Column("key", String(256)),
-    Index("deferred_jobs_by_id", "job_id", unique=True),
-    Index("deferred_jobs_by_tenant", "tenant", "sequence"),
-    Index("deferred_jobs_by_key", "tenant", "key", unique=True),
-    Index("deferred_jobs_by_status", "status", "ended_us"),
-)
-REQUESTS = Table(
-    "deferred_requests",
-    METADATA,
-    Column("job_id", String(128), primary_key=True),
-    Column("number", BigInteger, primary_key=True),
-    *_texts(custom_id=512),
-    Column("body", Text, nullable=False),
-    Column("state", SmallInteger, nullable=False),
-    *_texts(owner=256),
-    *_numbers("claimed_until_us", "claim_count"),
-    Column("line", Text, nullable=False),
-    Index("deferred_requests_by_state", "job_id", "state", "number"),
-    Index("deferred_requests_by_name", "job_id", "custom_id", unique=True),
-    Index("deferred_requests_by_claim", "state", "claimed_until_us"),
-)
 _IS_PENDING = REQUESTS.c.state == int(RequestState.PENDING)
 
 
@@ -140,7 +71,7 @@ class SqlStore:
     def keep_file(self, file: File, pieces: Iterable[bytes]) -> File:
         """See `Store`."""
         with sql.writing(self._engine) as connection:
-            connection.execute(insert(FILES), {**_file_row(file), "sealed": False})
+            connection.execute(insert(FILES), {**file_row(file), "sealed": False})
         byte_count = 0
         try:
             for number, data in enumerate(pieces):
@@ -150,7 +81,7 @@ class SqlStore:
             with sql.writing(self._engine) as connection:
                 this = FILES.c.file_id == file.file_id
                 connection.execute(update(FILES).where(this).values(byte_count=byte_count, sealed=True))
-                return _file(connection.execute(select(FILES).where(this)).mappings().one())
+                return to_file(connection.execute(select(FILES).where(this)).mappings().one())
         except BaseException:
             self._forget(lambda: self._drop_files([file.file_id]))
             raise
@@ -160,7 +91,7 @@ class SqlStore:
         query = select(FILES).where(FILES.c.file_id == file_id, FILES.c.tenant == tenant, FILES.c.sealed)
         with sql.reading(self._engine) as connection:
             row = connection.execute(query).mappings().first()
-        return _file(row) if row else None
+        return to_file(row) if row else None
 
     def files(self, tenant: str, kinds: Collection[FileKind], after: int, limit: int, ascending: bool) -> list[File]:
         """See `Store`."""
@@ -170,7 +101,7 @@ class SqlStore:
             query = query.where(place > after if ascending else place < after)
         query = query.where(FILES.c.sealed).order_by(place if ascending else place.desc()).limit(limit)
         with sql.reading(self._engine) as connection:
-            return [_file(row) for row in connection.execute(query).mappings()]
+            return [to_file(row) for row in connection.execute(query).mappings()]
 
     def piece(self, file_id: str, number: int) -> bytes | None:
         """See `Store`."""
@@ -188,7 +119,7 @@ class SqlStore:
     def keep_job(self, job: Job, requests: Iterable[NewRequest], key: str, now_us: int) -> Job:
         """See `Store`."""
         with sql.writing(self._engine) as connection:
-            connection.execute(insert(JOBS), _job_row(job))
+            connection.execute(insert(JOBS), job_row(job))
         try:
             model, total_count, prompt_tokens, tokens_max = job.model, 0, 0, 0
             for some in _slices(requests, SLICE_COUNT):
@@ -196,7 +127,7 @@ class SqlStore:
                 prompt_tokens += sum(one.prompt_tokens for one in some)
                 tokens_max += sum(one.tokens_max for one in some)
                 with sql.writing(self._engine) as connection:
-                    connection.execute(insert(REQUESTS), [_request_row(job.job_id, one) for one in some])
+                    connection.execute(insert(REQUESTS), [request_row(job.job_id, one) for one in some])
             return self._start(
                 job.job_id,
                 status=int(JobStatus.IN_PROGRESS),
@@ -227,13 +158,13 @@ class SqlStore:
         with sql.reading(self._engine) as connection:
             query = select(JOBS).where(JOBS.c.job_id == job_id, JOBS.c.tenant == tenant)
             row = connection.execute(query).mappings().first()
-        return _job(row) if row else None
+        return to_job(row) if row else None
 
     def job_of(self, tenant: str, key: str) -> Job | None:
         """See `Store`."""
         with sql.reading(self._engine) as connection:
             row = connection.execute(select(JOBS).where(JOBS.c.tenant == tenant, JOBS.c.key == key)).mappings().first()
-        return _job(row) if row else None
+        return to_job(row) if row else None
 
     def jobs(self, tenant: str, after: int, limit: int) -> list[Job]:
         """See `Store`."""
@@ -242,7 +173,7 @@ class SqlStore:
             query = query.where(JOBS.c.sequence < after)
         with sql.reading(self._engine) as connection:
             rows = connection.execute(query.order_by(JOBS.c.sequence.desc()).limit(limit)).mappings()
-            return [_job(row) for row in rows]
+            return [to_job(row) for row in rows]
 
     def cancel(self, tenant: str, job_id: str, now_us: int) -> Job | None:
         """See `Store`."""
@@ -252,7 +183,7 @@ class SqlStore:
             values = {"status": int(JobStatus.CANCELLING), "cancelling_us": now_us}
             connection.execute(update(JOBS).where(*this, running).values(**values))
             row = connection.execute(select(JOBS).where(*this)).mappings().first()
-        return _job(row) if row else None
+        return to_job(row) if row else None
 
     def open_jobs(self, now_us: int) -> tuple[list[Job], int]:
         """See `Store`."""
@@ -261,7 +192,7 @@ class SqlStore:
         with sql.reading(self._engine) as connection:
             rows = connection.execute(query.order_by(JOBS.c.deadline_us, JOBS.c.sequence)).mappings().all()
             owners = connection.execute(select(func.count(REQUESTS.c.owner.distinct())).where(*held)).scalar_one()
-        return [_job(row) for row in rows], int(owners)
+        return [to_job(row) for row in rows], int(owners)
 
     def claim(self, job_id: str, owner: str, limit: int, now_us: int, until_us: int) -> list[Work]:
         """See `Store`."""
@@ -339,7 +270,7 @@ class SqlStore:
             sizes = _sizes(connection, job_id)
             if row is None or RequestState.PENDING in sizes:
                 return None
-            job = _job(row)
+            job = to_job(row)
             if job.status not in ENDING:
                 return job
             names = {kind: _make_results(connection, job, kind, sizes, now_us, expires_us) for kind in STATES_OF}
@@ -358,7 +289,7 @@ class SqlStore:
         query = select(of.job_id, of.number, of.state, of.line).where(of.job_id == job_id, of.number > after)
         query = query.where(of.state.in_([int(one) for one in states]), of.line != "")
         with sql.reading(self._engine) as connection:
-            return [_line(row) for row in connection.execute(query.order_by(of.number).limit(limit))]
+            return [to_line(row) for row in connection.execute(query.order_by(of.number).limit(limit))]
 
     def line(self, job_id: str, custom_id: str) -> Line | None:
         """See `Store`."""
@@ -367,7 +298,7 @@ class SqlStore:
         query = query.where(of.job_id == job_id, of.custom_id == custom_id, of.line != "")
         with sql.reading(self._engine) as connection:
             row = connection.execute(query).first()
-        return _line(row) if row else None
+        return to_line(row) if row else None
 
     def purge(self, now_us: int, ended_before_us: int) -> int:
         """See `Store`."""
@@ -455,12 +386,12 @@ def _make_results(
     if not byte_count:
         return ""
     file = result_file(job, kind, byte_count, now_us, expires_us)
-    connection.execute(insert(FILES), {**_file_row(file), "sealed": True})
+    connection.execute(insert(FILES), {**file_row(file), "sealed": True})
     return file.file_id
 
 
 def _one(connection: Connection, job_id: str) -> Job:
-    return _job(connection.execute(select(JOBS).where(JOBS.c.job_id == job_id)).mappings().one())
+    return to_job(connection.execute(select(JOBS).where(JOBS.c.job_id == job_id)).mappings().one())
 
 
 def _slices(items: Iterable[T], count: int) -> Iterator[list[T]]:
@@ -476,44 +407,3 @@ def _by_job(keys: Iterable[Key]) -> dict[str, list[int]]:
     for job_id, number in sorted(keys):
         found.setdefault(job_id, []).append(number)
     return found
-
-
-def _line(row: Any) -> Line:
-    return Line(str(row[0]), int(row[1]), RequestState(row[2]), str(row[3]))
-
-
-_FILE_FIELDS = [field.name for field in fields(File) if field.name != "sequence"]
-_JOB_FIELDS = [field.name for field in fields(Job)]
-
-
-def _file_row(file: File) -> dict[str, Any]:
-    return {**{name: getattr(file, name) for name in _FILE_FIELDS}, "kind": int(file.kind)}
-
-
-def _file(row: Any) -> File:
-    file = File(**{name: row[name] for name in (*_FILE_FIELDS, "sequence")})
-    return replace(file, kind=FileKind(row["kind"]))
-
-
-def _job_row(job: Job) -> dict[str, Any]:
-    row = {name: getattr(job, name) for name in _JOB_FIELDS if name != "sequence"}
-    return {**row, "status": int(job.status), "metadata": json.dumps(dict(job.metadata))}
-
-
-def _job(row: Any) -> Job:
-    job = Job(**{name: row[name] for name in _JOB_FIELDS})
-    return replace(job, status=JobStatus(row["status"]), metadata=json.loads(row["metadata"]))
-
-
-def _request_row(job_id: str, new: NewRequest) -> dict[str, Any]:
-    return {
-        "job_id": job_id,
-        "number": new.number,
-        "custom_id": new.custom_id,
-        "body": new.body,
-        "state": int(RequestState.PENDING),
-        "owner": "",
-        "claimed_until_us": 0,
-        "claim_count": 0,
-        "line": "",
-    }

@@ -11,7 +11,7 @@ from forebay.core.values import WakeAt
 from forebay.gateway.deferred.config import DeferredConfig
 from forebay.gateway.deferred.engine import Engine
 from forebay.gateway.deferred.lines import error_line, unanswered_line
-from forebay.gateway.deferred.store import MemoryStore
+from forebay.gateway.deferred.store_memory import MemoryStore
 from forebay.gateway.deferred.values import (
     ENDING,
     OPEN,
