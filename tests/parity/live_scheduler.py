@@ -17,12 +17,13 @@ from forebay.core.scheduling import OpenLease, Placement, QueueStatus, Rejected,
 from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction, Outcome, WakeAt
 from forebay.gateway import messages
 from forebay.gateway.values import Ask, End, Renew, Resume, ToScheduler, Withdraw
-from forebay.scheduler.actions import Observe
+from forebay.scheduler.actions import Observe, Plan
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.loop import QueueSampler, take_fleet, take_loads
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.policy import Policies, build
+from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.servicer import SchedulerServicer
 from forebay.scheduler.shell import Shell
 from forebay.simulator.shell.journal import Entry
@@ -60,6 +61,8 @@ def _port(action: object) -> str:
             return "wakes"
         case Observe():
             return "outcomes"
+        case Plan():
+            return "plans"
     assert isinstance(action, Placement | Rejected | Retry)
     return "answers"
 
@@ -84,10 +87,11 @@ class Live:
         self.journal, self.replay = Heard(), Replay()
         watched = self.journal.watch(PART, engine, lambda: self.clock.now_us)
         meters = Meters(CollectorRegistry())
-        self.shell = Shell(watched, self.clock, self, self, meters)
+        self.shell = Shell(watched, self.clock, self, self, meters, self)
         self.sampler = QueueSampler(self.shell, _Reporter(self), meters, SCHEDULER_ID)  # type: ignore[arg-type]
         self.servicer = SchedulerServicer(self.shell, config)
         self._guess: LengthPrediction | None = None
+        self._plans: dict[str, Callable[[Assignment | None], None]] = {}
         self._inbox: asyncio.Queue[pb.ScheduleRequest] = asyncio.Queue()
         self._answer_count = self._heard_count = 0
 
@@ -127,6 +131,11 @@ class Live:
         """An outcome goes to the predictor."""
         self.replay.note("outcomes", self.clock.now_us, outcome)
 
+    def solve(self, asked: Plan, reply: Callable[[Assignment | None], None]) -> None:
+        """The planner is asked; it answers when it did so in the journal."""
+        self.replay.note("plans", self.clock.now_us, asked)
+        self._plans[asked.model] = reply
+
     def set(self, at_us: int) -> None:
         """The timer is set."""
         self.replay.note("wakes", self.clock.now_us, WakeAt(at_us))
@@ -163,6 +172,9 @@ class Live:
         validate.check(request)
         answer = await self.servicer.DrainInstance(request, None)
         self.replay.note("lease counts", self.clock.now_us, answer.lease_count)
+
+    async def _on_planned(self, model: str, assignment: Assignment | None, now_us: int) -> None:
+        self._plans.pop(model)(assignment)
 
     async def _on_wake(self, now_us: int) -> None:
         self.shell.wake()

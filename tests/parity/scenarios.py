@@ -41,6 +41,10 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
     "glp": {"length_ratio_max": 1.2},
     "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
 }
+COMPANIONS: Mapping[tuple[str, str], Mapping[str, object]] = {
+    ("router", "qlm"): {"planner": "qlm", "planner_parameters": {"size_max": 3}},
+}
+"""What a policy needs beside it to do anything."""
 SCHEDULER = {
     "held_count_max": 40,
     "hold_timeout_interactive_fast_s": 1.0,
@@ -88,6 +92,7 @@ class Case:
                 tables["predictor"]["length"] = self.name
             case _:
                 tables["scheduler"] |= {self.kind: self.name, f"{self.kind}_parameters": parameters}
+                tables["scheduler"] |= COMPANIONS.get((self.kind, self.name), {})
         return PolicyConfig(name=self.name, gateway=GATEWAY, **tables)
 
 

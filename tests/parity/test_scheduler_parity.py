@@ -28,11 +28,12 @@ from forebay.core.values import (
     SloClass,
     WakeAt,
 )
-from forebay.scheduler.actions import Action, Observe
+from forebay.scheduler.actions import Action, Observe, Plan
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.loop import take_fleet, take_loads
 from forebay.scheduler.policy import KINDS, build
+from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.servicer import SchedulerServicer
 from forebay.scheduler.shell import Shell
 from forebay.wire import convert, convert_scheduler
@@ -65,6 +66,8 @@ class Author:
         self._now_us = 1_795_000_000 * S
         self._wake_us: int | None = None
         self._leases: dict[str, Placement] = {}
+        self._planner = build(config).planner
+        self._asked: list[Plan] = []
         self._count = 0
 
     def write(self, length: int) -> list[Entry]:
@@ -74,7 +77,10 @@ class Author:
         self._do("fleet", self._fleet())
         while len(self.journal) < length:
             self._now_us += self._chance.choice([0, 1_000, 200_000, 3 * S])
-            if self._wake_us is not None and self._now_us >= self._wake_us:
+            if self._asked and self._chance.random() < 0.5:
+                asked = self._asked.pop(0)
+                self._do("planned", asked.model, self._planner.plan(asked.view))
+            elif self._wake_us is not None and self._now_us >= self._wake_us:
                 self._now_us, self._wake_us = self._wake_us, None
                 self._do("wake")
             else:
@@ -171,6 +177,7 @@ class Author:
     def _do(self, name: str, *values: Any) -> None:
         actions = getattr(self._engine, f"on_{name}")(*_arguments(name, values, self._now_us))
         self._wake_us = next((action.at_us for action in actions if isinstance(action, WakeAt)), self._wake_us)
+        self._asked += [action for action in actions if isinstance(action, Plan)]
         self.journal.append(Entry(name, values, self._now_us, actions))
 
 
@@ -188,6 +195,7 @@ class Seen:
     answers: list[Answer] = field(default_factory=list)
     wakes: list[int] = field(default_factory=list)
     outcomes: list[Observe] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
 
     def set(self, at_us: int) -> None:
         self.wakes.append(at_us)
@@ -195,9 +203,10 @@ class Seen:
 
 def expected(actions: list[Action]) -> Seen:
     return Seen(
-        [one for one in actions if not isinstance(one, WakeAt | Observe)],
+        [one for one in actions if not isinstance(one, WakeAt | Observe | Plan)],
         [one.at_us for one in actions if isinstance(one, WakeAt)],
         [one for one in actions if isinstance(one, Observe)],
+        [one for one in actions if isinstance(one, Plan)],
     )
 
 
@@ -208,8 +217,9 @@ class Live:
         self.seen = Seen()
         self._now_us = 0
         self._guess: LengthPrediction | None = None
+        self._plans: dict[str, Callable[[Assignment | None], None]] = {}
         engine = Engine(config, build(config), "s")
-        self._shell = Shell(engine, lambda: self._now_us + clock_shift_us, self, self, self)
+        self._shell = Shell(engine, lambda: self._now_us + clock_shift_us, self, self, self, self)
         self._servicer = SchedulerServicer(self._shell, replace(config, resume_grace_s=0.0))
         self._context = _Context()
         self._inboxes: dict[str, asyncio.Queue[pb.ScheduleRequest]] = {}
@@ -241,6 +251,10 @@ class Live:
 
     def observe(self, outcome: Observe) -> None:
         self.seen.outcomes.append(outcome)
+
+    def solve(self, asked: Plan, reply: Callable[[Assignment | None], None]) -> None:
+        self.seen.plans.append(asked)
+        self._plans[asked.model] = reply
 
     def set(self, at_us: int) -> None:
         self.seen.set(at_us)
@@ -283,6 +297,9 @@ class Live:
 
     async def _drain(self, instance_id: str) -> None:
         await self._servicer.DrainInstance(pb.DrainInstanceRequest(instance_id=instance_id, request_id="d"), None)
+
+    async def _planned(self, model: str, assignment: Assignment | None) -> None:
+        self._plans.pop(model)(assignment)
 
     async def _wake(self) -> None:
         self._shell.wake()

@@ -36,7 +36,7 @@ from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predi
 from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
 from tests.parity.scenarios import CASES, PLAIN, Case, journal
 
-ROUTES = ("admission", "orderer", "router", "puller", "grouper")
+ROUTES = ("admission", "orderer", "router", "puller", "grouper", "planner")
 """The kinds of policy that a scheduler has."""
 REPLAYS: Sequence[tuple[ModuleType, Case]] = [
     *((live_scheduler, case) for case in CASES if case.kind in ROUTES),

@@ -14,6 +14,7 @@ from forebay.scheduler.engine import Engine
 from forebay.scheduler.lengths import Outcomes, Predictions, PredictorLengths
 from forebay.scheduler.loop import QueueSampler, follow_fleet, follow_loads
 from forebay.scheduler.meters import Meters
+from forebay.scheduler.planning import Planning
 from forebay.scheduler.policy import KINDS, build
 from forebay.scheduler.servicer import SERVICE, SchedulerServicer
 from forebay.scheduler.shell import Shell
@@ -66,7 +67,7 @@ def assemble(
     name = f"s{now_us():x}"
     outcomes, timer, meters = Outcomes(to.predictor, name, config.outcome_interval_s), Timer(now_us), Meters(registry)
     lengths = PredictorLengths(Predictions(to.predictor, config, now_us), outcomes)
-    shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters)
+    shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters, Planning(policies.planner))
     timer.callback = shell.wake
     add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
     reporter = Reporter(to.metrics)

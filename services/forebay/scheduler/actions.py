@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.values import InferenceRequest, LengthQuantiles, WakeAt
+from forebay.scheduler.policy.planner.base import PlanView
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,5 +18,13 @@ class Observe:
     predicted_by: str = ""
 
 
-Action = Placement | Rejected | Retry | WakeAt | Observe
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Ask the planner in the background and tell its answer by `on_planned`, once; None where there is none."""
+
+    model: str
+    view: PlanView
+
+
+Action = Placement | Rejected | Retry | WakeAt | Observe | Plan
 """Everything an engine event may give back; answers go to whoever sent the request of their `request_id`."""

@@ -61,6 +61,8 @@ class Config:
     router_parameters: Mapping[str, object] = field(default_factory=dict)
     puller: str = ""
     puller_parameters: Mapping[str, object] = field(default_factory=dict)
+    planner: str = ""
+    planner_parameters: Mapping[str, object] = field(default_factory=dict)
     grouper: str = ""
     grouper_parameters: Mapping[str, object] = field(default_factory=dict)
     shadows: Mapping[str, Any] = field(default_factory=dict)

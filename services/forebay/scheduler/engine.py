@@ -35,6 +35,7 @@ from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.placing import Placer
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Never
+from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.policy.puller.base import UNLIMITED, step_us
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
@@ -68,6 +69,7 @@ class Engine:
         self._unblock_us = NEVER_US
         self._review_us = NEVER_US
         self._step_us = NEVER_US
+        self._plan_us = NEVER_US
         self._now_us = 0
         self._wake_us = NEVER_US
         self._arrival_count = 0
@@ -150,6 +152,12 @@ class Engine:
         self._fleet.drain(instance_id)
         return self._with_wake([])
 
+    def on_planned(self, model: str, assignment: Assignment | None, now_us: int) -> list[Action]:
+        """The planner answers the Plan of a model; None where it found nothing."""
+        self._advance(now_us)
+        self._placer.plans.answered(model, assignment)
+        return self._with_wake(self._fill([model]) if model in self._held.queues else [])
+
     def on_wake(self, now_us: int) -> list[Action]:
         """The time of a WakeAt has come: leases expire, holds time out, old sightings are forgotten."""
         self._advance(now_us)
@@ -162,6 +170,8 @@ class Engine:
             actions += self._fill(self._placer.observe((), self._now_us))
         if self._review_us <= self._now_us:
             actions += self._review()
+        if self._plan_us <= self._now_us:
+            actions += self._plan()
         if self._step_us <= self._now_us:
             self._step_us = NEVER_US
             actions += self._fill(self._fleet.step(self._itl_slo_us, self._now_us))
@@ -343,6 +353,15 @@ class Engine:
         self._review_us = NEVER_US
         return self._fill(models)
 
+    def _plan(self) -> list[Action]:
+        """Asks the planner about the models of which something is held."""
+        self._plan_us = NEVER_US
+        now_us, plans = self._now_us, self._placer.plans
+        asked = [
+            plans.ask(model, self._gate.tokens_per_s(model, now_us), now_us) for model in sorted(self._held.queues)
+        ]
+        return [action for action in asked if action is not None]
+
     def _withdraw(self, request_id: str, why: str) -> Action:
         return self._gate.reject(self._held.remove(request_id), Never("CANCELLED", why), self._now_us)
 
@@ -373,7 +392,9 @@ class Engine:
         if self._pull_step_us and self._step_us == NEVER_US and len(self._leases):
             self._step_us = self._now_us + self._pull_step_us
         leases, held = self._leases.deadlines, self._held.deadlines
-        others_us = min(self._unblock_us, self._review_us, self._step_us)
+        if self._placer.plans.step_us and self._plan_us == NEVER_US and len(self._held):
+            self._plan_us = self._now_us + self._placer.plans.step_us
+        others_us = min(self._unblock_us, self._review_us, self._step_us, self._plan_us)
         # What is exact costs more, and almost always nothing is due earlier.
         if min(leases.soonest_us, held.soonest_us, others_us) < self._wake_us:
             next_us = min(leases.next_us(), held.next_us(), others_us)

@@ -56,6 +56,11 @@ class Gate:
         if tokens:
             _pace(self._generated, model).add(tokens, now_us)
 
+    def tokens_per_s(self, model: str, now_us: int) -> float:
+        """How many tokens all instances of the model generate; 0 where that is not known."""
+        pace = self._generated.get(model)
+        return pace.per_s(now_us) if pace else 0.0
+
     def impossible(self, held: Held, now_us: int) -> Rejected | None:
         """A final no for a request that no waiting helps; before the fleet is known none is."""
         model = held.request.model
@@ -129,7 +134,6 @@ class Gate:
         lanes = self._fleet.models.get(request.model)
         queue = self._held.queues.get(request.model)
         counts = self._placer.counts(request.model)
-        pace = self._generated.get(request.model)
         return AdmissionView(
             request.model,
             request.slo_class,
@@ -141,7 +145,7 @@ class Gate:
             lease_count=counts.leases,
             held_count=counts.held,
             ready_count=lanes.ready_count if lanes else 0,
-            tokens_per_s=pace.per_s(now_us) if pace else 0.0,
+            tokens_per_s=self.tokens_per_s(request.model, now_us),
             quota=self._quotas.look(request.tenant, request.prompt_tokens + held.quantiles.p50, now_us),
             slack_us=held.due_us - now_us,
             tightest_itl_us=self._tightest_itl_us,

@@ -13,6 +13,7 @@ from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
 from forebay.scheduler.ledger import Ledger
+from forebay.scheduler.plans import Plans
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.router.base import Calibration, Hold, Route, RouteView
 from forebay.scheduler.queue import Held, HeldBook
@@ -56,6 +57,7 @@ class Placer:
         self._times = ServingTimes()
         self._waiting: dict[str, WaitingBatches] = {}
         self._running = RunningBatches(self._times)
+        self.plans = Plans(policies.planner.grouping, fleet, held)
 
     def takes_batches(self, model: str) -> bool:
         """Whether the model's requests are placed batch by batch."""
@@ -109,7 +111,10 @@ class Placer:
                 self._affinity[model].keep(self._fleet.models[model].ids)
 
     def _remembered(self, view: RouteView, request: InferenceRequest) -> RouteView:
-        """The view with what the instances remember of the request's session and of its prompt."""
+        """The view with what a plan says of the request, and the instances remember of its session and its prompt."""
+        planned = self.plans.instance_of(request.model, request.request_id)
+        if planned and planned in view.instance_ids:
+            view = view._replace(planned=view.instance_ids.index(planned))
         affinity = self._affinity.get(request.model)
         if affinity is None or not (request.session or request.prefix_hashes):
             return view

@@ -1,6 +1,6 @@
 """The held requests of one model, in columns that orderers rank."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -30,6 +30,9 @@ ROWS = (
 SEQUENCE = ROWS.index("sequence")
 ARRIVED = ROWS.index("arrived_us")
 SLO_CLASS = ROWS.index("slo_class")
+DUE = ROWS.index("due_us")
+UNPLANNED = -1.0
+"""The rank of a request that no plan knows."""
 TENANT = ROWS.index("tenant_code")
 SORT_AFTER = 8
 """How many are picked one by one before the rest is sorted: most passes end early, and sorting thousands costs."""
@@ -63,6 +66,7 @@ class HeldQueue:
         self._accounts = accounts or Accounts()
         self._columns = np.zeros((len(ROWS), 16), dtype=np.int64)
         self._rank_scores = np.zeros(16)
+        self._planned: npt.NDArray[np.float64] | None = None
         self._entries: list[Held] = []
         self._requests: list[InferenceRequest] = []
         self._index: dict[str, int] = {}
@@ -89,6 +93,8 @@ class HeldQueue:
         if index == self._columns.shape[1]:
             self._columns = np.concatenate((self._columns, np.zeros_like(self._columns)), axis=1)
             self._rank_scores = np.concatenate((self._rank_scores, np.zeros_like(self._rank_scores)))
+            if self._planned is not None:
+                self._planned = np.concatenate((self._planned, np.zeros_like(self._planned)))
         median, request = held.quantiles.p50, held.request
         self._columns[:, index] = (
             held.arrived_us,
@@ -106,6 +112,8 @@ class HeldQueue:
             held.sequence,
         )
         self._rank_scores[index] = held.rank_score
+        if self._planned is not None:
+            self._planned[index] = UNPLANNED
         self._entries.append(held)
         self._requests.append(request)
         self._index[request.request_id] = index
@@ -121,8 +129,23 @@ class HeldQueue:
             self._index[last.request.request_id] = index
             self._columns[:, index] = self._columns[:, len(self._entries)]
             self._rank_scores[index] = self._rank_scores[len(self._entries)]
+            if self._planned is not None:
+                self._planned[index] = self._planned[len(self._entries)]
         self.predicted_tokens -= held.quantiles.p50
         return held
+
+    def plan(self, ranks: Mapping[str, int]) -> None:
+        """Takes the rank of each request that is planned; without any there is no plan."""
+        known = {self._index[request_id]: rank for request_id, rank in ranks.items() if request_id in self._index}
+        self._planned = np.full(self._columns.shape[1], UNPLANNED) if known else None
+        if self._planned is not None:
+            self._planned[list(known)] = list(known.values())
+
+    def soonest(self, width_us: int, count: int) -> list[Held]:
+        """So many requests, those first that are due within the first `width_us`, then by class and arrival."""
+        due, classes, sequence = self._columns[[DUE, SLO_CLASS, SEQUENCE], : len(self)]
+        order = np.lexsort((sequence, classes, due // width_us))
+        return [self._entries[index] for index in order[:count].tolist()]
 
     def first(self, orderer: Orderer, now_us: int) -> Held:
         """The request that is next; there must be one."""
@@ -149,9 +172,12 @@ class HeldQueue:
     def _view(self, now_us: int) -> OrderView:
         columns, rank_scores = self._columns[:, : len(self)], self._rank_scores[: len(self)]
         columns.flags.writeable = rank_scores.flags.writeable = False
-        accounts, requests = self._accounts, self._requests
+        accounts, requests, planned = self._accounts, self._requests, None
+        if self._planned is not None and (self._planned[: len(self)] != UNPLANNED).any():
+            planned = self._planned[: len(self)]
+            planned.flags.writeable = False
         standings = accounts.tenants(requests[0].model), accounts.sessions
-        return OrderView(now_us, *columns[:SEQUENCE], rank_scores, requests, *standings)  # type: ignore[call-arg]
+        return OrderView(now_us, *columns[:SEQUENCE], rank_scores, requests, *standings, planned)  # type: ignore[call-arg]
 
 
 class Ranked:

@@ -8,8 +8,9 @@ from forebay.core.errors import Unavailable
 from forebay.core.scheduling import Answer, OpenLease, Placement, Rejected, Retry, ScheduledInstance
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction, Outcome, WakeAt
-from forebay.scheduler.actions import Action, Observe
+from forebay.scheduler.actions import Action, Observe, Plan
 from forebay.scheduler.engine import Engine
+from forebay.scheduler.policy.planner.base import Assignment
 from forebay.wire.clock import Clock
 
 Reply: TypeAlias = Callable[[Answer], None]
@@ -36,6 +37,14 @@ class Alarm(Protocol):
         ...
 
 
+class Solver(Protocol):
+    """Who makes plans."""
+
+    def solve(self, asked: Plan, reply: Callable[[Assignment | None], None]) -> None:
+        """Calls `reply` once, now or later: with the plan, or with None where there is none."""
+        ...
+
+
 class Meter(Protocol):
     """Who counts."""
 
@@ -51,12 +60,21 @@ class Meter(Protocol):
 class Shell:
     """The one caller of the engine. All calls come from one event loop, so they are serial by construction."""
 
-    def __init__(self, engine: Engine, clock: Clock, lengths: Lengths, alarm: Alarm, meter: Meter) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        lengths: Lengths,
+        alarm: Alarm,
+        meter: Meter,
+        solver: Solver | None = None,
+    ) -> None:
         self.engine = engine
         self.clock = clock
         self._lengths = lengths
         self._alarm = alarm
         self._meter = meter
+        self._solver = solver
         self._started_us = clock()
         self._waiting: dict[str, list[Reply]] = {}
         self._predicting: set[str] = set()
@@ -178,11 +196,22 @@ class Shell:
                     self._alarm.set(at_us)
                 case Observe():
                     self._lengths.observe(action)
+                case Plan():
+                    self._plan(action)
                 case Placement() | Rejected() | Retry():
                     self._answer(action)
         if self.engine.revision != self._seen_revision:
             self._seen_revision = self.engine.revision
             self._changed.set()
+
+    def _plan(self, asked: Plan) -> None:
+        if self._solver is None:
+            self._planned(asked.model, None)
+        else:
+            self._solver.solve(asked, lambda assignment: self._planned(asked.model, assignment))
+
+    def _planned(self, model: str, assignment: Assignment | None) -> None:
+        self._do(self.engine.on_planned(model, assignment, self.clock()))
 
     def _answer(self, answer: Answer) -> None:
         self._meter.answered(answer)

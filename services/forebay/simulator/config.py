@@ -128,7 +128,7 @@ class NetworkConfig:
 
     `prediction_ms` is how long a length prediction takes before the scheduler hears of the arrival, `decision_ms` how
     long its one processor is busy with each answer before that takes effect, `refit_s` how long a forecaster is fitted
-    before it answers.
+    before it answers, `plan_ms` how long a planner of the scheduler thinks before its plan is in force.
     """
 
     local_ms: float = 0.0
@@ -137,9 +137,10 @@ class NetworkConfig:
     prediction_ms: float = 0.0
     decision_ms: float = 0.0
     refit_s: float = 5.0
+    plan_ms: float = 100.0
 
     def __post_init__(self) -> None:
-        _need_from_0(self, "local_ms", "remote_ms", "prediction_ms", "decision_ms", "refit_s")
+        _need_from_0(self, "local_ms", "remote_ms", "prediction_ms", "decision_ms", "refit_s", "plan_ms")
 
 
 @dataclass(frozen=True, slots=True)

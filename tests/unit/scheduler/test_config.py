@@ -17,6 +17,7 @@ def test_the_defaults_build() -> None:
         "router": "least_predicted_tokens",
         "puller": "fixed_cap",
         "grouper": "magnus",
+        "planner": "none",
     }
 
 

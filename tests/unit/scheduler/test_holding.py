@@ -1,14 +1,14 @@
 """What the engine does with requests that the router holds of its own accord."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebay.core.scheduling import Placement
 from forebay.core.values import InferenceRequest, InstanceLoad, Outcome, SloClass, WakeAt
 from forebay.scheduler.actions import Action
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
-from forebay.scheduler.policy import Policies, build
-from forebay.scheduler.policy.router.base import Hold, Route, RouteView
+from forebay.scheduler.policy import build
+from forebay.scheduler.policy.router.base import Hold, Route, Router, RouteView
 from forebay.scheduler.policy.router.least_requests import LeastRequests
 from forebay.scheduler.policy.router.sageserve import SageServe
 from tests.unit.scheduler.kit import S, instance, request
@@ -33,10 +33,10 @@ def deferred(name: str, **changes: object) -> InferenceRequest:
     return request(name, slo_class=SloClass.DEFERRED, **changes)
 
 
-def engine_of(router: object, *names: str, cap: int = 50, **settings: object) -> Engine:
+def engine_of(router: Router, *names: str, cap: int = 50, **settings: object) -> Engine:
     config = Config(puller_parameters={"count": cap}, **settings)  # type: ignore[arg-type]
     built = build(config)
-    policies = Policies(built.admission, built.orderer, router, built.puller, built.grouper, built.names)  # type: ignore[arg-type]
+    policies = replace(built, router=router)
     made = Engine(config, policies, "s")
     made.on_fleet([instance(name) for name in names or ("a",)], 0)
     return made
@@ -95,7 +95,7 @@ def test_an_older_request_of_the_class_is_asked_for_itself() -> None:
 
     config = Config(orderer="shortest_predicted", orderer_parameters={"ageing_tokens_per_s": 0.0})
     built = build(config)
-    policies = Policies(built.admission, built.orderer, Promotes(), built.puller, built.grouper, built.names)
+    policies = replace(built, router=Promotes())
     engine = Engine(config, policies, "s")
     engine.on_arrive(deferred("old", tokens_max=400), None, 1)
     for number in range(12):

@@ -13,6 +13,8 @@ from forebay.scheduler.policy.grouper import GROUPERS
 from forebay.scheduler.policy.grouper.base import Grouper
 from forebay.scheduler.policy.orderer import ORDERERS
 from forebay.scheduler.policy.orderer.base import Orderer
+from forebay.scheduler.policy.planner import PLANNERS
+from forebay.scheduler.policy.planner.base import Planner
 from forebay.scheduler.policy.puller import PULLERS
 from forebay.scheduler.policy.puller.base import Puller
 from forebay.scheduler.policy.router import ROUTERS
@@ -28,6 +30,7 @@ KINDS: Kinds = {
     "router": ROUTERS,
     "puller": PULLERS,
     "grouper": GROUPERS,
+    "planner": PLANNERS,
 }
 
 
@@ -48,6 +51,7 @@ class Policies:
     router: Router
     puller: Puller
     grouper: Grouper
+    planner: Planner
     names: Mapping[str, str]
     shadows: Mapping[str, Cast] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from forebay.core.metrics import QueueSample
 from forebay.core.scheduling import OpenLease, Placement, Rejected, Retry
+from forebay.core.units import US_PER_MS
 from forebay.core.values import (
     InferenceRequest,
     Instance,
@@ -15,9 +16,10 @@ from forebay.core.values import (
     Outcome,
     WakeAt,
 )
-from forebay.scheduler.actions import Action, Observe
+from forebay.scheduler.actions import Action, Observe, Plan
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
+from forebay.scheduler.policy.planner.base import Planner
 from forebay.simulator.shell.context import Alarm, Context
 from forebay.simulator.shell.ports import Answers, Fleet, Lengths
 
@@ -28,13 +30,15 @@ SCHEDULER_ID = "s"
 class SchedulerShell:
     """The one caller of the scheduler's engine; what it answers reaches the gateway at once."""
 
-    def __init__(self, context: Context, engine: Engine, config: Config, lengths: Lengths) -> None:
+    def __init__(self, context: Context, engine: Engine, config: Config, lengths: Lengths, planner: Planner) -> None:
         self.engine = context.recorded("scheduler", engine)
         self._context = context
         self._lengths = lengths
         self._interval_s = config.queue_sample_interval_s
         self._alarm = Alarm(context, self._wake)
         self._predicting: set[str] = set()
+        self._planner = planner
+        self._plan_us = round(context.world.network.plan_ms * US_PER_MS)
 
     def connect(self, gateway: Answers, fleet: Fleet) -> None:
         """Whom answers and samples go to."""
@@ -112,6 +116,11 @@ class SchedulerShell:
             self._predicting.discard(request.request_id)
             self._do(self.engine.on_arrive(request, prediction, self._context.now_us, GATEWAY_ID))
 
+    def _planned(self, asked: Plan) -> None:
+        """The plan is ready; what it takes to make one is no time of this run."""
+        assignment = self._planner.plan(asked.view)
+        self._do(self.engine.on_planned(asked.model, assignment, self._context.now_us))
+
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
@@ -119,6 +128,8 @@ class SchedulerShell:
                     self._alarm.set(at_us)
                 case Observe():
                     self._lengths.observe(action)
+                case Plan():
+                    self._context.after_us(self._plan_us, partial(self._planned, action))
                 case Placement():
                     self._gateway.placed(action)
                 case Rejected() | Retry():

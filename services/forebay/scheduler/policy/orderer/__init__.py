@@ -9,6 +9,7 @@ from forebay.scheduler.policy.orderer.forebay import Forebay
 from forebay.scheduler.policy.orderer.hrrn import Hrrn
 from forebay.scheduler.policy.orderer.ltr import Ltr
 from forebay.scheduler.policy.orderer.pf import Pf
+from forebay.scheduler.policy.orderer.qlm import Qlm
 from forebay.scheduler.policy.orderer.shortest_predicted import ShortestPredicted
 from forebay.scheduler.policy.orderer.ssjf import Ssjf
 from forebay.scheduler.policy.orderer.tempo import Tempo
@@ -23,6 +24,7 @@ ORDERERS: dict[str, type[Orderer]] = {
     "hrrn": Hrrn,
     "ltr": Ltr,
     "pf": Pf,
+    "qlm": Qlm,
     "shortest_predicted": ShortestPredicted,
     "ssjf": Ssjf,
     "tempo": Tempo,

@@ -40,6 +40,9 @@ class OrderView:
     `p97_tokens` upper bounds, `tokens_max` its limit (0: none); `rank_score` is the predictor's own order, small for
     short.
 
+    `planned_rank` is the rank of each request's group in the plan that is in force, -1 where it says nothing; None
+    without a plan.
+
     Service is tokens of prompts plus OUTPUT_WEIGHT times tokens of answers, of a tenant divided by its weight.
     """
 
@@ -61,6 +64,7 @@ class OrderView:
     requests: Sequence[InferenceRequest]
     tenants: Standing
     sessions: Standing
+    planned_rank: Keys | None = None
 
     @property
     def waited_s(self) -> Keys:

@@ -17,6 +17,7 @@ from forebay.scheduler.policy.router.power_of_two import PowerOfTwo
 from forebay.scheduler.policy.router.prefix_affinity import PrefixAffinity
 from forebay.scheduler.policy.router.preserve_artifact import PreserveArtifact
 from forebay.scheduler.policy.router.preserve_paper import PreservePaper
+from forebay.scheduler.policy.router.qlm import Qlm
 from forebay.scheduler.policy.router.round_robin import RoundRobin
 from forebay.scheduler.policy.router.sageserve import SageServe
 from forebay.scheduler.policy.router.session_affinity import SessionAffinity
@@ -38,6 +39,7 @@ ROUTERS: dict[str, type[Router]] = {
     "prefix_affinity": PrefixAffinity,
     "preserve_artifact": PreserveArtifact,
     "preserve_paper": PreservePaper,
+    "qlm": Qlm,
     "round_robin": RoundRobin,
     "sageserve": SageServe,
     "session_affinity": SessionAffinity,

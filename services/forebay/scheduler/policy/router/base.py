@@ -67,7 +67,8 @@ class RouteView(NamedTuple):
     request's session, -1 where none did; `prefix_tokens` is how much of the prompt each instance is thought to have in
     its cache, None where nobody knows. The request came at `arrived_us`; `due_us` is when its first token is due, of
     deferred work the whole answer; `tokens_max` is the limit of the answer (0: none). `anticipated` is asked for what
-    is expected of each instance, None where nobody follows that.
+    is expected of each instance, None where nobody follows that. `planned` is the index of the instance that a plan
+    names for the request, -1 where none does.
     """
 
     instance_ids: tuple[str, ...]
@@ -100,6 +101,7 @@ class RouteView(NamedTuple):
     calibration: Calibration = UNCALIBRATED
     released_count: Ints | None = None
     arrived_us: int = 0
+    planned: int = -1
 
 
 class Term(NamedTuple):
