@@ -101,8 +101,9 @@ class Scheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
 
     async def Schedule(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for message in requests:
-            if message.WhichOneof("event") == "arrive":
-                yield self._place(message.arrive.request_id)
+            for one in message.batch.events or (message,):
+                if one.WhichOneof("event") == "arrive":
+                    yield self._place(one.arrive.request_id)
 
     def _place(self, request_id: str) -> Any:
         self._count += 1

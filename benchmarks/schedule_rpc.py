@@ -43,6 +43,10 @@ from forebay.wire.timer import Timer
 INSTANCE_COUNT = 100
 WINDOWS = (1, 16, 128)
 RATES_PER_S = (500, 1_000, 2_000)
+BATCHES = (8, 32, 128)
+BATCH_MAX = 1_024
+"""Events of a message at most."""
+NAMES = {"": "", " a batch": "_a_batch", "/s": "_per_s"}
 COLUMNS = ("call", "load", "server", "p50 us", "p99 us", "calls/s", "server us a call", "per s and core", "x echo")
 Result = tuple[list[float], float, float]
 """Seconds of each decision, seconds in all, seconds of the server's processor."""
@@ -93,7 +97,14 @@ class Echo(scheduler_service_pb2_grpc.SchedulerServiceServicer):
     async def Schedule(self, requests: Any, context: Any) -> AsyncIterator[pb.ScheduleResponse]:
         async for message in requests:
             if message.WhichOneof("event") == "arrive":
-                yield pb.ScheduleResponse(request_id=message.arrive.request_id, placed=self._placement)
+                yield self._answer(message)
+            elif message.WhichOneof("event") == "batch":
+                arrivals = [one for one in message.batch.events if one.WhichOneof("event") == "arrive"]
+                if arrivals:
+                    yield pb.ScheduleResponse(batch=[self._answer(one) for one in arrivals])
+
+    def _answer(self, message: pb.ScheduleRequest) -> pb.ScheduleResponse:
+        return pb.ScheduleResponse(request_id=message.arrive.request_id, placed=self._placement)
 
     async def Place(self, request: Any, context: Any) -> pb.PlaceResponse:
         return pb.PlaceResponse(placement=self._placement)
@@ -176,6 +187,42 @@ async def run_stream(stub: Any, window: int, count: int, seconds: list[float]) -
     assert await call.read() is grpc.aio.EOF
 
 
+async def run_batches(stub: Any, size: int, count: int, seconds: list[float]) -> None:
+    """Keeps four batches of `size` arrivals unanswered; each also ends the leases of the answers before it."""
+    call = stub.Schedule()
+    await call.write(pb.ScheduleRequest(resume=pb.Resume(gateway_id="bench")))
+    sent: dict[str, float] = {}
+    ends: list[pb.ScheduleRequest] = []
+    batches = iter(range(count // size))
+
+    async def arrive() -> None:
+        if (batch := next(batches, None)) is None:
+            return
+        names = [f"r{time.monotonic_ns()}-{batch}-{number}" for number in range(size)]
+        events = [*ends, *(pb.ScheduleRequest(arrive=request(name)) for name in names)]
+        ends.clear()
+        sent.update(dict.fromkeys(names, time.perf_counter()))
+        await call.write(pb.ScheduleRequest(batch=pb.ScheduleBatch(events=events)))
+
+    for _ in range(4):
+        await arrive()
+    answered = 0
+    for _ in range(count // size * size):
+        response = await call.read()
+        answers = response.batch or (response,)
+        now = time.perf_counter()
+        seconds.extend(now - sent.pop(one.request_id) for one in answers)
+        ends.extend(pb.ScheduleRequest(finish=finish(one.placed.lease_id)) for one in answers)
+        before, answered = answered, answered + len(answers)
+        for _ in range(answered // size - before // size):
+            await arrive()
+        if answered == count // size * size:
+            break
+    await call.write(pb.ScheduleRequest(batch=pb.ScheduleBatch(events=ends[:BATCH_MAX])))
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF
+
+
 async def run_paced(stub: Any, rate: int, count: int, seconds: list[float]) -> None:
     """Sends `rate` arrivals a second, come what may; an answer's time counts from when its arrival was due."""
     call = stub.Schedule()
@@ -245,13 +292,15 @@ async def compare(report: common.Report, count: int) -> list[list[common.Cell]]:
                 base_us = base_us or each_us
                 per_s = len(seconds) / wall_s
                 rows.append([call, f"{load}{unit}", name, p50, p99, per_s, each_us, 1e6 / each_us, each_us / base_us])
-            _note(report, f"{call.lower()}_{load}{'_per_s' if unit else ''}", rows[-1], not unit)
+            _note(report, f"{call.lower()}_{load}{NAMES[unit]}", rows[-1], unit != "/s")
     return rows
 
 
 def _cases(count: int) -> Iterator[tuple[str, str, Run, int, int]]:
     for window in WINDOWS:
         yield "Schedule", "", run_stream, window, count
+    for size in BATCHES:
+        yield "Schedule", " a batch", run_batches, size, 2 * count
     for rate in RATES_PER_S:
         yield "Schedule", "/s", run_paced, rate, max(2 * rate, count // 2)
     for window in WINDOWS:

@@ -253,10 +253,11 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         async for message in requests:
             if self.is_dropping:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "dropped")
-            kind = message.WhichOneof("event")
-            response = self.take(kind, getattr(message, kind))
-            if response is not None:
-                yield response
+            for one in message.batch.events or (message,):
+                kind = one.WhichOneof("event")
+                response = self.take(kind, getattr(one, kind))
+                if response is not None:
+                    yield response
 
     def take(self, kind: str, event: Any) -> Any | None:
         if kind == "arrive":

@@ -22,7 +22,7 @@ from forebay.core import errors
 from forebay.core.values import InstanceState
 from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
-from tests.contract.scheduler_kit import request, started, until
+from tests.contract.scheduler_kit import Event, request, started, until
 from tests.unit.scheduler.kit import instance
 
 STOPPED = request_pb2.OUTCOME_STOPPED
@@ -96,6 +96,48 @@ async def test_any_other_bad_message_ends_the_stream(event: dict[str, Any], fiel
         code, error = await failure(stream.call.read())
         assert (code, error.code) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
         assert field in error.violations
+
+
+async def test_a_batch_is_its_events_one_after_the_other_and_answers_may_come_together() -> None:
+    async with started() as world:
+        call = world.stub.Schedule()
+        arrivals = [Event(arrive=request(f"r{number}")) for number in range(8)]
+        events = [Event(resume=pb.Resume(gateway_id="g")), *arrivals]
+        await call.write(Event(batch=pb.ScheduleBatch(events=events)))
+        placed: dict[str, str] = {}
+        while len(placed) < 8:
+            response = await call.read()
+            placed |= {one.request_id: one.placed.lease_id for one in response.batch or (response,)}
+        assert len(set(placed.values())) == 8
+        ends = [
+            Event(finish=request_pb2.Finish(lease_id=lease_id, outcome=request_pb2.OUTCOME_STOPPED, generated_tokens=3))
+            for lease_id in placed.values()
+        ]
+        await call.write(Event(batch=pb.ScheduleBatch(events=ends)))
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+        assert not (await world.stub.ListLeases(pb.ListLeasesRequest(), timeout=5)).leases
+
+
+async def test_a_gateway_that_sends_no_batches_gets_none() -> None:
+    async with started() as world:
+        stream = await world.stream().open()
+        for number in range(8):
+            await stream.arrive(f"r{number}")
+        answers = [await stream.call.read() for _ in range(8)]
+        assert all(one.request_id and not one.batch for one in answers)
+
+
+@pytest.mark.parametrize(
+    "events", [[Event(batch=pb.ScheduleBatch())], [Event(finish=request_pb2.Finish(lease_id="x"))] * 1_025]
+)
+async def test_a_batch_within_a_batch_or_too_large_ends_the_stream(events: list[Event]) -> None:
+    async with started() as world:
+        stream = await world.stream().open()
+        await stream.send(batch=pb.ScheduleBatch(events=events))
+        code, error = await failure(stream.call.read())
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "batch" in error.violations
 
 
 async def test_a_stream_opens_with_resume_only() -> None:

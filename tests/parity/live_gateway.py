@@ -134,8 +134,10 @@ class Live:
 
     async def write(self, message: pb.ScheduleRequest) -> None:
         """The gateway says something; the scheduler's converters read it."""
-        self._message_count += 1
-        self.replay.note("messages", self.clock.now_us, _read(self.post.carry(message)))
+        told = self.post.carry(message)
+        for event in told.batch.events or (told,):
+            self._message_count += 1
+            self.replay.note("messages", self.clock.now_us, _read(event))
 
     def __aiter__(self) -> "Live":
         return self

@@ -1,5 +1,6 @@
 """Translation between the contract's messages and the gateway's values."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -12,6 +13,14 @@ from forebay.gateway import refusals
 from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
 from forebay.wire import convert
 from forebay.wire.convert_scheduler import open_lease_to_proto
+
+
+def to_schedule_all(actions: Sequence[ToScheduler], gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:
+    """Actions as one message of the Schedule stream; there must be one."""
+    events = [to_schedule(action, gateway_id) for action in actions]
+    if len(events) == 1:
+        return events[0]
+    return scheduler_service_pb2.ScheduleRequest(batch=scheduler_service_pb2.ScheduleBatch(events=events))
 
 
 def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:

@@ -44,8 +44,9 @@ class SchedulerServicer(SchedulerServiceServicer):
         """Answers a gateway's arrivals for as long as its stream lives."""
         stream = GatewayStream(self._shell)
         context.add_done_callback(lambda _: stream.close())
-        async for answer in stream.answers(request_iterator):
-            yield convert_scheduler.answer_to_proto(answer)
+        async for answers in stream.answers(request_iterator):
+            messages = [convert_scheduler.answer_to_proto(answer) for answer in answers]
+            yield messages[0] if len(messages) == 1 else pb.ScheduleResponse(batch=messages)
 
     async def Place(self, request: pb.PlaceRequest, context: Any) -> pb.PlaceResponse:
         """Waits for one placement."""

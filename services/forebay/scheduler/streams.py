@@ -11,6 +11,7 @@ from forebay.core.scheduling import Answer, Rejected
 from forebay.scheduler.shell import Shell
 from forebay.wire import convert, convert_scheduler, validate
 
+BATCH_MAX = 1_024
 Message = scheduler_service_pb2.ScheduleRequest
 
 
@@ -27,17 +28,25 @@ class GatewayStream:
         self._owed: Counter[str] = Counter()
         self._outbox: asyncio.Queue[Answer | Exception | None] = asyncio.Queue()
         self._is_read = False
+        self.takes_batches = False
         self._reader: asyncio.Task[None] | None = None
 
-    async def answers(self, requests: AsyncIterator[Message]) -> AsyncIterator[Answer]:
-        """The answers to the stream's arrivals. Raises InvalidArgument when a message breaks a rule."""
+    async def answers(self, requests: AsyncIterator[Message]) -> AsyncIterator[list[Answer]]:
+        """The answers to the stream's arrivals, several at once only to a gateway that `takes_batches`.
+
+        Raises InvalidArgument when a message breaks a rule.
+        """
         self._reader = asyncio.create_task(self._read(requests))
         while not self._is_read or self._owed or not self._outbox.empty():
-            item = await self._outbox.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is not None:
-                yield item
+            ready = [await self._outbox.get()]
+            while self.takes_batches and not self._outbox.empty() and len(ready) < BATCH_MAX:
+                ready.append(self._outbox.get_nowait())
+            answers = [one for one in ready if one is not None and not isinstance(one, Exception)]
+            if answers:
+                yield answers
+            for one in ready:
+                if isinstance(one, Exception):
+                    raise one
 
     def close(self) -> None:
         """Ends reading and withdraws what waits for an answer."""
@@ -59,8 +68,8 @@ class GatewayStream:
 
     def _take(self, message: Message) -> None:
         kind = message.WhichOneof("event")
-        if not self._gateway_id and kind != "resume":
-            raise InvalidArgument("the first message of a stream must be resume", violations={"resume": "must be set"})
+        if not self._gateway_id and kind not in ("resume", "batch"):
+            raise InvalidArgument("the first event of a stream must be resume", violations={"resume": "must be set"})
         match kind:
             case "arrive":
                 self._arrive(message)
@@ -76,8 +85,19 @@ class GatewayStream:
                 self._shell.cancel(message.cancel.request_id)
             case "resume":
                 self._resume(message)
+            case "batch":
+                self._batch(message)
             case _:
                 raise InvalidArgument("a message must hold one event", violations={"event": "must be set"})
+
+    def _batch(self, message: Message) -> None:
+        events = message.batch.events
+        if len(events) > BATCH_MAX or any(one.WhichOneof("event") == "batch" for one in events):
+            text = f"must hold at most {BATCH_MAX} events and no batch"
+            raise InvalidArgument(f"a batch {text}", violations={"batch": text})
+        self.takes_batches = True
+        for event in events:
+            self._take(event)
 
     def _arrive(self, message: Message) -> None:
         request_id = message.arrive.request_id

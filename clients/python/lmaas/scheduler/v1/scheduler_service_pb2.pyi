@@ -14,18 +14,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ScheduleRequest(_message.Message):
-    __slots__ = ("resume", "arrive", "progress", "finish", "cancel")
+    __slots__ = ("resume", "arrive", "progress", "finish", "cancel", "batch")
     RESUME_FIELD_NUMBER: _ClassVar[int]
     ARRIVE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     resume: Resume
     arrive: _request_pb2.InferenceRequest
     progress: _request_pb2.Progress
     finish: _request_pb2.Finish
     cancel: _request_pb2.Cancel
-    def __init__(self, resume: _Optional[_Union[Resume, _Mapping]] = ..., arrive: _Optional[_Union[_request_pb2.InferenceRequest, _Mapping]] = ..., progress: _Optional[_Union[_request_pb2.Progress, _Mapping]] = ..., finish: _Optional[_Union[_request_pb2.Finish, _Mapping]] = ..., cancel: _Optional[_Union[_request_pb2.Cancel, _Mapping]] = ...) -> None: ...
+    batch: ScheduleBatch
+    def __init__(self, resume: _Optional[_Union[Resume, _Mapping]] = ..., arrive: _Optional[_Union[_request_pb2.InferenceRequest, _Mapping]] = ..., progress: _Optional[_Union[_request_pb2.Progress, _Mapping]] = ..., finish: _Optional[_Union[_request_pb2.Finish, _Mapping]] = ..., cancel: _Optional[_Union[_request_pb2.Cancel, _Mapping]] = ..., batch: _Optional[_Union[ScheduleBatch, _Mapping]] = ...) -> None: ...
+
+class ScheduleBatch(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[ScheduleRequest]
+    def __init__(self, events: _Optional[_Iterable[_Union[ScheduleRequest, _Mapping]]] = ...) -> None: ...
 
 class Resume(_message.Message):
     __slots__ = ("gateway_id", "open_leases")
@@ -36,16 +44,18 @@ class Resume(_message.Message):
     def __init__(self, gateway_id: _Optional[str] = ..., open_leases: _Optional[_Iterable[_Union[_request_pb2.OpenLease, _Mapping]]] = ...) -> None: ...
 
 class ScheduleResponse(_message.Message):
-    __slots__ = ("request_id", "placed", "rejected", "retry")
+    __slots__ = ("request_id", "placed", "rejected", "retry", "batch")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PLACED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     placed: _request_pb2.Placement
     rejected: Rejected
     retry: Retry
-    def __init__(self, request_id: _Optional[str] = ..., placed: _Optional[_Union[_request_pb2.Placement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ...) -> None: ...
+    batch: _containers.RepeatedCompositeFieldContainer[ScheduleResponse]
+    def __init__(self, request_id: _Optional[str] = ..., placed: _Optional[_Union[_request_pb2.Placement, _Mapping]] = ..., rejected: _Optional[_Union[Rejected, _Mapping]] = ..., retry: _Optional[_Union[Retry, _Mapping]] = ..., batch: _Optional[_Iterable[_Union[ScheduleResponse, _Mapping]]] = ...) -> None: ...
 
 class Rejected(_message.Message):
     __slots__ = ("reason", "message", "decision_id")

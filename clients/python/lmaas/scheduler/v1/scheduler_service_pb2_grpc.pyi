@@ -39,7 +39,7 @@ class SchedulerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SchedulerServiceAsyncStub: ...
     Schedule: _grpc.StreamStreamMultiCallable[_scheduler_service_pb2.ScheduleRequest, _scheduler_service_pb2.ScheduleResponse]
     """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-    as they happen; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
+    as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
     stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
     a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
     """
@@ -82,7 +82,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Schedule: _aio.StreamStreamMultiCallable[_scheduler_service_pb2.ScheduleRequest, _scheduler_service_pb2.ScheduleResponse]  # type: ignore[assignment]
     """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-    as they happen; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
+    as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
     stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
     a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
     """
@@ -128,7 +128,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.ScheduleResponse], _abc.AsyncIterator[_scheduler_service_pb2.ScheduleResponse]]:
         """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-        as they happen; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
+        as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
         stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
         a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
         """
