@@ -101,14 +101,14 @@ async def test_any_other_bad_message_ends_the_stream(event: dict[str, Any], fiel
 async def test_a_batch_is_its_events_one_after_the_other_and_answers_may_come_together() -> None:
     async with started() as world:
         call = world.stub.Schedule()
-        arrivals = [Event(arrive=request(f"r{number}")) for number in range(8)]
+        arrivals = [Event(arrive=request(f"r{number}")) for number in range(4)]
         events = [Event(resume=pb.Resume(gateway_id="g")), *arrivals]
         await call.write(Event(batch=pb.ScheduleBatch(events=events)))
         placed: dict[str, str] = {}
-        while len(placed) < 8:
+        while len(placed) < 4:
             response = await call.read()
             placed |= {one.request_id: one.placed.lease_id for one in response.batch or (response,)}
-        assert len(set(placed.values())) == 8
+        assert len(set(placed.values())) == 4
         ends = [
             Event(finish=request_pb2.Finish(lease_id=lease_id, outcome=request_pb2.OUTCOME_STOPPED, generated_tokens=3))
             for lease_id in placed.values()
@@ -122,9 +122,9 @@ async def test_a_batch_is_its_events_one_after_the_other_and_answers_may_come_to
 async def test_a_gateway_that_sends_no_batches_gets_none() -> None:
     async with started() as world:
         stream = await world.stream().open()
-        for number in range(8):
+        for number in range(4):
             await stream.arrive(f"r{number}")
-        answers = [await stream.call.read() for _ in range(8)]
+        answers = [await stream.call.read() for _ in range(4)]
         assert all(one.request_id and not one.batch for one in answers)
 
 
