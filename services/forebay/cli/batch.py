@@ -1,8 +1,9 @@
 """`forebay batch`: jobs of many requests that nobody waits for."""
 
+import functools
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +26,23 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 ENDPOINTS = {"chat": CHAT, "text": TEXT}
 
 _gateway = click.option("--gateway", default="", help="Address of the gateway's HTTP, host:port.")
-_tenant = click.option("--tenant", default="", help="Whose jobs; empty: the default tenant's.")
+_tenant = click.option("--tenant", default="", help="Whose jobs, where nobody needs a key.")
+_key = click.option("--key", default="", envvar="FOREBAY_API_KEY", help="The tenant's key, or FOREBAY_API_KEY.")
+
+
+def _talking(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives the command a client of the gateway that its options name."""
+
+    @_tenant
+    @_key
+    @_gateway
+    @state_dir_option
+    @functools.wraps(command)
+    def talk(*, tenant: str, key: str, gateway: str, state_dir: Path, **options: Any) -> None:
+        with BatchClient(locate(state_dir, gateway).http_url, tenant, key) as client:
+            command(client=client, **options)
+
+    return talk
 
 
 @click.group()
@@ -50,11 +67,10 @@ def batch() -> None:
 @click.option("--window", default="24h", show_default=True, help="Time until all is due, such as 90m, 24h or 7d.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="A note on the job; repeatable.")
 @click.option("--wait", is_flag=True, help="Show progress until the job has ended.")
-@_tenant
-@_gateway
 @json_option
-@state_dir_option
+@_talking
 def submit(
+    client: BatchClient,
     file: TextIO,
     model: str,
     endpoint: str,
@@ -62,10 +78,7 @@ def submit(
     window: str,
     metadata: Sequence[str],
     wait: bool,
-    tenant: str,
-    gateway: str,
     as_json: bool,
-    state_dir: Path,
 ) -> None:
     """Submit the requests in FILE (- for standard input) as one job.
 
@@ -78,7 +91,7 @@ def submit(
       cat prompts.txt | forebay batch submit - --model llama-8b --json
     """
     notes = _pairs(metadata)
-    with _client(gateway, state_dir, tenant) as client, tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as content:
         for line in requests_from(file, model, ENDPOINTS[endpoint], tokens_max):
             content.write(line.encode() + b"\n")
         content.seek(0)
@@ -89,11 +102,9 @@ def submit(
 
 @batch.command("list")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most jobs to list.")
-@_tenant
-@_gateway
 @json_option
-@state_dir_option
-def list_(limit: int, tenant: str, gateway: str, as_json: bool, state_dir: Path) -> None:
+@_talking
+def list_(client: BatchClient, limit: int, as_json: bool) -> None:
     """List jobs, newest first.
 
     \b
@@ -101,8 +112,7 @@ def list_(limit: int, tenant: str, gateway: str, as_json: bool, state_dir: Path)
       forebay batch list
       forebay batch list --limit 5 --json
     """
-    with _client(gateway, state_dir, tenant) as client:
-        found = client.list(limit)
+    found = client.list(limit)
     if as_json:
         print_json(found)
         return
@@ -120,11 +130,9 @@ def list_(limit: int, tenant: str, gateway: str, as_json: bool, state_dir: Path)
 @batch.command()
 @click.argument("batch_id")
 @click.option("--wait", is_flag=True, help="Show progress until the job has ended.")
-@_tenant
-@_gateway
 @json_option
-@state_dir_option
-def show(batch_id: str, wait: bool, tenant: str, gateway: str, as_json: bool, state_dir: Path) -> None:
+@_talking
+def show(client: BatchClient, batch_id: str, wait: bool, as_json: bool) -> None:
     """Show where a job stands.
 
     \b
@@ -132,19 +140,16 @@ def show(batch_id: str, wait: bool, tenant: str, gateway: str, as_json: bool, st
       forebay batch show batch_0f3a
       forebay batch show batch_0f3a --wait
     """
-    with _client(gateway, state_dir, tenant) as client:
-        found = client.get(batch_id)
-        _print(_waited(client, found, as_json) if wait else found, as_json)
+    found = client.get(batch_id)
+    _print(_waited(client, found, as_json) if wait else found, as_json)
 
 
 @batch.command()
 @click.argument("batch_id")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write here; default standard output.")
 @click.option("--errors", is_flag=True, help="The requests that have an error, in place of those that have an answer.")
-@_tenant
-@_gateway
-@state_dir_option
-def results(batch_id: str, output: Path | None, errors: bool, tenant: str, gateway: str, state_dir: Path) -> None:
+@_talking
+def results(client: BatchClient, batch_id: str, output: Path | None, errors: bool) -> None:
     """Print the answers of a job that has ended, JSON line by line, in the order of the input.
 
     \b
@@ -152,38 +157,28 @@ def results(batch_id: str, output: Path | None, errors: bool, tenant: str, gatew
       forebay batch results batch_0f3a --output answers.jsonl
       forebay batch results batch_0f3a --errors
     """
-    with _client(gateway, state_dir, tenant) as client:
-        found = client.get(batch_id)
-        if found["status"] not in ENDED:
-            raise FailedPrecondition(
-                f"{batch_id} is {found['status']}; wait with: forebay batch show {batch_id} --wait"
-            )
-        file_id = found["error_file_id" if errors else "output_file_id"]
-        lines = client.lines(file_id) if file_id else ()
-        with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as target:
-            for line in lines:
-                target.write(line + "\n")
+    found = client.get(batch_id)
+    if found["status"] not in ENDED:
+        raise FailedPrecondition(f"{batch_id} is {found['status']}; wait with: forebay batch show {batch_id} --wait")
+    file_id = found["error_file_id" if errors else "output_file_id"]
+    lines = client.lines(file_id) if file_id else ()
+    with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as target:
+        for line in lines:
+            target.write(line + "\n")
 
 
 @batch.command()
 @click.argument("batch_id")
-@_tenant
-@_gateway
 @json_option
-@state_dir_option
-def cancel(batch_id: str, tenant: str, gateway: str, as_json: bool, state_dir: Path) -> None:
+@_talking
+def cancel(client: BatchClient, batch_id: str, as_json: bool) -> None:
     """End a job without the requests that have no answer yet; what is answered stays.
 
     \b
     Examples:
       forebay batch cancel batch_0f3a
     """
-    with _client(gateway, state_dir, tenant) as client:
-        _print(client.cancel(batch_id), as_json)
-
-
-def _client(gateway: str, state_dir: Path, tenant: str) -> BatchClient:
-    return BatchClient(locate(state_dir, gateway).http_url, tenant)
+    _print(client.cancel(batch_id), as_json)
 
 
 def _waited(client: BatchClient, found: Batch, is_quiet: bool) -> Batch:

@@ -19,11 +19,12 @@ Batch = dict[str, Any]
 class BatchClient:
     """One tenant at one gateway. Every verb raises a ForebayError with the gateway's own words; close it by `with`."""
 
-    def __init__(self, url: str, tenant: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, tenant: str = "", key: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
+        headers = {"x-forebay-tenant": tenant, "authorization": f"Bearer {key}" if key else ""}
         self._http = httpx.Client(
             base_url=url,
-            headers={"x-forebay-tenant": tenant} if tenant else {},
+            headers={name: value for name, value in headers.items() if value},
             timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
             trust_env=False,
             transport=transport,

@@ -70,7 +70,7 @@ def main() -> None:
     """
 
 
-for command in (up, down, load, batch, status, explain, simulate, compare, doctor, demo, train, evaluate):
+for command in (up, down, load, status, batch, explain, simulate, compare, doctor, demo, train, evaluate):
     main.add_command(command)
 main.add_command(predictors)
 main.add_command(shadows)

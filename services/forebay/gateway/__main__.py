@@ -56,6 +56,7 @@ async def serve(path: str | None, env: Environment) -> None:
         kserve = KServe(loop, relay, upstream, intake)
         fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names(), config.keys())
         deferred.add_to(fronts.grpc)
+        deferred.measure(registry)
         serve_prometheus(env.prometheus, registry)
 
         async def close() -> None:

@@ -15,7 +15,7 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 
 def client(handler: Handler, tenant: str = "") -> BatchClient:
-    return BatchClient("http://gateway", tenant, httpx.MockTransport(handler))
+    return BatchClient("http://gateway", tenant, "secret", httpx.MockTransport(handler))
 
 
 def test_a_file_is_uploaded_for_its_tenant_and_a_batch_is_made_of_it() -> None:
@@ -39,6 +39,7 @@ def test_a_file_is_uploaded_for_its_tenant_and_a_batch_is_made_of_it() -> None:
         "metadata": {"k": "v"},
     }
     assert {request.headers["x-forebay-tenant"] for request in seen} == {"blue"}
+    assert {request.headers["authorization"] for request in seen} == {"Bearer secret"}
 
 
 def test_a_list_follows_the_pages() -> None:

@@ -1,10 +1,12 @@
 """Deferred work put together, as the gateway's composition root and its tests need it."""
 
+import functools
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
 from lmaas.deferred.v1.deferred_service_pb2_grpc import add_DeferredServiceServicer_to_server
+from prometheus_client import CollectorRegistry, Gauge
 from starlette.routing import Route
 
 from forebay.gateway.config import Config
@@ -56,6 +58,16 @@ class Deferred:
     def routes(self) -> Sequence[Route]:
         """What HTTP offers; nothing where deferred work is switched off."""
         return Batches(self.desk, self._config).routes() if self._config.deferred.enabled else ()
+
+    def measure(self, registry: CollectorRegistry) -> None:
+        """Shows on the Prometheus page what is left to do and what is being done."""
+        gauge = functools.partial(Gauge, registry=registry)
+        held = gauge("forebay_gateway_deferred_in_flight_requests", "Deferred requests that this gateway holds.")
+        held.set_function(lambda: self.engine.flight_count)
+        jobs = gauge("forebay_gateway_deferred_open_jobs", "Deferred jobs that have not ended, of all gateways.")
+        jobs.set_function(lambda: len(self.engine.jobs))
+        left = gauge("forebay_gateway_deferred_remaining_requests", "Their requests without an answer.")
+        left.set_function(lambda: sum(job.remaining_count for job in self.engine.jobs))
 
     def names(self) -> Sequence[str]:
         """The services that gRPC offers."""
