@@ -19,10 +19,11 @@ class AccelGen:
     prompts are computed as far as that allows: n* = max{n : step(n, contexts, decodes) <= T}, exact by the profile.
     Prompts that were begun come first, then new requests, tightest promise first, those of equal promise together.
     Among the first `window_count` of a group enters whose prompt and memory (prompt and predicted answer) are nearest
-    to what is left of n* and of the KV cache, as long as there is room for both now. Nobody is evicted for another; where memory runs out all the same, the worst in rank of the loosest promise is.
+    to what is left of n* and of the KV cache, as long as there is room for both now. Nobody is evicted for another;
+    where memory runs out all the same, the worst in rank of the loosest promise is.
 
-    Who has waited for `patience_s` comes before all groups, in order of arrival, and is not compared (ours: packing
-    could pass over a request for ever). `tokens_default` is taken where nobody predicted (ours).
+    Who has waited for `patience_s` comes before all groups, in order of arrival, and is asked for no more memory than
+    its prompt (ours: packing could pass over a request for ever). `tokens_default` is the answer where nobody predicted.
     """
 
     window_count: int = 32
@@ -40,7 +41,9 @@ class AccelGen:
         tightest_us = min(slos_us, default=NO_SLO_US)
         filling = Filling(view, 0 if tightest_us == NO_SLO_US else tightest_us * PS_PER_US).take_all(running)
         prompt_tokens_max = max(1, filling.prompt_budget)
-        for group in self._groups(view):
+        late, groups = self._split(view)
+        filling.take_all(late)
+        for group in groups:
             while group and not filling.is_full:
                 sequence = self._nearest(group, filling, prompt_tokens_max)
                 if filling.has_work and self._blocks(sequence, view) > filling.blocks_left:
@@ -49,16 +52,15 @@ class AccelGen:
                 group.remove(sequence)
         return filling.plan()
 
-    def _groups(self, view: BatchView) -> list[list[SequenceView]]:
-        """Who may enter: the impatient one by one, then by promise."""
+    def _split(self, view: BatchView) -> tuple[list[SequenceView], list[list[SequenceView]]]:
+        """Who may enter: the impatient, and the others by promise."""
         patience_ps = round(self.patience_s * PS_PER_S)
-        waiting = sorted(view.waiting, key=RANK)
-        late = [one for one in waiting if one.waited_ps(view.now_ps) >= patience_ps]
+        late: list[SequenceView] = []
         groups: dict[int, list[SequenceView]] = {}
-        for one in waiting:
-            if one.waited_ps(view.now_ps) < patience_ps:
-                groups.setdefault(_slo_us(one), []).append(one)
-        return [*([one] for one in late), *(groups[slo_us] for slo_us in sorted(groups))]
+        for one in sorted(view.waiting, key=RANK):
+            is_late = one.waited_ps(view.now_ps) >= patience_ps
+            (late if is_late else groups.setdefault(_slo_us(one), [])).append(one)
+        return late, [groups[slo_us] for slo_us in sorted(groups)]
 
     def _nearest(self, group: Sequence[SequenceView], filling: Filling, tokens_max: int) -> SequenceView:
         """Whose needs are nearest to what is left, each in shares of what there is; the first of equals."""

@@ -3,6 +3,8 @@
 from forebay.core.instance.batcher.base import SequenceView
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
 
+UPPER_FACTOR_MAX = 4
+
 
 def expected_tokens(sequence: SequenceView, tokens_default: int) -> int:
     """The expected length of the whole answer: the predicted median, `tokens_default` where nobody predicted.
@@ -23,8 +25,12 @@ def overrun_count(sequence: SequenceView, tokens_default: int) -> int:
 
 
 def blocks_expected(sequence: SequenceView, profile: EngineProfile, tokens_default: int) -> int:
-    """The blocks that prompt and answer are expected to fill, by the 90th percentile where it is known."""
-    answer = max(sequence.hints.predicted_tokens_p90, expected_tokens(sequence, tokens_default))
+    """The blocks that prompt and answer are expected to fill, by the 90th percentile where it is known.
+
+    A percentile beyond `UPPER_FACTOR_MAX` times the expected length is cut there: it says that somebody does not know.
+    """
+    expected = expected_tokens(sequence, tokens_default)
+    answer = max(expected, min(sequence.hints.predicted_tokens_p90, UPPER_FACTOR_MAX * expected))
     prompt = sequence.target_tokens - sequence.generated_tokens
     return profile.blocks(prompt + max(answer, sequence.generated_tokens + 1))
 

@@ -40,4 +40,5 @@ def test_the_remaining_time_is_that_of_prompt_and_answer_alone() -> None:
 def test_memory_is_expected_by_the_upper_prediction() -> None:
     assert blocks_expected(waits("a", 41, predicted_tokens=20), CLEAR, 256) == 7
     assert blocks_expected(waits("a", 41, predicted_tokens=20, predicted_tokens_p90=60), CLEAR, 256) == 11
+    assert blocks_expected(waits("a", 41, predicted_tokens=20, predicted_tokens_p90=90_000), CLEAR, 256) == 13
     assert blocks_expected(decodes("a", 60, 25, predicted_tokens=20), CLEAR, 256) == 8

@@ -53,8 +53,8 @@ def test_who_decodes_leaves_less_time_and_one_token_less() -> None:
 
 def test_memory_for_prompt_and_upper_prediction_has_to_be_there() -> None:
     room = (decodes("a", 95, 1, mark=ACCEPTED, tpot_slo_us=50_000, predicted_tokens=105),)
-    assert marks(due("b", 50, 900, predicted_tokens_p90=150), running=room) == {"b": ACCEPTED}
-    assert marks(due("b", 50, 900, predicted_tokens_p90=151), running=room) == {"b": DECLINED}
+    assert marks(due("b", 50, 900, predicted_tokens=50, predicted_tokens_p90=150), running=room) == {"b": ACCEPTED}
+    assert marks(due("b", 50, 900, predicted_tokens=50, predicted_tokens_p90=151), running=room) == {"b": DECLINED}
 
 
 def test_who_was_promised_nothing_is_served_as_far_as_there_is_room() -> None:
