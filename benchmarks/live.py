@@ -51,8 +51,8 @@ class Recorder:
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
 
-    async def send(self, ask: Ask) -> None:
-        """One request, to its last token; raises RuntimeError where the model refuses."""
+    async def send(self, ask: Ask) -> dict[str, Any]:
+        """One request, to its last token, and its row; raises RuntimeError where the model refuses."""
         request = _request(self._model, ask)
         first_s = last_s = 0.0
         counts = {"num_input_tokens": 0, "num_output_tokens": 0}
@@ -68,7 +68,9 @@ class Recorder:
                 break
         row = {"arrival_s": arrival_s, "first_s": first_s, "last_s": last_s, "hit_tokens": 0}
         row |= {"prompt_tokens": counts["num_input_tokens"], "output_tokens": counts["num_output_tokens"]}
-        self.rows.append({**row, "client": ask.client} if ask.client else row)
+        row = {**row, "client": ask.client} if ask.client else row
+        self.rows.append(row)
+        return row
 
     async def open_loop(self, asks: Sequence[Ask]) -> None:
         """Each request at its own time, whatever became of the others."""
