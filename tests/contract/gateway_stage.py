@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -360,7 +361,7 @@ async def staged(
         reporter = Reporter(metrics_channel, interval_s=0.02)
         loop = Loop(Engine(config), {"": scheduler_channel}, reporter, Meters(registry), config, "gateway-1", now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
-        deferred = Deferred(open_store, None, loop, relay, intake, config, "gateway-1", now_us)
+        deferred = Deferred(open_store, None, loop, relay, intake, config, uuid.uuid4().hex, now_us)
         openai, kserve = (
             OpenAi(loop, relay, intake, config, now_us, deferred.routes()),
             KServe(loop, relay, upstream, intake),

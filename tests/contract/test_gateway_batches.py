@@ -14,6 +14,8 @@ from forebay.gateway.config import Config
 from forebay.gateway.deferred.config import DeferredConfig
 from forebay.gateway.deferred.store import Store
 from forebay.gateway.deferred.store_memory import MemoryStore
+from forebay.gateway.deferred.values import Job, NewRequest
+from forebay.wire.clock import now_us
 from tests.contract.gateway_stage import (
     MODEL,
     Stage,
@@ -255,6 +257,20 @@ async def test_bad_batches_are_refused_at_creation(stage: Stage) -> None:
         assert output.code == "file_not_found"
 
 
+async def test_names_that_cannot_be_are_not_found(stage: Stage) -> None:
+    async with httpx.AsyncClient(base_url=stage.http_url) as http:
+        for path in ("/v1/files/a%00b", "/v1/batches/a%00b", "/v1/files/%F0%9F/content", f"/v1/batches/{'x' * 200}"):
+            assert (await http.get(path)).status_code == 404, path
+        body = {"input_file_id": "\ud800", "endpoint": CHAT, "completion_window": "24h"}
+        broken = await http.post("/v1/batches", content=json.dumps(body))
+        assert (broken.status_code, broken.json()["error"]["param"]) == (404, "input_file_id")
+        body = {**body, "input_file_id": "file-1", "metadata": {"a": "\ud800"}}
+        answer = await http.post("/v1/batches", content=json.dumps(body))
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+        for content in (b"[]", b"{", b"", b"x" * 100_000):
+            assert (await http.post("/v1/batches", content=content)).status_code in (400, 413)
+
+
 async def test_too_many_and_too_large_requests_are_refused() -> None:
     config = Config(body_bytes_max=2_000, deferred=DeferredConfig(requests_max=3))
     async with staged(config) as stage, client(stage) as ai:
@@ -389,6 +405,37 @@ async def test_a_batch_past_its_deadline_expires_with_what_is_answered(stage: St
         errors = await content(ai, done.error_file_id)
     assert {one["error"]["code"] for one in errors} == {"batch_expired"}
     await until(lambda: stage.engine.flight_count == 0, "the instances are free")
+
+
+# Several gateways
+
+
+async def test_the_claims_of_a_dead_gateway_run_out_and_its_work_is_done() -> None:
+    store, now = MemoryStore(), now_us()
+    job = Job("batch_1", "default", TEXT, "", "", 3_600, now, now + 3_600_000_000)
+    body = json.dumps({"model": MODEL, "prompt": "Hello"})
+    store.keep_job(job, (NewRequest(n, f"r{n}", MODEL, body) for n in range(1, 6)), "", now)
+    assert len(store.claim("batch_1", "dead", 3, now, now + 1_500_000)) == 3
+    async with staged(FAST, open_store=lambda: store) as stage, client(stage) as ai:
+        await until(lambda: len(stage.triton.requests) == 2, "what was free is answered")
+        done = await ended(ai, "batch_1")
+        assert (done.status, done.request_counts.completed) == ("completed", 5)
+    assert now_us() - now > 1_500_000
+    assert len(stage.triton.requests) == 5
+
+
+async def test_several_gateways_share_the_work_of_one_store() -> None:
+    store = MemoryStore()
+    async with staged(FAST, open_store=lambda: store) as one, staged(FAST, open_store=lambda: store) as other:
+        one.triton.pause_s = other.triton.pause_s = 0.01
+        async with client(one) as ai, client(other) as there:
+            batch = await submit(ai, *(chat(f"r{n}") for n in range(80)))
+            done = await ended(there, batch.id)
+            assert done.request_counts.completed == 80
+            lines = await content(there, done.output_file_id)
+    assert [line["custom_id"] for line in lines] == [f"r{n}" for n in range(80)]
+    assert len(one.triton.requests) + len(other.triton.requests) == 80
+    assert min(len(one.triton.requests), len(other.triton.requests)) > 10
 
 
 # Parts that are down

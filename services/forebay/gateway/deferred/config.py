@@ -27,7 +27,7 @@ class DeferredConfig:
     completion_s_min: float = 60.0
     """Shortest completion window."""
     completion_s_max: float = 7.0 * _DAY_S
-    """Longest completion window."""
+    """Longest completion window; a scheduler knows deadlines of up to 7 days."""
     window_min: int = 8
     """Requests of a model that this gateway keeps in flight while the forecast is calm, or while there is none."""
     window_max: int = 64
@@ -72,6 +72,8 @@ class DeferredConfig:
             value = getattr(self, field.name)
             if not isinstance(value, bool) and (value < 0 or (value == 0 and field.name not in _ZERO_ALLOWED)):
                 raise ConfigError(f"{field.name} is {value}; it must be greater than 0")
+        if self.completion_s_max > 7 * _DAY_S:
+            raise ConfigError(f"completion_s_max is {self.completion_s_max:g}; a week, {7 * _DAY_S:,} s, is the most")
         if self.margin >= 1:
             raise ConfigError(f"margin is {self.margin}; it must be below 1")
         if self.window_min > self.window_max:

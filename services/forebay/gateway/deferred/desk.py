@@ -20,6 +20,7 @@ T = TypeVar("T")
 _PIECE_BYTES = 1024 * 1024
 _LINE_COUNT = 500
 _WINDOW = re.compile(r"([1-9]\d{0,8})([smhd])")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _PAIR_COUNT_MAX, _KEY_LENGTH_MAX, _VALUE_LENGTH_MAX = 16, 64, 512
 _NAME_LENGTH_MAX = 255
@@ -61,6 +62,7 @@ class Desk:
 
     async def file(self, tenant: str, file_id: str) -> File:
         """A file. Raises NotFound."""
+        _check_name("file", file_id)
         return _found(await self._access.call(lambda store: store.file(tenant, file_id)), "file", file_id)
 
     async def files(
@@ -72,6 +74,7 @@ class Desk:
 
     async def delete_file(self, tenant: str, file_id: str) -> None:
         """Deletes a file and what it holds; requests that were made of it go on. Raises NotFound."""
+        _check_name("file", file_id)
         if not await self._access.call(lambda store: store.delete_file(tenant, file_id)):
             raise _unknown("file", file_id)
 
@@ -98,6 +101,8 @@ class Desk:
 
     async def line(self, job_id: str, custom_id: str) -> Line | None:
         """The line of one request; None while it has none."""
+        if not custom_id.isprintable():
+            return None
         return await self._access.call(lambda store: store.line(job_id, custom_id))
 
     def reader(self, endpoint: str) -> Reader:
@@ -117,6 +122,7 @@ class Desk:
     async def submit_file(self, job: Job, key: str) -> Job:
         """Makes a job of the requests in its input file. Raises NotFound, and InvalidArgument for a bad request."""
         reader = self.reader(job.endpoint)
+        _check_name("file", job.input_file_id, "input_file_id")
         found = await self._access.call(lambda store: store.file(job.tenant, job.input_file_id))
         if found is None or found.kind is not FileKind.INPUT:
             raise _unknown("file", job.input_file_id, "input_file_id")
@@ -157,6 +163,7 @@ class Desk:
 
     async def job(self, tenant: str, job_id: str) -> Job:
         """A job. Raises NotFound."""
+        _check_name("batch", job_id)
         return _found(await self._access.call(lambda store: store.job(tenant, job_id)), "batch", job_id)
 
     async def jobs(self, tenant: str, after: str, limit: int) -> list[Job]:
@@ -169,6 +176,7 @@ class Desk:
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Ends a job without the requests that have no answer yet; one that ended stays as it is. Raises NotFound."""
+        _check_name("batch", job_id)
         found = await self._access.call(lambda store: store.cancel(tenant, job_id, self._clock()))
         self._changed()
         return _found(found, "batch", job_id)
@@ -212,9 +220,14 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
         text = f"must have at most {_PAIR_COUNT_MAX} pairs"
         raise InvalidArgument(f"metadata {text}", violations={"metadata": text})
     for key, value in metadata.items():
-        if not key or len(key) > _KEY_LENGTH_MAX or len(value) > _VALUE_LENGTH_MAX:
+        if not key or len(key) > _KEY_LENGTH_MAX or len(value) > _VALUE_LENGTH_MAX or _is_broken(key + value):
             text = f"must have keys of 1 to {_KEY_LENGTH_MAX} and values of up to {_VALUE_LENGTH_MAX} characters"
             raise InvalidArgument(f"metadata {text}", violations={"metadata": text})
+
+
+def _is_broken(text: str) -> bool:
+    """Whether it holds half of a surrogate pair."""
+    return any(0xD800 <= ord(one) < 0xE000 for one in text)
 
 
 def _pieces(store: Store, file_id: str) -> Iterable[bytes]:
@@ -222,6 +235,12 @@ def _pieces(store: Store, file_id: str) -> Iterable[bytes]:
     while (piece := store.piece(file_id, number)) is not None:
         yield piece
         number += 1
+
+
+def _check_name(kind: str, name: str, param: str = "") -> None:
+    """Raises NotFound for what cannot be a name of ours, before a database stumbles over it."""
+    if not _NAME.fullmatch(name):
+        raise _unknown(kind, name, param)
 
 
 def _found(value: T | None, kind: str, name: str) -> T:

@@ -8,7 +8,15 @@ from forebay.gateway.deferred.config import DeferredConfig
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("requests_max", 0), ("poll_s", 0.0), ("claim_s", -1.0), ("margin", 1.0), ("window_min", 65), ("window_max", 0)],
+    [
+        ("requests_max", 0),
+        ("poll_s", 0.0),
+        ("claim_s", -1.0),
+        ("margin", 1.0),
+        ("completion_s_max", 1e6),
+        ("window_min", 65),
+        ("window_max", 0),
+    ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
