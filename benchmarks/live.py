@@ -66,9 +66,10 @@ class Recorder:
                 first_s = last_s
             if message.infer_response.parameters["triton_final_response"].bool_param:
                 break
-        row = {"arrival_s": arrival_s, "first_s": first_s, "last_s": last_s, "hit_tokens": 0}
+        row: dict[str, Any] = {"arrival_s": arrival_s, "first_s": first_s, "last_s": last_s, "hit_tokens": 0}
         row |= {"prompt_tokens": counts["num_input_tokens"], "output_tokens": counts["num_output_tokens"]}
-        row = {**row, "client": ask.client} if ask.client else row
+        if ask.client:
+            row["client"] = ask.client
         self.rows.append(row)
         return row
 
