@@ -23,7 +23,7 @@ class AccelGen:
     where memory runs out all the same, the worst in rank of the loosest promise is.
 
     Who has waited for `patience_s` comes before all groups, in order of arrival, and is asked for no more memory than
-    its prompt (ours: packing could pass over a request for ever). `tokens_default` is the answer where nobody predicted.
+    its prompt (ours: packing could pass over a request for ever). `tokens_default`: the answer where nobody predicted.
     """
 
     window_count: int = 32

@@ -27,7 +27,7 @@ class Alise:
 
     queue_count: int = 6
     first_s: float = 1.0
-    promote_s: float = 10.0
+    promote_s: float = 30.0
     tokens_default: int = 256
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ class FastServe:
 
     queue_count: int = 6
     quantum_s: float = 0.5
-    promote_s: float = 10.0
+    promote_s: float = 30.0
 
     def __post_init__(self) -> None:
         if self.queue_count < 1 or min(self.quantum_s, self.promote_s) <= 0:
