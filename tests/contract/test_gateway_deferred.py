@@ -27,6 +27,8 @@ from forebay.gateway.deferred.config import DeferredConfig
 from forebay.gateway.deferred.store import Store
 from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
+from lmaas_client import ForebayError as ClientError
+from lmaas_client.deferred import AsyncDeferredClient
 from tests.contract.gateway_stage import MODEL, Stage, hangs, staged
 
 TEXT = "/v1/completions"
@@ -208,6 +210,25 @@ async def test_a_tenant_with_too_many_open_jobs_is_told_to_wait(stage: Stage, st
     assert isinstance(error, ResourceExhausted)
     assert error.retry_after_us
     await submit(stub, parts([request("a")], request_id="more"), **{"x-forebay-tenant": "other"})
+
+
+async def test_the_python_client_submits_watches_and_fetches(stage: Stage) -> None:
+    bodies = {f"r{n}": {"model": MODEL, "prompt": "Hello", "max_tokens": 2} for n in range(1_200)}
+    async with AsyncDeferredClient(stage.grpc_address, tenant="blue") as client:
+        job = await client.submit(bodies, endpoint=TEXT, window_s=3_600, metadata={"a": "b"}, request_id="one")
+        assert (await client.submit(bodies, endpoint=TEXT, request_id="one")).job_id == job.job_id
+        assert job.deadline.seconds - job.create_time.seconds == 3_600
+        async for seen in client.watch(job.job_id):
+            assert seen.total_count == 1_200
+        assert (await client.job(job.job_id)).status == job_pb2.JOB_STATUS_COMPLETED
+        assert [one.custom_id async for one in client.results(job.job_id)] == list(bodies)
+        assert (await client.cancel(job.job_id)).status == job_pb2.JOB_STATUS_COMPLETED
+        with pytest.raises(ClientError, match="known models"):
+            await client.submit({"a": {"model": "nobody", "prompt": "x"}}, endpoint=TEXT)
+    async with AsyncDeferredClient(stage.grpc_address) as stranger:
+        with pytest.raises(ClientError, match="no batch") as unknown:
+            _ = [one async for one in stranger.results(job.job_id)]
+    assert unknown.value.reason == "BATCH_NOT_FOUND"
 
 
 async def test_without_its_database_nothing_is_taken() -> None:

@@ -5,7 +5,8 @@
 
 from lmaas_client.aio import AsyncClient
 from lmaas_client.blocking import Client
+from lmaas_client.deferred import AsyncDeferredClient
 from lmaas_client.errors import ForebayError
 from lmaas_client.requests import Addresses, new_request
 
-__all__ = ["Addresses", "AsyncClient", "Client", "ForebayError", "new_request"]
+__all__ = ["Addresses", "AsyncClient", "AsyncDeferredClient", "Client", "ForebayError", "new_request"]

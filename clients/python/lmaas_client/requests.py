@@ -18,7 +18,8 @@ _RETRY = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 _SERVICES = [
-    f"lmaas.{part}.v1.{part.capitalize()}Service" for part in ("predictor", "scheduler", "autoscaler", "metrics")
+    f"lmaas.{part}.v1.{part.capitalize()}Service"
+    for part in ("predictor", "scheduler", "autoscaler", "metrics", "deferred")
 ]
 
 SERVICE_CONFIG = json.dumps(
