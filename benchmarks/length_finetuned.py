@@ -96,16 +96,16 @@ def measure(report: common.Report, quick: bool, folder: Path | None) -> None:
         start = shelf.model("earlier", other).content
         return finetuned.run_from(start, learnt, SEED, said("after davinci-003"))
 
-    for key, title, make in (("after", "the same, after davinci-003's lengths", after), ("alone", "finetuned", alone)):
+    for key, title, make in (("alone", "finetuned", alone), ("after", "the same, after davinci-003's lengths", after)):
         made = shelf.model(key, make)
         points.append([title, *score(medians(policy_of(made), asked.queries), asked.tokens)])
         bounds.append([title, *bound_row(follow(engine_with(policy_of(made)), asked), asked.tokens)])
         _note(report, key, points[-1], bounds[-1])
     title = f"Alpaca, longest of 4 answers of Vicuna-7B: {len(learnt)} to learn from, {len(asked)} asked"
     columns = ("predictor", "MAE tokens", "Acc-50", "Acc-100", "tau")
-    report.table(title, columns, [points[0], *points[:0:-1]])
+    report.table(title, columns, points)
     report.figures["boosting_mae_tokens"] = float(points[0][1])
-    report.table("90 % bound", ("predictor", "covered", "reserve ratio", *THIRDS, "by the model"), bounds[::-1])
+    report.table("90 % bound", ("predictor", "covered", "reserve ratio", *THIRDS, "by the model"), bounds)
 
 
 def _note(report: common.Report, key: str, point: list[common.Cell], bound: list[common.Cell]) -> None:

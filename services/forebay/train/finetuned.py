@@ -24,6 +24,8 @@ from forebay.train.transformer import Weights, read_weights, weights_of
 
 NAME = "finetuned"
 FIT_STEPS = 40
+AGAIN = 3
+"""What has learnt other lengths before needs so many times fewer passes."""
 
 Matrix = npt.NDArray[np.float32]
 
@@ -40,8 +42,8 @@ def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
     square roots, whose median costs nearly what the median of tokens does, while long answers do not drown the rest.
     """
     require_text(NAME, examples)
-    _whole()
-    return _run(examples, seed, on_step, read_weights(read(WEIGHTS, INSTALL_WEIGHTS)[1]), {})
+    whole = _whole()
+    return _run(examples, seed, on_step, read_weights(read(WEIGHTS, INSTALL_WEIGHTS)[1]), whole.Settings())
 
 
 def run_from(start: bytes, examples: Examples, seed: int, on_step: OnStep) -> Trained:
@@ -50,19 +52,20 @@ def run_from(start: bytes, examples: Examples, seed: int, on_step: OnStep) -> Tr
     Raises ConfigError where `start` is none.
     """
     require_text(NAME, examples)
-    _whole()
+    settings = _whole().Settings()
     try:
         weights = weights_of(start)
     except ValueError as error:
         raise ConfigError(f"--start: {error}; give a model of the family {NAME}") from error
     if KNOWN not in weights or weights[KNOWN].shape[1] != PLAIN_COUNT:
         raise ConfigError(f"--start: that is no model of the family {NAME} as this version makes it")
-    return _run(examples, seed, on_step, weights, {"start_sha256": hashlib.sha256(start).hexdigest()})
+    settings = dataclasses.replace(settings, seen_count=settings.seen_count // AGAIN)
+    made = _run(examples, seed, on_step, weights, settings)
+    return Trained(made.content, {**made.metadata, "start_sha256": hashlib.sha256(start).hexdigest()})
 
 
-def _run(examples: Examples, seed: int, on_step: OnStep, weights: Weights, known: dict[str, object]) -> Trained:
+def _run(examples: Examples, seed: int, on_step: OnStep, weights: Weights, settings: Any) -> Trained:
     whole = _whole()
-    settings = whole.Settings()
     held_back, _ = parts(examples)
     shown, kept = varied(examples.where(~held_back)), examples.where(held_back)
     everything = shown.joined(kept)
@@ -83,7 +86,7 @@ def _run(examples: Examples, seed: int, on_step: OnStep, weights: Weights, known
     frame = dataclasses.replace(frame, shifts=shifts(found, rows.logs[calibrates], rows.is_cut[calibrates]))
     content = to_onnx({**weights, **model.weights()}, frame, HEAD_COUNT)
     on_step("export")
-    return Trained(content, {**_described(dataclasses.asdict(settings), len(shown)), **known})
+    return Trained(content, _described(dataclasses.asdict(settings), len(shown)))
 
 
 def framed(examples: Examples, learns: npt.NDArray[np.bool_]) -> tuple[Frame, Rows]:

@@ -35,9 +35,9 @@ class Settings:
 
 
 class Layer(nn.Module):  # type: ignore[misc]
-    """One layer of BERT; its parameters are named as in the published weights."""
+    """One layer of BERT; its parameters are named as in the published weights. `dropout` is of what it adds."""
 
-    def __init__(self, size: int, wide: int, head_count: int) -> None:
+    def __init__(self, size: int, wide: int, head_count: int, dropout: float = 0.0) -> None:
         super().__init__()
         shapes = {
             "attention.self.query": (size, size),
@@ -51,6 +51,7 @@ class Layer(nn.Module):  # type: ignore[misc]
         norms = ("attention.output.LayerNorm", "output.LayerNorm")
         self.norm = nn.ModuleDict({_plain(name): nn.LayerNorm(size, eps=EPSILON) for name in norms})
         self.head_count = head_count
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, states: Any, mask: Any) -> Any:
         """The states [n, tokens, size] after the layer; `mask` is 1 where a token is."""
@@ -61,10 +62,11 @@ class Layer(nn.Module):  # type: ignore[misc]
         )
         bias = ((1 - mask) * FAR_BELOW)[:, None, None, :]
         shares = torch.softmax(query @ key.transpose(2, 3) / math.sqrt(size // self.head_count) + bias, dim=-1)
-        seen = self.dense["attention-output-dense"]((shares @ value).transpose(1, 2).reshape(count, tokens, size))
+        seen = (self.drop(shares) @ value).transpose(1, 2).reshape(count, tokens, size)
+        seen = self.drop(self.dense["attention-output-dense"](seen))
         seen = self.norm["attention-output-LayerNorm"](seen + states)
         wide = functional.gelu(self.dense["intermediate-dense"](seen))
-        return self.norm["output-LayerNorm"](self.dense["output-dense"](wide) + seen)
+        return self.norm["output-LayerNorm"](self.drop(self.dense["output-dense"](wide)) + seen)
 
     def load(self, weights: dict[str, Matrix], prefix: str) -> None:
         """Takes the published weights of the layer `prefix`."""
