@@ -1,0 +1,183 @@
+"""Magnus on the real Triton: the batch that Forebay forms is the batch that the language model runs.
+
+The whole live stack (predictor, scheduler, gateway) in front of one Triton with SmolLM2 in static batches, whose memory
+holds four answers of which nothing is known. The same requests of four applications come to vanilla batches (`vs`), to
+batches of similar predicted length (`glp`), to Magnus, and to the same memory with in-flight batching, four at once.
+
+Run: PYTHONPATH=services:clients/python python -m benchmarks.magnus_live [--quick] [--json FILE]   (needs: make triton)
+"""
+
+import asyncio
+import json
+import random
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import httpx
+import numpy as np
+
+from benchmarks.common import Report, options
+from benchmarks.live import real
+from forebay.cli.loaders import SAMPLES, Prompt, read_prompts
+from forebay.cli.processes import is_free
+from forebay.cli.stack import Stack
+from forebay.cli.state import addresses_from
+from forebay.cli.up import check_real
+
+MODEL = "smollm2_static"
+APPLICATIONS = ("classify", "rewrite", "summarise", "code")
+CONTEXT_TOKENS, KV_TOKENS = 512, 2_048
+SLOTS = 16
+TOKENS_MAX = 128
+RATE_PER_S = 4.0
+ANSWER_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to batch: the scheduler's settings, and what the model is loaded with."""
+
+    name: str
+    scheduler: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+MAGNUS = "grouper_parameters = { wma_max = 8_000.0, memory_share = 0.7 }"
+ARMS = (
+    Arm("vs", 'grouper = "vs"'),
+    Arm("glp", 'grouper = "glp"'),
+    Arm("magnus", f'grouper = "magnus"\n{MAGNUS}'),
+    Arm("ccb", 'puller = "ccb"', {"batching": "continuous", "slots": str(KV_TOKENS // CONTEXT_TOKENS)}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request: seconds from the first one's start, and the tokens of its answer."""
+
+    sent_s: float
+    ended_s: float
+    tokens: int
+
+
+@click.command(help="Compare static batches and in-flight batching on a real language model.")
+@click.option("--count", type=click.IntRange(8), default=40, show_default=True, help="Requests of each run.")
+@options
+def main(count: int, quick: bool, json_path: str | None) -> None:
+    check_real()
+    report = Report("magnus_live", quick)
+    arms = [arm for arm in ARMS if not quick or arm.name in ("vs", "magnus")]
+    asked = requests(16 if quick else count)
+    found = {arm.name: run(arm, asked) for arm in arms}
+    rows = [[name, *figures(answers).values()] for name, answers in found.items()]
+    base = figures(found["vs"])
+    for row in rows:
+        row += [
+            f"{100 * (row[1] / base['requests_per_s'] - 1):+.0f} %",
+            f"{100 * (row[3] / base['mean_s'] - 1):+.0f} %",
+        ]
+    columns = ["batches", "req/s", "tokens/s", "mean s", "p99 s", "makespan s", "throughput", "response time"]
+    report.table(f"{len(asked)} requests at {RATE_PER_S:g} a second, {KV_TOKENS} tokens of cache", columns, rows)
+    for name, answers in found.items():
+        report.figures |= {f"{name}_{figure}": value for figure, value in figures(answers).items()}
+    report.close(json_path)
+
+
+def _change(value: float, base: float) -> str:
+    return f"{100 * (value / base - 1):+.0f} %"
+
+
+def requests(count: int) -> list[tuple[float, Prompt]]:
+    """The same requests for all: when each comes, and what it asks."""
+    generator = random.Random(1)
+    pool = [one for one in read_prompts(SAMPLES / "prompts.jsonl") if one.application in APPLICATIONS]
+    at_s, found = 0.0, []
+    for prompt in generator.sample(pool, min(count, len(pool))):
+        found.append((at_s, prompt))
+        at_s += generator.expovariate(RATE_PER_S)
+    return found
+
+
+def figures(answers: Sequence[Answered]) -> dict[str, float]:
+    """Requests and tokens a second until the last answer, and response times."""
+    span_s = max(one.ended_s for one in answers)
+    times_s = [one.ended_s - one.sent_s for one in answers]
+    return {
+        "requests_per_s": round(len(answers) / span_s, 3),
+        "tokens_per_s": round(sum(one.tokens for one in answers) / span_s, 1),
+        "mean_s": round(float(np.mean(times_s)), 2),
+        "p99_s": round(float(np.quantile(times_s, 0.99)), 2),
+        "makespan_s": round(span_s, 1),
+    }
+
+
+def run(arm: Arm, asked: Sequence[tuple[float, Prompt]]) -> list[Answered]:
+    """One run on a fresh Triton and a fresh stack."""
+    limits = {"slots": str(SLOTS), "context_tokens_per_slot": str(CONTEXT_TOKENS), "kv_tokens": str(KV_TOKENS)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with real(MODEL, folder, **{**limits, **arm.parameters}) as (address, _):
+            return asyncio.run(_drive(arm, address, folder, asked))
+
+
+async def _drive(arm: Arm, address: str, folder: Path, asked: Sequence[tuple[float, Prompt]]) -> list[Answered]:
+    config = folder / "forebay.toml"
+    config.write_text(_toml(arm, address, folder))
+    async with Stack(folder, addresses_from(_free_base()), config, say=lambda _: None) as stack:
+        await stack.wait_fleet()
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(
+            base_url=stack.run.addresses.http_url, timeout=ANSWER_S, limits=limits, trust_env=False
+        ) as http:
+            start_s = time.monotonic()
+            return await asyncio.gather(*(_send(http, start_s, at_s, prompt) for at_s, prompt in asked))
+
+
+async def _send(http: httpx.AsyncClient, start_s: float, at_s: float, prompt: Prompt) -> Answered:
+    await asyncio.sleep(max(0.0, start_s + at_s - time.monotonic()))
+    sent_s = time.monotonic() - start_s
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": prompt.text}],
+        "max_tokens": TOKENS_MAX,
+        "temperature": 0,
+    }
+    answer = await http.post("/v1/chat/completions", json=body, headers={"x-forebay-application": prompt.application})
+    answer.raise_for_status()
+    return Answered(sent_s, time.monotonic() - start_s, int(answer.json()["usage"]["completion_tokens"]))
+
+
+def _toml(arm: Arm, address: str, folder: Path) -> str:
+    return f"""
+[scheduler]
+hold_timeout_interactive_normal_s = {ANSWER_S}
+{arm.scheduler}
+
+[gateway]
+first_token_timeout_s = {ANSWER_S}
+inter_token_timeout_s = {ANSWER_S}
+
+[autoscaler]
+state_dir = {json.dumps(str(folder / "instances"))}
+
+[[autoscaler.servers]]
+server_id = "triton"
+grpc_address = {json.dumps(address)}
+"""
+
+
+def _free_base() -> int:
+    """A base of ports that nobody listens on."""
+    for base in range(21_000, 31_000, 500):
+        addresses = addresses_from(base)
+        if all(map(is_free, [addresses.http, *addresses.grpc.values(), *addresses.prometheus.values()])):
+            return base
+    raise click.ClickException("no range of free ports found")
+
+
+if __name__ == "__main__":
+    main()
