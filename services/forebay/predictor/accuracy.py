@@ -4,6 +4,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from forebay.core.prediction import LengthOutcome, PredictorAccuracy
 from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.predictor.calibration import is_limit
@@ -60,16 +62,22 @@ class Figures:
         self._marks.append(mark)
         return mark
 
-    def saved(self) -> list[tuple[float, ...]]:
+    def saved(self) -> Floats:
         """The marks as numbers, the oldest first."""
-        return [
+        rows = [
             (*(one.predicted.p10, one.predicted.p50, one.predicted.p90, one.predicted.p97), *one[1:])
             for one in tuple(self._marks)
         ]
+        return table(rows, MARK_WIDTH)
 
-    def restore(self, marks: list[Mark]) -> None:
-        """Takes marks that were saved."""
+    def restore(self, rows: Floats) -> list[Mark]:
+        """Takes marks that were saved, and gives them. Raises ValueError for what was not."""
+        marks = [
+            Mark(LengthQuantiles(*map(int, row[:4])), int(row[4]), bool(row[5]), bool(row[6]))
+            for row in checked(rows, MARK_WIDTH)
+        ]
         self._marks.extend(marks)
+        return marks
 
     @property
     def count(self) -> int:
@@ -120,14 +128,12 @@ class Row:
     def saved(self) -> Floats:
         """Since when, then the marks."""
         times = (self.since_us, self.drift_since_us, self.alarm.is_ringing, 0, 0, 0, 0)
-        return table([times, *self.figures.saved()], MARK_WIDTH)
+        return np.concatenate((table([times], MARK_WIDTH), self.figures.saved()))
 
     def restore(self, rows: Floats) -> None:
         """Takes what was saved. Raises ValueError for what was not."""
-        times, *marks = checked(rows, MARK_WIDTH)
-        found = _marks(marks)
-        self.figures.restore(found)
-        for mark in found:
+        times, *_ = checked(rows, MARK_WIDTH)
+        for mark in self.figures.restore(rows[1:]):
             if mark.is_judged:
                 self.alarm.add(not mark.is_covered)
         self.since_us, self.drift_since_us, self.alarm.is_ringing = int(times[0]), int(times[1]), bool(times[2])
@@ -192,10 +198,6 @@ class Accuracy:
     def _drop(self, key: RowKey) -> None:
         del self._rows[key]
         self._ringing.discard(key)
-
-
-def _marks(rows: list[list[float]]) -> list[Mark]:
-    return [Mark(LengthQuantiles(*map(int, row[:4])), int(row[4]), bool(row[5]), bool(row[6])) for row in rows]
 
 
 def _told(key: RowKey, row: Row) -> PredictorAccuracy:

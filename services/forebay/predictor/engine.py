@@ -13,7 +13,7 @@ from forebay.predictor.care import Care
 from forebay.predictor.policy.forecaster import Forecaster
 from forebay.predictor.policy.length import Lasting, PredictionFailed
 from forebay.predictor.shadowing import Duel, is_better, pinball_loss
-from forebay.predictor.snapshots import Snapshot, owner_of
+from forebay.predictor.snapshots import EVERYBODY, Snapshot, owner_of
 from forebay.predictor.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
 
 __all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
@@ -163,8 +163,8 @@ class PredictorEngine:
                 yield from (Snapshot(owner, kind, key, rows) for key, rows in found)
         owners = {name: owner_of(one.model) for name, one in self._lengths.items()}
         for (by, *key), rows in self.accuracy.saved():
-            if by in owners:
-                yield Snapshot(owners[by], "figures", tuple(key), rows)
+            yield Snapshot(owners.get(by, by), "figures", tuple(key), rows)
+        yield Snapshot(EVERYBODY, "figures", (), self.accuracy.overall.saved())
 
     def on_restored(self, snapshot: Snapshot) -> bool:
         """Takes what was learnt before a restart; says whether its predictor is loaded, file and all.
@@ -172,15 +172,25 @@ class PredictorEngine:
         Raises ValueError for what is no snapshot of ours.
         """
         found = next((one for one in self._lengths.values() if owner_of(one.model) == snapshot.owner), None)
+        if snapshot.kind == "figures":
+            return self._restore_figures(found.label if found else snapshot.owner, snapshot)
         if found is None:
             return False
-        if snapshot.kind == "policy" and isinstance(found.policy, Lasting):
-            found.policy.restore(snapshot.key, snapshot.rows)
-        elif snapshot.kind == "bounds":
+        if snapshot.kind == "bounds":
             self._bounds.restore(found, snapshot.key, snapshot.rows)
-        elif snapshot.kind == "figures":
+        elif isinstance(found.policy, Lasting):
+            found.policy.restore(snapshot.key, snapshot.rows)
+        return True
+
+    def _restore_figures(self, by: str, snapshot: Snapshot) -> bool:
+        """Those of a file that is not loaded are of nobody; those of who has no file, such as the scheduler, stay."""
+        if "#" in by:
+            return False
+        if by == EVERYBODY:
+            self.accuracy.overall.restore(snapshot.rows)
+        else:
             model, application = snapshot.key
-            self.accuracy.restore((found.label, model, application), snapshot.rows)
+            self.accuracy.restore((by, model, application), snapshot.rows)
         return True
 
     def _learn(self, outcomes: Sequence[LengthOutcome], now_us: int) -> Iterator[Predictor | None]:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from forebay.core.prediction import PredictorModel
 
+EVERYBODY = "*"
+"""Owner of what is kept of all predictors together."""
 KEYS_MAX = 200
 """Keys that are kept of each kind and predictor: those with the newest outcomes."""
 

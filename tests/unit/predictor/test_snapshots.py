@@ -16,7 +16,7 @@ from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.keeper import COUNT_MAX, Keeper, Pace
 from forebay.predictor.policy.length import Histogram, KernelHistory, Lasting, OnnxQuantile
 from forebay.predictor.snapshot_store import MemorySnapshotStore, SnapshotStore, packed
-from forebay.predictor.snapshots import KEYS_MAX, Snapshot
+from forebay.predictor.snapshots import EVERYBODY, KEYS_MAX, Snapshot
 
 SECRET = "a prompt that nobody else may read"
 NOW = 1_700_000_000_000_000
@@ -111,11 +111,25 @@ def test_an_alarm_rings_on_after_a_restart() -> None:
     assert {one.predicted_by for one in predict(after, ASKED)} == {one.predicted_by for one in predict(before, ASKED)}
 
 
+def test_figures_of_all_together_and_of_who_has_no_file_go_on_too() -> None:
+    before, after = engine_with(), engine_with()
+    live(before, 64)
+    said = predict(before, [query(1)])[0].quantiles
+    learning = before.on_outcomes("s", [LengthOutcome(query(1), 70, predicted=said, predicted_by="scheduler")], NOW)
+    while not learning.step():
+        pass
+    for one in before.snapshots():
+        after.on_restored(one)
+    assert "scheduler" in {row.predictor for row in after.accuracy.rows()}
+    assert after.accuracy.overall.count == before.accuracy.overall.count == 65
+    assert after.accuracy.overall.coverage_p90 == before.accuracy.overall.coverage_p90
+
+
 def test_another_file_of_the_same_version_takes_nothing_over() -> None:
     before, other = engine_with(), engine_with(digest="e" * 64)
     live(before, 160)
     taken = [one for one in before.snapshots() if other.on_restored(one)]
-    assert {one.owner for one in taken} <= {"kernel_history", "histogram"}
+    assert {one.owner for one in taken} <= {"kernel_history", "histogram", EVERYBODY}
     assert not [row for row in other.accuracy.rows() if row.predictor.startswith("onnx")]
 
 
