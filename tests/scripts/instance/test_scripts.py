@@ -1,8 +1,8 @@
 """Scripts of the instance model: commands, `----`, and what happens; blocks are parted by an empty line.
 
     profile KEY=VALUE ...                         an engine of 1,000 + 10 a token + 3 a decode + 2 a context token (ps)
-                                                  with any flag of `EngineFlags`, and batcher=NAME
-    arrive NAME prompt=N output=N [hit=N] [max=N] [priority=N] at=T
+                                                  with any flag of `EngineFlags`, and batcher=NAME[:PARAMETERS]
+    arrive NAME prompt=N output=N [hit=N] [max=N] [priority=N] [predicted=N] [session=N] at=T
     cancel NAME at=T | evict NAME at=T | crash at=T | hang at=T | resume at=T
     advance T                                     every token that appears until T, then the state
 
@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from forebay.core.instance import EngineFlags, EngineProfile, EngineRequest, InstanceModel
-from forebay.core.instance.batcher import BATCHERS
+from forebay.core.instance.batcher import make_batcher
+from forebay.core.instance.hints import Hints
 
 FOLDER = Path(__file__).parent
 SCRIPTS = sorted(FOLDER.glob("*.txt"))
@@ -73,12 +74,13 @@ class Interpreter:
             prefill_token_fixed=0,
             **limits,
         )
-        return InstanceModel(profile, EngineFlags(**flags), BATCHERS[values.get("batcher", "chunked_prefill")]())
+        return InstanceModel(profile, EngineFlags(**flags), make_batcher(values.get("batcher", "chunked_prefill")))
 
     def _arrive(self, name: str, values: Values) -> list[str]:
         optional = {"hit_tokens": "hit", "output_tokens_max": "max", "priority": "priority"}
         given = {field: values[word] for field, word in optional.items() if word in values}
-        request = EngineRequest(name, values["prompt"], values["output"], **given)
+        hints = Hints(predicted_tokens=values.get("predicted", 0), session_tokens=values.get("session", 0))
+        request = EngineRequest(name, values["prompt"], values["output"], **given, hints=hints)
         if self.instance.arrive(request, values["at"]):
             return []
         return [f"refused: {self.instance.refusal(request)}"]
