@@ -164,6 +164,15 @@ class Engine:
         flight.is_known = True
         return self._start(flight, placement, now_us)
 
+    def on_moved(self, request_id: str, instance_id: str, now_us: int) -> list[Action]:
+        """A running request goes on at another instance; one that does not run changes nothing."""
+        flight = self._flights.get(request_id)
+        if flight is not None and flight.phase is Phase.RUNNING and flight.placement is not None:
+            self._fleet.give_back(flight.placement.instance_id)
+            flight.placement = replace(flight.placement, instance_id=instance_id)
+            self._fleet.take(instance_id)
+        return []
+
     def on_refused(self, replica: str, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
         """A replica said no, for now or for ever. After a failed attempt the client gets that attempt's error."""
         flight = self._flights.get(request_id)

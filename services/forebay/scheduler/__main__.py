@@ -8,6 +8,7 @@ from grpc.aio import Channel
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
 from prometheus_client import CollectorRegistry
 
+from forebay.core.errors import ConfigError
 from forebay.plugins import with_plugins
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
@@ -63,6 +64,13 @@ def assemble(
 ) -> list[Coroutine[Any, Any, None]]:
     """Puts the scheduler on a server and gives what must run beside it."""
     policies = build(config, {kind: with_plugins(kind, known) for kind, known in KINDS.items()})
+    if policies.rescheduler.period_s:
+        name = policies.names["rescheduler"]
+        raise ConfigError(
+            f"rescheduler {name!r} moves running requests, which no engine behind Triton can; leave rescheduler out of "
+            "[scheduler], or compare it in the simulator (forebay compare)",
+            violations={"scheduler.rescheduler": "only the simulator moves running requests"},
+        )
     # Leases outlive a restart, so their names must differ from those of the run before.
     name = f"s{now_us():x}"
     outcomes, timer, meters = Outcomes(to.predictor, name, config.outcome_interval_s), Timer(now_us), Meters(registry)

@@ -26,5 +26,13 @@ class Plan:
     view: PlanView
 
 
-Action = Placement | Rejected | Retry | WakeAt | Observe | Plan
+@dataclass(frozen=True, slots=True)
+class Migrate:
+    """Move a running request to another instance, if that is possible, and tell by `on_moved` once it has moved."""
+
+    placement: Placement
+    instance_id: str
+
+
+Action = Placement | Rejected | Retry | WakeAt | Observe | Plan | Migrate
 """Everything an engine event may give back; answers go to whoever sent the request of their `request_id`."""

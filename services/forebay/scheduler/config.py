@@ -63,6 +63,8 @@ class Config:
     puller_parameters: Mapping[str, object] = field(default_factory=dict)
     planner: str = ""
     planner_parameters: Mapping[str, object] = field(default_factory=dict)
+    rescheduler: str = ""
+    rescheduler_parameters: Mapping[str, object] = field(default_factory=dict)
     grouper: str = ""
     grouper_parameters: Mapping[str, object] = field(default_factory=dict)
     shadows: Mapping[str, Any] = field(default_factory=dict)

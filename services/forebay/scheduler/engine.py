@@ -39,6 +39,7 @@ from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.policy.puller.base import UNLIMITED, step_us
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
+from forebay.scheduler.rescheduling import Rescheduling
 
 
 class Engine:
@@ -59,6 +60,7 @@ class Engine:
         quotas = Quotas(tenants)
         self._placer = Placer(policies, self._fleet, self._leases, self._held, self._ledger, quotas)
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger, quotas)
+        self._rescheduling = Rescheduling(policies.rescheduler, self._fleet)
         self._histogram = Histogram()
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
         self._hold_review_us = round(config.hold_review_s * US_PER_S)
@@ -158,6 +160,21 @@ class Engine:
         self._placer.plans.answered(model, assignment)
         return self._with_wake(self._fill([model]) if model in self._held.queues else [])
 
+    def on_mover(self, now_us: int) -> list[Action]:
+        """Whoever carries out actions can move running requests between instances: `Migrate` may be given from now."""
+        self._advance(now_us)
+        self._rescheduling.begin(self._now_us)
+        return self._with_wake([])
+
+    def on_moved(self, lease_id: str, instance_id: str, now_us: int) -> list[Action]:
+        """A running request goes on at another instance; an unknown lease or instance changes nothing."""
+        self._advance(now_us)
+        lease, instance = self._leases.get(lease_id), self._fleet.get(instance_id)
+        if lease is None or instance is None:
+            return self._with_wake([])
+        self._placer.relocate(lease, instance)
+        return self._with_wake(self._fill([lease.request.model]))
+
     def on_wake(self, now_us: int) -> list[Action]:
         """The time of a WakeAt has come: leases expire, holds time out, old sightings are forgotten."""
         self._advance(now_us)
@@ -175,6 +192,8 @@ class Engine:
         if self._step_us <= self._now_us:
             self._step_us = NEVER_US
             actions += self._fill(self._fleet.step(self._itl_slo_us, self._now_us))
+        if self._rescheduling.due_us <= self._now_us:
+            actions += self._rescheduling.moves(self._now_us)
         return self._with_wake(actions)
 
     # Questions
@@ -394,7 +413,7 @@ class Engine:
         leases, held = self._leases.deadlines, self._held.deadlines
         if self._placer.plans.step_us and self._plan_us == NEVER_US and len(self._held):
             self._plan_us = self._now_us + self._placer.plans.step_us
-        others_us = min(self._unblock_us, self._review_us, self._step_us, self._plan_us)
+        others_us = min(self._unblock_us, self._review_us, self._step_us, self._plan_us, self._rescheduling.due_us)
         # What is exact costs more, and almost always nothing is due earlier.
         if min(leases.soonest_us, held.soonest_us, others_us) < self._wake_us:
             next_us = min(leases.next_us(), held.next_us(), others_us)

@@ -52,7 +52,8 @@ class Lanes:
 
     `standing` and `eligible` are replaced and never changed in place, so whoever keeps one keeps a moment. `last_id` is
     the instance that the last request got, and `turn_index` the one after it. `batched`: all instances run static
-    batches, so requests are placed batch by batch; where only some do, they are placed one by one.
+    batches, so requests are placed batch by batch; where only some do, they are placed one by one. `leases` are those
+    of each instance by name, in the order in which they came there.
     """
 
     def __init__(self, instances: Sequence[Instance], loads: Sequence[InstanceLoad | None], last_id: str = "") -> None:
@@ -75,8 +76,8 @@ class Lanes:
         self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows[:6]
         self._deferred, self._released = rows[6:8]
         self._is_released = False
-        self._leases: list[dict[str, Lease]] = [{} for _ in self.ids]
-        self.anticipations = Anticipators(self._leases)
+        self.leases: list[dict[str, Lease]] = [{} for _ in self.ids]
+        self.anticipations = Anticipators(self.leases)
         self.batched = bool(instances) and all(one.batching is Batching.STATIC for one in instances)
         self.ready_count = 0
         self.eligible: Mask = _frozen(np.zeros(len(self.ids), dtype=np.bool_))
@@ -123,7 +124,7 @@ class Lanes:
     def open(self, index: int, lease: Lease) -> None:
         """Counts a lease that has not moved on yet."""
         prompt_tokens = lease.request.prompt_tokens
-        self._leases[index][lease.placement.lease_id] = lease
+        self.leases[index][lease.placement.lease_id] = lease
         self.anticipations.open(index, lease)
         self._tokens[index] += lease.remaining_tokens
         self.tokens_total += lease.remaining_tokens
@@ -154,7 +155,7 @@ class Lanes:
     def end(self, index: int, lease: Lease) -> None:
         """Takes a lease off."""
         prompt_tokens = lease.request.prompt_tokens
-        del self._leases[index][lease.placement.lease_id]
+        del self.leases[index][lease.placement.lease_id]
         self.anticipations.end(index, lease)
         self._tokens[index] -= lease.remaining_tokens
         self.tokens_total -= lease.remaining_tokens
@@ -181,7 +182,7 @@ class Lanes:
     def take(self, index: int, other: "Lanes", other_index: int) -> None:
         """Takes over what was counted of an instance elsewhere; `refresh` must follow."""
         self._counts[:, index] = other._counts[:, other_index]
-        self._leases[index].update(other._leases[other_index])
+        self.leases[index].update(other.leases[other_index])
         self.anticipations.forget()
         self.tokens_total += other._tokens[other_index]
         self._peak[index] = other._peak[other_index]
@@ -190,7 +191,7 @@ class Lanes:
 
     def leases_of(self, index: int) -> Iterable[Lease]:
         """Leases on the instance."""
-        return self._leases[index].values()
+        return self.leases[index].values()
 
     def load_of(self, index: int) -> tuple[int, int]:
         """Leases on the instance and their predicted tokens."""

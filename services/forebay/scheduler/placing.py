@@ -1,10 +1,11 @@
 """Puts requests on instances: picks what is next, asks the router, opens the lease."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from forebay.core.scheduling import Placement
-from forebay.core.values import InferenceRequest, InstanceLoad, SloClass
+from forebay.core.values import InferenceRequest, Instance, InstanceLoad, SloClass
 from forebay.scheduler.affinity import Affinity
 from forebay.scheduler.batches import RunningBatches, WaitingBatches
 from forebay.scheduler.calibration import Calibrations
@@ -238,6 +239,16 @@ class Placer:
         lease.remaining_tokens = remaining
         self._held.accounts.serve(lease.placement.lease_id, new)
         return new
+
+    def relocate(self, lease: Lease, instance: Instance) -> None:
+        """A lease goes on at another instance."""
+        lanes, index = self._fleet.lane(lease.placement.instance_id)
+        lanes.end(index, lease)
+        lease.placement = replace(lease.placement, instance_id=instance.instance_id, grpc_address=instance.grpc_address)
+        lanes, index = self._fleet.lane(instance.instance_id)
+        lanes.open(index, lease)
+        if lease.generated_tokens:
+            lanes.start(index, lease)
 
     def end(self, lease: Lease, now_us: int, is_done: bool = False) -> None:
         """Ends a lease and frees what it took; `is_done`: its answer is complete."""

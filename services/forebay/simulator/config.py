@@ -335,6 +335,27 @@ class OracleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MigrationConfig:
+    """[migration]: what a move costs, where a rescheduler moves running requests.
+
+    At a bandwidth of 0 copies take no time, and without downtime either a move is free.
+    A request is down for `downtime_ms` and the time of its last copy. `stages_max` and `last_blocks_max` are those of
+    Llumnix (OSDI 2024, arXiv 2406.03243), which reports a downtime of 20-30 ms at any length. `kv_bytes_per_token` 0
+    means: what follows from the profile's model.
+    """
+
+    bandwidth_gb_per_s: float = 1.0
+    downtime_ms: float = 30.0
+    stages_max: int = 3
+    last_blocks_max: int = 16
+    kv_bytes_per_token: int = 0
+
+    def __post_init__(self) -> None:
+        _need_from_0(self, "bandwidth_gb_per_s", "downtime_ms", "kv_bytes_per_token")
+        _need_above_0(self, "stages_max", "last_blocks_max")
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything about a run that no policy decides. `horizon_s` ends the run (0: when the last request has ended)."""
 
@@ -350,6 +371,7 @@ class World:
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     slo: SloConfig = field(default_factory=SloConfig)
+    migration: MigrationConfig = field(default_factory=MigrationConfig)
     horizon_s: float = 0.0
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from forebay.simulator.config import (
     Fault,
     Group,
     Knob,
+    MigrationConfig,
     NetworkConfig,
     ObservationConfig,
     OracleConfig,
@@ -103,6 +104,7 @@ class Experiment:
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     slo: SloConfig = field(default_factory=SloConfig)
+    migration: MigrationConfig = field(default_factory=MigrationConfig)
     oracle: OracleConfig = field(default_factory=OracleConfig)
     policies: tuple[Arm, ...] = ()
     columns: tuple[str, ...] = ()

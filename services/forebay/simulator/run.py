@@ -32,6 +32,7 @@ from forebay.simulator.shell.fleet import LiveFleet
 from forebay.simulator.shell.fleet_plan import make_plan
 from forebay.simulator.shell.journal import Journal
 from forebay.simulator.shell.loop import Simulation
+from forebay.simulator.shell.moving import Moving, movable
 from forebay.simulator.shell.prefilling import PrefillKernel
 from forebay.simulator.shell.prefixes import Prefixes
 from forebay.simulator.shell.requests import Requests
@@ -59,16 +60,17 @@ def simulate(
     workload = scenario.workload
     engines = make_kernel(len(workload), kernel) if isinstance(kernel, str) else kernel
     prefills = PrefillKernel(engines, len(workload)) if scenario.world.prefill else None
-    context = Context(workload, scenario.world, prefills or engines, profile_of, scenario.seed, journal)
+    scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
+    policies = policies_of(scheduler_config)
+    movers = movable(engines, bool(prefills)) if policies.rescheduler.period_s else None
+    context = Context(workload, scenario.world, movers or prefills or engines, profile_of, scenario.seed, journal)
     if prefills:
         prefills.begin(context)
     gateway_config = from_mapping(GatewayConfig, scenario.policy.gateway, "gateway")
-    scheduler_config = from_mapping(SchedulerConfig, scenario.policy.scheduler, "scheduler")
     requests = Requests(workload, gateway_config.prompt_head_bytes)
     clients = Clients(context, requests)
     predictor = predictor_of(scenario)
     lengths = lengths_of(context, scenario, predictor, scheduler_config)
-    policies = policies_of(scheduler_config)
     engine = SchedulerEngine(scheduler_config, policies)
     scheduler = SchedulerShell(context, engine, scheduler_config, lengths, policies.planner)
     gateway = GatewayShell(context, GatewayEngine(gateway_config), gateway_config, requests, clients, Prefixes(context))
@@ -80,6 +82,8 @@ def simulate(
     scheduler.connect(checks or answers, fleet)
     fleet.begin(scheduler, gateway)
     gateway.begin()
+    if movers:
+        scheduler.move_by(Moving(context, movers, gateway, scheduler))
     scheduler.begin()
     lengths.begin()
     Simulation(context, clients, checks or gateway, watch, checks.look if checks else None).run()

@@ -18,6 +18,7 @@ def test_the_defaults_build() -> None:
         "puller": "fixed_cap",
         "grouper": "magnus",
         "planner": "none",
+        "rescheduler": "none",
     }
 
 

@@ -17,6 +17,8 @@ from forebay.scheduler.policy.planner import PLANNERS
 from forebay.scheduler.policy.planner.base import Planner
 from forebay.scheduler.policy.puller import PULLERS
 from forebay.scheduler.policy.puller.base import Puller
+from forebay.scheduler.policy.rescheduler import RESCHEDULERS
+from forebay.scheduler.policy.rescheduler.base import Rescheduler
 from forebay.scheduler.policy.router import ROUTERS
 from forebay.scheduler.policy.router.base import Router
 from forebay.scheduler.policy.systems import DEFAULT, SYSTEMS, Part, part
@@ -31,6 +33,7 @@ KINDS: Kinds = {
     "puller": PULLERS,
     "grouper": GROUPERS,
     "planner": PLANNERS,
+    "rescheduler": RESCHEDULERS,
 }
 
 
@@ -52,6 +55,7 @@ class Policies:
     puller: Puller
     grouper: Grouper
     planner: Planner
+    rescheduler: Rescheduler
     names: Mapping[str, str]
     shadows: Mapping[str, Cast] = field(default_factory=dict)
 

@@ -7,11 +7,12 @@ from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.values import Instance, InstanceState
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.migrating_kernel import MovableKernel
 from forebay.simulator.shell.ports import Answers
 from forebay.simulator.shell.requests import Requests
 from forebay.simulator.shell.rows import FINISHED
 from forebay.simulator.shell.scheduling import SchedulerShell
-from forebay.simulator.shell.serving import GatewayShell
+from forebay.simulator.shell.serving import GatewayShell, Run
 
 
 class Broken(Exception):
@@ -39,6 +40,7 @@ class Checks:
         self._answers = answers
         self._clients = clients
         self._requests = requests
+        self._movable = context.kernel if isinstance(context.kernel, MovableKernel) else None
         self._seen_ps = 0
         self._told: Counter[int] = Counter()
         self._invariants: tuple[Callable[[], None], ...] = (
@@ -97,7 +99,7 @@ class Checks:
                     raise Broken(f"memory is within bounds: {machine.instance_id} has {view.free_block_count} free")
 
     def _work_is_where_it_was_put(self) -> None:
-        on = Counter(run.machine.number for run in self._gateway.runs.values() if run.is_on)
+        on = Counter(run.machine.number for run in self._gateway.runs.values() if self._is_there(run))
         for machine in self._context.machines:
             if not machine.serving:
                 if on[machine.number]:
@@ -111,7 +113,15 @@ class Checks:
                     f"work is where it was put: {on[machine.number]} on {machine.instance_id}, which has {here}"
                 )
 
+    def _is_there(self, run: Run) -> bool:
+        """Whether the run's instance has it: one that moves is on none for a moment."""
+        movable = self._movable
+        return run.is_on and (movable is None or movable.instance_of(run.row) == run.machine.number)
+
     def _tokens_are_conserved(self) -> None:
+        if self._movable is not None:
+            self._tokens_are_conserved_in_all()
+            return
         growing: Counter[int] = Counter()
         for run in self._gateway.runs.values():
             if run.is_on:
@@ -123,6 +133,15 @@ class Checks:
             told = self._told[machine.number] + growing[machine.number]
             if told > view.generated_tokens or (not view.cancelled_count and told != view.generated_tokens):
                 raise Broken(f"tokens are conserved: {machine.instance_id} made {view.generated_tokens}, told {told}")
+
+    def _tokens_are_conserved_in_all(self) -> None:
+        """Requests that move are told of where they end, and leave behind what they made elsewhere."""
+        kernel = self._context.kernel
+        made = sum(kernel.view(machine.number).generated_tokens for machine in self._context.machines)
+        told = self._told.total()
+        told += sum(kernel.generated_tokens(run.row) for run in self._gateway.runs.values() if run.is_on)
+        if told > made:
+            raise Broken(f"tokens are conserved: all instances made {made}, told {told}")
 
     def _requests_are_conserved(self) -> None:
         flights, outside = self._gateway.engine.flight_count, self._clients.outside_count

@@ -8,33 +8,12 @@ from forebay.core.errors import ConfigError
 from forebay.core.instance import GPUS, MODELS, parse_profile_name
 from forebay.core.instance.catalog import HEAD_SIZE, WEIGHT_BYTES
 from forebay.core.units import BYTES_PER_GB, PS_PER_S
+from forebay.simulator.config import MigrationConfig
 from forebay.simulator.shell.agenda import Agenda
 from forebay.simulator.shell.machines import Machine
 from forebay.simulator.shell.migrating_kernel import MovableKernel, Rest
 
 PS_PER_MS = PS_PER_S // 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationConfig:
-    """What a move costs; at a bandwidth of 0 copies take no time, and without downtime either a move is free.
-
-    A request is down for `downtime_ms` and the time of its last copy. `stages_max` and `last_blocks_max` are those of
-    Llumnix (OSDI 2024, arXiv 2406.03243), which reports a downtime of 20-30 ms at any length. `kv_bytes_per_token` 0
-    means: what follows from the profile's model.
-    """
-
-    bandwidth_gb_per_s: float = 1.0
-    downtime_ms: float = 30.0
-    stages_max: int = 3
-    last_blocks_max: int = 16
-    kv_bytes_per_token: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.bandwidth_gb_per_s, self.downtime_ms, self.kv_bytes_per_token) < 0:
-            raise ConfigError("bandwidth_gb_per_s, downtime_ms and kv_bytes_per_token must not be negative")
-        if min(self.stages_max, self.last_blocks_max) < 1:
-            raise ConfigError("stages_max and last_blocks_max must be at least 1")
 
 
 @dataclass(slots=True, eq=False)

@@ -16,11 +16,12 @@ from forebay.core.values import (
     Outcome,
     WakeAt,
 )
-from forebay.scheduler.actions import Action, Observe, Plan
+from forebay.scheduler.actions import Action, Migrate, Observe, Plan
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy.planner.base import Planner
 from forebay.simulator.shell.context import Alarm, Context
+from forebay.simulator.shell.moving import Mover
 from forebay.simulator.shell.ports import Answers, Fleet, Lengths
 
 GATEWAY_ID = "gateway"
@@ -44,6 +45,11 @@ class SchedulerShell:
         """Whom answers and samples go to."""
         self._gateway = gateway
         self._fleet = fleet
+
+    def move_by(self, mover: Mover) -> None:
+        """From now on running requests can be moved."""
+        self._mover = mover
+        self._do(self.engine.on_mover(self._context.now_us))
 
     def begin(self) -> None:
         """The run starts: queues are sampled from now on."""
@@ -101,6 +107,10 @@ class SchedulerShell:
             [replace(one.instance, state=InstanceState.DRAINING) if one.draining else one.instance for one in known]
         )
 
+    def moved(self, lease_id: str, instance_id: str) -> None:
+        """A running request goes on at another instance."""
+        self._do(self.engine.on_moved(lease_id, instance_id, self._context.now_us))
+
     # Time
 
     def _wake(self) -> None:
@@ -130,6 +140,8 @@ class SchedulerShell:
                     self._lengths.observe(action)
                 case Plan():
                     self._context.after_us(self._plan_us, partial(self._planned, action))
+                case Migrate():
+                    self._mover.move(action)
                 case Placement():
                     self._gateway.placed(action)
                 case Rejected() | Retry():

@@ -111,6 +111,26 @@ class GatewayShell:
         self._apply(self.engine.on_link_up("", now_us))
         self._apply(self.engine.on_wake(now_us))
 
+    # What moves
+
+    def row_of(self, request_id: str) -> int:
+        """The row of a request that an engine has; -1 of any other."""
+        row = self._row_of.get(request_id, -1)
+        return row if row in self.runs and self.runs[row].is_on else -1
+
+    def moved(self, row: int, machine: Machine) -> None:
+        """A row goes on at another instance."""
+        run = self.runs.get(row)
+        if run is not None:
+            run.machine = machine
+            self._rows.instance[row] = machine.number
+            self._apply(self.engine.on_moved(run.request_id, machine.instance_id, self._context.now_us))
+
+    def lost_between(self, row: int) -> None:
+        """A row was on its way while both its instances ended."""
+        if row in self.runs:
+            self.lost([row], "it ended while a request was on its way")
+
     # What clients and the scheduler say
 
     def arrive(self, row: int, request: InferenceRequest) -> None:

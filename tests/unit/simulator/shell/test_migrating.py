@@ -300,5 +300,5 @@ def test_the_cache_of_a_token_follows_from_the_model() -> None:
 
 @pytest.mark.parametrize("fields", [{"bandwidth_gb_per_s": -1.0}, {"stages_max": 0}])
 def test_costs_that_cannot_be_are_refused(fields: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="must"):
+    with pytest.raises(ValueError, match="must"):
         MigrationConfig(**fields)  # type: ignore[arg-type]
