@@ -126,7 +126,7 @@ class Desk:
         found = await self._access.call(lambda store: store.file(job.tenant, job.input_file_id))
         if found is None or found.kind is not FileKind.INPUT:
             raise _unknown("file", job.input_file_id, "input_file_id")
-        return await self.submit(job, lambda store: reader.from_pieces(_pieces(store, found.file_id)), key)
+        return await self.submit(job, lambda store: reader.from_pieces(_pieces(store, found)), key)
 
     async def submit(self, job: Job, requests: Callable[[Store], Iterable[NewRequest]], key: str) -> Job:
         """Keeps a job with its requests and starts it; a job that this key made before is returned instead.
@@ -230,11 +230,14 @@ def _is_broken(text: str) -> bool:
     return any(0xD800 <= ord(one) < 0xE000 for one in text)
 
 
-def _pieces(store: Store, file_id: str) -> Iterable[bytes]:
-    number = 0
-    while (piece := store.piece(file_id, number)) is not None:
+def _pieces(store: Store, file: File) -> Iterable[bytes]:
+    """The file's pieces. Raises NotFound where it is deleted while it is read: half a job must not be taken."""
+    number = byte_count = 0
+    while (piece := store.piece(file.file_id, number)) is not None:
         yield piece
-        number += 1
+        number, byte_count = number + 1, byte_count + len(piece)
+    if byte_count != file.byte_count:
+        raise _unknown("file", file.file_id, "input_file_id")
 
 
 def _check_name(kind: str, name: str, param: str = "") -> None:

@@ -118,6 +118,11 @@ class Engine:
         return len(self._flights)
 
     @property
+    def unwritten_count(self) -> int:
+        """Lines that the store does not have yet."""
+        return len(self._unwritten)
+
+    @property
     def jobs(self) -> Sequence[Job]:
         """The open jobs as last seen."""
         return tuple(self._jobs.values())

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _RETRY_S = 1.0
 _END_COUNT = 500
+_CLOSE_ROUNDS, _CLOSE_PAUSE_S = 40, 0.05
 
 
 class DeferredLoop:
@@ -80,9 +81,15 @@ class DeferredLoop:
             if await self._free():
                 break
             await asyncio.sleep(_RETRY_S)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._run_clock())
-            group.create_task(self._run_store())
+        while not self._is_closing:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._run_clock())
+                    group.create_task(self._run_store())
+            except* Exception:
+                # The data plane outlives a mistake of ours; what is claimed here runs out and is done elsewhere.
+                log.exception("deferred work stumbled; it goes on")
+                await asyncio.sleep(_RETRY_S)
 
     async def close(self) -> None:
         """Breaks off what runs and frees it for other gateways; what is answered is written first."""
@@ -90,8 +97,12 @@ class DeferredLoop:
         for task in [*self._tasks.values(), *self._beside]:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._beside, return_exceptions=True)
-        while not self._outbox.empty():
-            await self._carry_out(self._outbox.get_nowait())
+        for _ in range(_CLOSE_ROUNDS):
+            while not self._outbox.empty():
+                await self._carry_out(self._outbox.get_nowait())
+            if not self._engine.unwritten_count:
+                break
+            await asyncio.sleep(_CLOSE_PAUSE_S)
         await self._free()
         self._access.close()
 

@@ -68,13 +68,13 @@ class Reader:
 
     def add(self, number: int, custom_id: object, body: bytes) -> NewRequest:
         """One request that came by itself: its line is its number."""
-        self._check_name(number, custom_id)
-        completion = self._completion(number, body)
-        text = json.dumps(json.loads(body))
-        rules = self._rules
-        assert isinstance(custom_id, str)
+        return self._take(number, custom_id, _ascii(number, body))
+
+    def _take(self, number: int, custom_id: object, body: str) -> NewRequest:
+        name, rules = self._name(number, custom_id), self._rules
+        completion = self._completion(number, body.encode())
         tokens = rules.count_tokens(completion.model, completion.text)
-        return NewRequest(self.count, custom_id, completion.model, text, tokens, completion.tokens_max)
+        return NewRequest(self.count, name, completion.model, body, tokens, completion.tokens_max)
 
     def _from_line(self, number: int, line: bytes) -> NewRequest:
         value = _object(number, line)
@@ -85,9 +85,9 @@ class Reader:
             _refuse(number, text, "MISMATCHED_ENDPOINT")
         if not isinstance(value.get("body"), dict):
             _refuse(number, "body must be an object", "INVALID_BODY")
-        return self.add(number, value.get("custom_id"), json.dumps(value["body"]).encode())
+        return self._take(number, value.get("custom_id"), json.dumps(value["body"]))
 
-    def _check_name(self, number: int, custom_id: object) -> None:
+    def _name(self, number: int, custom_id: object) -> str:
         if self.count >= self._rules.requests_max:
             _refuse(number, f"a batch has at most {self._rules.requests_max} requests", "TOO_MANY_REQUESTS")
         if not isinstance(custom_id, str) or not _is_name(custom_id):
@@ -97,6 +97,7 @@ class Reader:
             text = f"custom_id {custom_id[:100]!r} is that of line {self._known[custom_id]} too; each needs its own"
             _refuse(number, text, "DUPLICATE_CUSTOM_ID")
         self._known[custom_id] = number
+        return custom_id
 
     def _completion(self, number: int, body: bytes) -> Completion:
         rules = self._rules
@@ -140,6 +141,14 @@ def _bounded(number: int, line: bytes, bytes_max: int) -> bytes:
     if len(line) > bytes_max:
         _refuse(number, f"is longer than {bytes_max} bytes", "REQUEST_TOO_LARGE")
     return line
+
+
+def _ascii(number: int, body: bytes) -> str:
+    """The same JSON in ASCII."""
+    try:
+        return json.dumps(json.loads(body))
+    except (ValueError, RecursionError):
+        _refuse(number, "body: is not valid JSON", "INVALID_BODY")
 
 
 def _object(number: int, line: bytes) -> dict[str, Any]:
