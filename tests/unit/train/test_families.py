@@ -84,13 +84,15 @@ def test_examples_that_do_not_do_are_refused(name: str) -> None:
         MODULES[name].run(only_features, 7, lambda step: None)
 
 
-def test_without_torch_preserve_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "module"), [("preserve", "prompt_tuning"), ("finetuned", "whole")])
+def test_without_torch_a_family_says_how_to_install_it(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     # What another test has imported stands in the package, too.
-    monkeypatch.delitem(sys.modules, "forebay.train.prompt_tuning", raising=False)
-    monkeypatch.delattr("forebay.train.prompt_tuning", raising=False)
+    for one in ("prompt_tuning", module):
+        monkeypatch.delitem(sys.modules, f"forebay.train.{one}", raising=False)
+        monkeypatch.delattr(f"forebay.train.{one}", raising=False)
     with pytest.raises(ConfigError, match="pip install torch"):
-        family("preserve").run(examples(300), 7, lambda step: None)
+        family(name).run(examples(300), 7, lambda step: None)
 
 
 def test_some_examples_are_shown_without_names_and_without_text() -> None:
