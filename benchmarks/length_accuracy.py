@@ -35,7 +35,7 @@ from forebay.train.family import family
 from forebay.train.folds import folds
 
 SEEDS = (1, 2, 3, 4, 5)
-FAMILIES = ("fast", "magnus", "semantic", "preserve")
+FAMILIES = ("fast", "magnus", "semantic", "preserve", "finetuned")
 FOLDS = 5
 SLICE_COUNT = 16
 QUICK_SHARE = 4
@@ -122,7 +122,9 @@ def rows_of(name: str, predict: Predict, learnt: Examples, asked: Examples, seed
 
 def seeds_of(name: str, plan: Plan) -> Sequence[int]:
     """One seed where nothing is drawn, or where a training takes minutes."""
-    alone = name in ("constant", "length + words, line per application") or name.endswith(("semantic", "preserve"))
+    alone = name in ("constant", "length + words, line per application") or name.endswith(
+        ("semantic", "preserve", "finetuned")
+    )
     return plan.seeds[:1] if alone else plan.seeds
 
 
