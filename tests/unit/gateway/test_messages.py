@@ -12,7 +12,7 @@ from forebay.wire.convert_scheduler import placement_from_proto
 
 REQUEST = InferenceRequest("r1", "llama", prompt_tokens=10, tenant="acme")
 QUANTILES = LengthQuantiles(1, 2, 3, 4)
-PLACED = Placement("r1", "l", "d", "i", "host:1", QUANTILES, "model-7", 30_000_000, 500, 2)
+PLACED = Placement("r1", "l", "d", "i", "host:1", QUANTILES, "model-7", 30_000_000, 500, 2, "b7", 3)
 
 
 def test_actions_become_messages_that_keep_the_contract_s_rules() -> None:
@@ -43,6 +43,8 @@ def test_a_placement_is_read_whole() -> None:
         grpc_address="host:1",
         predicted_by="model-7",
         triton_priority=2,
+        batch_id="b7",
+        batch_count=3,
     )
     message.predicted_length.p10_tokens = 1
     message.predicted_length.p50_tokens = 2
