@@ -3,6 +3,7 @@
 from forebay.autoscaler.describe import figures_of
 from forebay.autoscaler.life import Figures
 from forebay.core.instance.catalog import compute_profile
+from forebay.core.values import Batching
 
 PROFILE = "A100-80G/Llama-3-8B/tp1"
 
@@ -24,3 +25,9 @@ def test_slots_have_a_cache_each() -> None:
 def test_what_is_not_told_or_makes_no_sense_is_unknown() -> None:
     assert figures_of({}) == Figures()
     assert figures_of({"max_seqs": "many", "kv_tokens": "-3", "profile": "toaster"}) == Figures(profile="toaster")
+
+
+def test_an_engine_that_runs_the_batches_it_is_given_says_so() -> None:
+    assert figures_of({"batch_given": "true"}).batching is Batching.STATIC
+    assert figures_of({"batching": "static"}).batching is Batching.STATIC
+    assert figures_of({"batch_given": "false", "batching": "continuous"}).batching is Batching.CONTINUOUS

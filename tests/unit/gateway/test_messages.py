@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from lmaas.common.v1 import instance_pb2
 from lmaas.metrics.v1 import event_pb2
 from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, status_pb2
@@ -6,6 +8,7 @@ from forebay.core.errors import InvalidArgument, ModelUnknown, NoInstanceReady, 
 from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import InferenceRequest, InstanceState, LengthQuantiles, Outcome
 from forebay.gateway import messages
+from forebay.gateway.triton import name_batch, text_request
 from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, RequestStatus, Resume, Withdraw
 from forebay.wire import validate
 from forebay.wire.convert_scheduler import placement_from_proto
@@ -105,3 +108,12 @@ def test_a_request_that_the_gateway_placed_has_no_prediction() -> None:
     own = Placement("r1", "own", "", "i", "host:1", NO_PREDICTION, "", 0)
     record = RequestRecord(REQUEST, RequestStatus.OK, 1000, 1500, 3000, 9000, own, 12, 7, 1, "", False)
     assert not messages.event(record).request.HasField("predicted_length")
+
+
+def test_a_request_says_which_batch_it_runs_in_and_no_other_says_so() -> None:
+    message = text_request("m", "Why?", {"max_tokens": 5})
+    name_batch(message, PLACED)
+    assert message.parameters["batch_id"].string_param == "b7"
+    assert message.parameters["batch_count"].int64_param == 3
+    name_batch(message, replace(PLACED, batch_id="", batch_count=0))
+    assert not {"batch_id", "batch_count"} & set(message.parameters)
