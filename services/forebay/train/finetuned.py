@@ -41,8 +41,8 @@ def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
     The encoder is MiniLM-L6; word and place vectors stay as published, all above them learns by the pinball loss of
     square roots, whose median costs nearly what the median of tokens does, while long answers do not drown the rest.
     """
-    require_text(NAME, examples)
     whole = _whole()
+    require_text(NAME, examples)
     return _run(examples, seed, on_step, read_weights(read(WEIGHTS, INSTALL_WEIGHTS)[1]), whole.Settings())
 
 
@@ -51,8 +51,8 @@ def run_from(start: bytes, examples: Examples, seed: int, on_step: OnStep) -> Tr
 
     Raises ConfigError where `start` is none.
     """
-    require_text(NAME, examples)
     settings = _whole().Settings()
+    require_text(NAME, examples)
     try:
         weights = weights_of(start)
     except ValueError as error:

@@ -57,8 +57,8 @@ def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
     that enter the last layer, so that all below runs once a prompt and not once an epoch; and the loss is the pinball
     loss of the logarithms where PreServe squares errors of tokens.
     """
-    require_text(NAME, examples)
     tuning = _tuning()
+    require_text(NAME, examples)
     settings = tuning.Settings(epoch_count_max=EPOCHS)
     weights = read_weights(read(WEIGHTS, INSTALL_WEIGHTS)[1])
     held_back, validates = parts(examples)
