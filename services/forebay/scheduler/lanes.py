@@ -203,8 +203,9 @@ class Lanes:
 
     def kv_count_max(self, index: int) -> int:
         """How many requests such as those in flight fit into the instance's cache; 0 where that is not known."""
-        room, tokens = self.instances[index].kv_tokens_max, self._prompt[index] + self._tokens[index]
-        return room * self._in_flight[index] // tokens if tokens > 0 else 0
+        tokens = self._prompt[index] + self._tokens[index]
+        tokens += sum(lease.generated_tokens for lease in self.leases[index].values())
+        return self.instances[index].kv_tokens_max * self._in_flight[index] // tokens if tokens > 0 else 0
 
     def take_peak(self, index: int) -> int:
         """The most requests in flight since this was last asked."""

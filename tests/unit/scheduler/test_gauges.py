@@ -117,6 +117,22 @@ def test_a_slow_instance_shrinks_and_keeps_its_level_when_the_fleet_changes() ->
     assert [each.concurrency_cap for each in one.instances()] == [3, 4]
 
 
+def test_the_level_stays_within_what_the_cache_holds_of_whole_requests() -> None:
+    one = engine(instance("a", kv_tokens_max=1_000), puller="chiron", puller_parameters={"start_count": 60})
+    for number in range(4):
+        one.on_arrive(request(f"r{number}", prompt=50), prediction(150), S)
+    one.on_loads([], 2 * S)
+    assert one.instances()[0].concurrency_cap == 2
+    room = engine(instance("a", kv_tokens_max=1_000, concurrency_max=0), puller="chiron")
+    for number in range(4):
+        room.on_arrive(request(f"r{number}", prompt=50), prediction(150), S)
+    for lease in room.leases():
+        room.on_progress(lease.lease_id, 100, S)
+    room.on_loads([], 2 * S)
+    # 50 tokens of prompt, 100 that are there and 50 to come: five fit.
+    assert room.instances()[0].concurrency_cap == 5
+
+
 def test_an_idle_scheduler_takes_no_steps() -> None:
     one = engine(instance("a"), puller="chiron")
     one.on_arrive(request("r"), prediction(5), S)

@@ -23,7 +23,7 @@ SYSTEMS: dict[str, Mapping[str, Part]] = {
         "planner": Part("none"),
         "rescheduler": Part("none"),
     },
-    "chiron": {"orderer": Part("fcfs"), "router": Part("chiron"), "puller": Part("chiron")},
+    "chiron": {"orderer": Part("edf"), "router": Part("chiron"), "puller": Part("chiron")},
     "forebay": {"orderer": Part("forebay"), "router": Part("forebay")},
     "llumnix": {"router": Part("llumnix"), "puller": Part("unlimited")},
     "maps": {"router": Part("maps"), "puller": Part("unlimited")},

@@ -23,7 +23,7 @@ class Chiron:
     """
 
     step_s: float = 2.0
-    start_count: int = 16
+    start_count: int = 64
     smoothing: float = 0.5
     shrink_min: float = 0.5
     growth_max: float = 2.0
