@@ -52,7 +52,7 @@ def test_calls_of_a_session_bring_what_it_was_served() -> None:
 
 
 @pytest.mark.parametrize(
-    "batcher", ["sarathi", "preemptive", "fastserve", "alise", "slos_serve", "accelgen", "autellix"]
+    "batcher", ["sarathi", "preemptive", "fastserve", "alise", "slos_serve", "accelgen", "autellix", "tempo"]
 )
 @pytest.mark.parametrize("preemption", ["recompute", "swap"])
 def test_every_batcher_serves_a_crowd_to_the_end(batcher: str, preemption: str) -> None:

@@ -12,6 +12,7 @@ from forebay.core.instance.batcher.preemptive import Preemptive
 from forebay.core.instance.batcher.sarathi import Sarathi
 from forebay.core.instance.batcher.slos_serve import SlosServe
 from forebay.core.instance.batcher.static import Static
+from forebay.core.instance.batcher.tempo import Tempo
 
 BATCHERS: dict[str, type[Batcher]] = {
     "accelgen": AccelGen,
@@ -23,6 +24,7 @@ BATCHERS: dict[str, type[Batcher]] = {
     "sarathi": Sarathi,
     "slos_serve": SlosServe,
     "static": Static,
+    "tempo": Tempo,
 }
 
 

@@ -12,7 +12,16 @@ from forebay.core.instance.hints import Hints
 from tests.unit.core.instance.kit import AMPLE, PROFILE, Arrival, few, flag_sets, play, profiles, traces
 
 ROOMY = replace(AMPLE, max_seqs=64, iteration_ps=(0, *(1000 + 10 * n for n in range(1, 2000))))
-OTHERS = ["accelgen", "alise", "autellix", "fastserve", "preemptive", "sarathi:chunk_tokens=1999", "slos_serve"]
+OTHERS = [
+    "accelgen",
+    "alise",
+    "autellix",
+    "fastserve",
+    "preemptive",
+    "sarathi:chunk_tokens=1999",
+    "slos_serve",
+    "tempo",
+]
 
 
 def unpromised(trace: list[Arrival]) -> list[Arrival]:
