@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from forebay.core.scheduling import OpenLease, Placement, Rejected, Retry
-from forebay.core.values import Instance, InstanceLoad, InstanceState, LengthPrediction, Outcome, SloClass, WakeAt
+from forebay.core.values import (
+    Batching,
+    Instance,
+    InstanceLoad,
+    InstanceState,
+    LengthPrediction,
+    Outcome,
+    SloClass,
+    WakeAt,
+)
 from forebay.scheduler.actions import Action, Observe
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
@@ -151,10 +160,11 @@ def _said(action: Action) -> str:
         case Placement():
             quantiles = action.predicted
             lengths = f"{quantiles.p10}/{quantiles.p50}/{quantiles.p90}/{quantiles.p97}"
+            batch = f" batch {action.batch_id} of {action.batch_count}" if action.batch_id else ""
             return (
                 f"place {action.request_id} on {action.instance_id} lease {action.lease_id} "
                 f"decision {action.decision_id} held {_seconds(action.held_us)} "
-                f"predicted {lengths} by {action.predicted_by}"
+                f"predicted {lengths} by {action.predicted_by}{batch}"
             )
         case Rejected():
             return f"reject {action.request_id} {action.decision_id} {action.reason}: {action.message}"
@@ -179,6 +189,8 @@ def _instance(text: str) -> Instance:
         state=InstanceState[values.get("state", "ready").upper()],
         concurrency_max=int(values.get("cap", 1)),
         context_tokens_max=int(values.get("context", 0)),
+        kv_tokens_max=int(values.get("kv", 0)),
+        batching=Batching[values.get("batching", "continuous").upper()],
     )
 
 
