@@ -19,6 +19,9 @@ from lmaas.scheduler.v1 import scheduler_service_pb2
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.core.instance.batcher import BATCHERS
+from forebay.scheduler.policy import KINDS
+from forebay.scheduler.policy.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ROOT / "services" / "forebay"
@@ -120,6 +123,12 @@ def test_every_engine_and_policy_has_its_unit_tests() -> None:
     assert not missing
 
 
+def test_every_policy_of_the_scheduler_and_every_batcher_has_its_page() -> None:
+    index = (ROOT / "docs" / "policies" / "README.md").read_text()
+    named = {*SYSTEMS, *BATCHERS, *(name for policies in KINDS.values() for name in policies)}
+    assert sorted(name for name in named if f"`{name}`" not in index) == []
+
+
 def test_the_protocol_of_a_policy_kind_is_small() -> None:
     found = []
     for file, tree in trees(sorted(SERVICES.glob("*/policy/*/base.py"))):
@@ -164,7 +173,7 @@ def test_every_write_names_itself() -> None:
 
 
 def test_every_list_is_paged_or_small() -> None:
-    lists = [method for method in methods() if method.name.startswith("List") and method.name != "ListQueues"]
+    lists = [method for method in methods() if method.name.startswith("List") and method.name != "ListQueues", "ListShadows"]
     assert lists
     found = [method.name for method in lists if "page_token" not in method.input_type.fields_by_name]
     assert not found
