@@ -12,11 +12,10 @@ AWAY = 10.0
 """What each step down the list of types costs: more than an empty instance, which is 1."""
 CLOSED = 9.0
 """The step of an instance that may not get the request."""
-PREFERENCES = {
-    False: {InstanceRole.INTERACTIVE: 0.0, InstanceRole.MIXED: 1.0},
-    True: {InstanceRole.MIXED: 0.0, InstanceRole.BATCH: 1.0},
-}
-"""Which types take interactive and deferred requests, in this order (Chiron's summary, section 3)."""
+INTERACTIVE_STEPS = np.array([CLOSED, 1.0, 0.0, CLOSED])
+DEFERRED_STEPS = np.array([CLOSED, 0.0, CLOSED, 1.0])
+"""How far down the list of a class each type is, by the number of its role: interactive requests go to interactive
+instances, then mixed ones; deferred work to mixed ones, then batch ones (Chiron's summary, section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,9 @@ class Chiron:
 
 def _steps(view: RouteView, is_deferred: bool) -> tuple[npt.NDArray[np.float64], Mask]:
     """How far down the list of types each instance is, and which are mixed."""
-    roles = view.roles or (InstanceRole.MIXED,) * len(view.instance_ids)
-    preferences = PREFERENCES[is_deferred]
-    if preferences.keys().isdisjoint(roles):
-        return np.zeros(len(roles)), np.zeros(len(roles), dtype=np.bool_)
-    steps = np.array([preferences.get(role, CLOSED) for role in roles])
-    return steps, np.array([role is InstanceRole.MIXED for role in roles], dtype=np.bool_)
+    count = len(view.instance_ids)
+    numbers = np.fromiter(view.roles, np.int64, count) if view.roles else np.full(count, InstanceRole.MIXED)
+    steps = (DEFERRED_STEPS if is_deferred else INTERACTIVE_STEPS)[numbers]
+    if (steps == CLOSED).all():
+        return np.zeros(count), np.zeros(count, dtype=np.bool_)
+    return steps, numbers == InstanceRole.MIXED
