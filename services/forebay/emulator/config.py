@@ -49,6 +49,8 @@ class ModelSpec:
         if self.swap_gb_per_s < 0:
             raise ValueError("swap_gb_per_s must not be negative")
         make_batcher(self.batcher)
+        if self.batch_given and self.batcher != "static":
+            raise ValueError(f"with batch_given the batcher must be static, not {self.batcher!r}")
         flags_of(self)
 
     def flags(self, profile: EngineProfile, model_tokens_max: int) -> EngineFlags:

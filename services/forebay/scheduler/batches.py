@@ -67,9 +67,11 @@ class WaitingBatches:
 
     def pick(self, grouper: Grouper, times: ServingTimes, now_us: int) -> int:
         """The batch that is next; there must be one."""
+        if len(self) == 1:
+            return 0
         batches = self._batches(self._closed_to(None))
         serving_s = times.estimate(batches.request_count, batches.prompt_max, batches.answer_max)
-        return grouper.pick(PickView(now_us, batches, serving_s)) if len(self) > 1 else 0
+        return grouper.pick(PickView(now_us, batches, serving_s))
 
     def of(self, index: int) -> list[Held]:
         """The requests of a batch, in the order in which they joined."""

@@ -101,6 +101,8 @@ class EngineConfig:
         _need_from_0(self, "swap_gb_per_s", "kv_tokens", "prefix_cache_tokens", "frontend_ms", "batch_delay_us")
         _need_above_0(self, "max_seqs", "max_batch_tokens", "block_size")
         make_batcher(self.batcher)
+        is_static = self.batcher == "static"
+        _need(is_static or not self.batch_given, f"with batch_given the batcher must be static, not {self.batcher!r}")
         flags_of(self)
 
     def flags(self, profile: EngineProfile | None = None) -> EngineFlags:

@@ -39,6 +39,8 @@ def test_an_impossible_model_is_refused(changes: dict[str, Any]) -> None:
         ({"swap_gb_per_s": -1}, "swap_gb_per_s must not be negative"),
         ({"batch_delay_us": -1}, "batch_delay_ps must not be negative"),
         ({"order": "preemptive", "no_evict": True}, "cannot have the order"),
+        ({"batch_given": True, "batch_delay_us": 5}, "batcher must be static"),
+        ({"batch_given": True, "batcher": "static"}, "needs a batch_delay"),
     ],
 )
 def test_an_impossible_engine_is_refused(changes: dict[str, Any], complaint: str) -> None:

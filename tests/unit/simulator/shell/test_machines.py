@@ -39,7 +39,14 @@ def test_swapping_takes_the_time_that_its_blocks_need() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batcher": "none"}, {"order": "none"}, {"preemption": "none"}, {"swap_gb_per_s": -1.0}]
+    "wrong",
+    [
+        {"batcher": "none"},
+        {"batch_given": True, "batch_delay_us": 5},
+        {"order": "none"},
+        {"preemption": "none"},
+        {"swap_gb_per_s": -1.0},
+    ],
 )
 def test_habits_that_do_not_exist_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must"):

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from forebay.scheduler.policy.puller.base import PullView
-from forebay.scheduler.policy.puller.fixed_cap import CONCURRENCY_UNKNOWN
+
+CONCURRENCY_UNKNOWN = 64
+"""What the contract takes for an engine that does not tell its concurrency."""
 
 
 @dataclass(frozen=True, slots=True)
