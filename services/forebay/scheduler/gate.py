@@ -102,7 +102,9 @@ class Gate:
         if lanes is None or not lanes.ready_count:
             text = f"no instance of model {model!r} took requests {waited}; come back after the delay"
             return self._retry(held, Later("NO_INSTANCE_READY", text, STARTING_US), now_us)
-        text = f"no instance of model {model!r} had room {waited}; come back after the delay"
+        why = self._placer.holding.get(model, {}).get(held.request.slo_class)
+        what = f"the router let it wait: {why}," if why else f"no instance of model {model!r} had room"
+        text = f"{what} {waited}; come back after the delay"
         return self._retry(held, Later("HELD_TOO_LONG", text, self._turn_us(held, now_us)), now_us)
 
     def reject(self, held: Held, said: Never, now_us: int) -> Rejected:

@@ -38,7 +38,8 @@ class Chosen(NamedTuple):
 class Placer:
     """The one place where leases open and end, so that the fleet's counts always equal the leases.
 
-    `holding` are the models of which the router held a request though some instance could have taken it.
+    `holding` are the models of which the router held requests though some instance could have taken them, with what it
+    said of each class last.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Placer:
         self._ledger = ledger
         self.calibrations = Calibrations()
         self._quotas = quotas
-        self.holding: set[str] = set()
+        self.holding: dict[str, dict[SloClass, str]] = {}
         self._is_class_held = False
         self.shadows = Shadows(policies.shadows)
         self._affinity: dict[str, Affinity] = {}
@@ -78,7 +79,7 @@ class Placer:
         view = self._remembered(_view(lanes, held, sight, count, now_us, self.calibrations.of(model)), request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
-            self.holding.add(model)
+            self._note_hold(held, route)
             self._is_class_held = route.is_for_class
             return None
         others = self.shadows.routed(model, view, route)
@@ -105,6 +106,9 @@ class Placer:
         self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
 
+    def _note_hold(self, held: Held, said: Hold) -> None:
+        self.holding.setdefault(held.request.model, {})[held.request.slo_class] = said.reason
+
     def fleet_changed(self, models: Iterable[str]) -> None:
         """Forgets what instances of these models had in their caches that are gone."""
         for model in models:
@@ -128,7 +132,7 @@ class Placer:
         On instances with static batches whole batches are placed, in the grouper's order, each where nothing runs.
         """
         placed: list[Placement] = []
-        self.holding.discard(model)
+        self.holding.pop(model, None)
         self._is_class_held = False
         lanes, queue = self._fleet.models.get(model), self._held.queues.get(model)
         if lanes is not None and lanes.batched:
@@ -193,7 +197,7 @@ class Placer:
         )
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
-            self.holding.add(longest.request.model)
+            self._note_hold(longest, route)
             return []
         others = self.shadows.routed(longest.request.model, view, route)
         lanes.pass_turn(route.index)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from forebay.core.scheduling import Placement
+from forebay.core.scheduling import Placement, Retry
 from forebay.core.values import InferenceRequest, InstanceLoad, Outcome, SloClass, WakeAt
 from forebay.scheduler.actions import Action
 from forebay.scheduler.config import Config
@@ -131,3 +131,13 @@ def test_a_request_that_ends_in_another_region_is_no_signal() -> None:
     west = next(one.lease_id for one in engine.leases() if one.instance_id == "b/m")
     assert placed(engine.on_finish(west, Outcome.STOPPED, 9, 10)) == ["d4"]
     assert engine.lease_count("b/m") == 2
+
+
+def test_who_was_held_by_the_router_until_the_end_is_told_why() -> None:
+    engine = engine_of(HoldsDeferred(), hold_timeout_deferred_s=5.0)
+    engine.on_arrive(deferred("d1"), None, 1)
+    for second in range(1, 6):
+        actions = engine.on_wake(second * S + 1)
+    (retry,) = [action for action in actions if isinstance(action, Retry)]
+    assert retry.reason == "HELD_TOO_LONG"
+    assert retry.message.startswith("the router let it wait: not now, in the 5.0 s that this request was held")
