@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from forebay.core.units import US_PER_S
+from forebay.core.waiting import Work, wait_s
 from forebay.scheduler.actions import Plan
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.policy.planner.base import Assignment, Group, Grouping, PlanView
 from forebay.scheduler.queue import Held, HeldBook
-from forebay.scheduler.waiting import Work, wait_s
 
 
 class Asked(NamedTuple):

@@ -60,3 +60,42 @@ def waits_s(means: Column, variances: Column, tokens_per_s: float, z: float = Z)
         return np.where(ahead > 0, math.inf, 0.0)
     waits: Column = (ahead + z * np.sqrt(spread)) / tokens_per_s
     return waits
+
+
+class Queue(NamedTuple):
+    """Groups of deferred work in the order of their deadlines: what each needs, and the seconds that it has left."""
+
+    work: tuple[Work, ...]
+    left_s: tuple[float, ...]
+
+
+def groups_in_danger(queue: Queue, pace: float, instances: float, z: float = Z) -> int:
+    """How many groups are due before they are done, by the bound, when so many instances work at `pace` tokens/s each.
+
+    Chiron's batch back-pressure (section 7 of its summary); room that is spare on mixed instances counts as a part.
+    """
+    ahead, count = Work(), 0
+    for work, left_s in zip(queue.work, queue.left_s, strict=True):
+        ahead = ahead.plus(work)
+        count += wait_s(ahead, pace * instances, z) > left_s
+    return count
+
+
+def instances_to_add(queue: Queue, pace: float, serving: float, load_s: float, z: float = Z) -> tuple[int, int]:
+    """The fewest instances more with which every group that can still be saved is done in time; and how many are lost.
+
+    Those that serve work from now on, those added after `load_s`. With work_g the bound of all up to g in
+    instance-seconds and R_g what is left: (work_g - serving R_g) / (R_g - load_s), rounded up; lost where R_g is no
+    more than load_s. The most over the groups that are not lost (Chiron's summary, section 7, the closed form is ours).
+    """
+    ahead, add, lost = Work(), 0, 0
+    for work, left_s in zip(queue.work, queue.left_s, strict=True):
+        ahead = ahead.plus(work)
+        short = wait_s(ahead, pace, z) - serving * max(left_s, 0.0)
+        if short <= 0:
+            continue
+        if left_s <= load_s:
+            lost += 1
+        else:
+            add = max(add, math.ceil(short / (left_s - load_s)))
+    return add, lost

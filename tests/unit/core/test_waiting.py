@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.core.values import LengthQuantiles
-from forebay.scheduler.waiting import Work, wait_s, waits_s, work_of
+from forebay.core.waiting import Queue, Work, groups_in_danger, instances_to_add, wait_s, waits_s, work_of
 
 
 def simulated_waits(lengths: Sequence[int], slot_count: int, first_free: Sequence[int]) -> list[int]:
@@ -78,3 +78,36 @@ def test_the_work_of_an_answer_is_the_mean_and_variance_of_its_quantile_curve(va
     assert work.mean_tokens == pytest.approx(drawn.mean(), rel=1e-3, abs=1e-6)
     assert work.variance == pytest.approx(drawn.var(), rel=1e-2, abs=1e-3)
     assert work.plus(work) == Work(2 * work.mean_tokens, 2 * work.variance)
+
+
+GROUPS = st.lists(st.tuples(st.integers(0, 4_000), st.integers(1, 300)), min_size=1, max_size=6)
+
+
+def queue_of(groups: list[tuple[int, int]]) -> Queue:
+    ordered = sorted(groups, key=lambda one: one[1])
+    return Queue(tuple(Work(float(tokens)) for tokens, _ in ordered), tuple(float(left) for _, left in ordered))
+
+
+@given(GROUPS, st.integers(0, 3))
+def test_without_loading_the_closed_form_adds_what_one_at_a_time_would(
+    groups: list[tuple[int, int]], serving: int
+) -> None:
+    queue, added = queue_of(groups), 0
+    while groups_in_danger(queue, 10.0, serving + added, z=0.0):
+        added += 1
+    assert instances_to_add(queue, 10.0, serving, load_s=0.0, z=0.0) == (added, 0)
+
+
+def test_what_nothing_can_save_is_told_and_does_not_drive_the_count() -> None:
+    queue = Queue((Work(1_000.0), Work(100.0)), (20.0, 200.0))
+    # The first needs 100 instance-seconds in 20 s, and a new instance takes 30 s to load.
+    assert instances_to_add(queue, 10.0, serving=1, load_s=30.0, z=0.0) == (0, 1)
+    # (60 - 20) / (20 - 10), rounded up.
+    assert instances_to_add(Queue((Work(600.0),), (20.0,)), 10.0, 1, load_s=10.0, z=0.0) == (4, 0)
+
+
+def test_the_bound_asks_for_more_than_the_mean() -> None:
+    queue = Queue((Work(900.0, 300.0**2),), (100.0,))
+    assert instances_to_add(queue, 10.0, 1, 0.0, z=0.0) == (0, 0)
+    assert instances_to_add(queue, 10.0, 1, 0.0) == (1, 0)
+    assert groups_in_danger(queue, 10.0, 1) == 1
