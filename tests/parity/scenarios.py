@@ -39,10 +39,13 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
     "magnus": {"wma_max": 3_000.0},
     "abp": {"wma_max": 3_000.0},
     "glp": {"length_ratio_max": 1.2},
+    "preserve_paper": {"overflow_weight": 5.0, "theta": 0.2},
     "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
 }
 COMPANIONS: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("router", "qlm"): {"planner": "qlm", "planner_parameters": {"size_max": 3}},
+    # Only where engines get more than they have seats for do caches fill.
+    ("router", "maps"): {"puller": "unlimited"},
 }
 """What a policy needs beside it to do anything."""
 SCHEDULER = {

@@ -37,7 +37,7 @@ from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
 from tests.parity.scenarios import CASES, PLAIN, Case, journal
 
 ROUTES = ("admission", "orderer", "router", "puller", "grouper", "planner")
-"""The kinds of policy that a scheduler has."""
+"""The kinds of policy that a scheduler has, but for reschedulers: nobody moves running requests live."""
 REPLAYS: Sequence[tuple[ModuleType, Case]] = [
     *((live_scheduler, case) for case in CASES if case.kind in ROUTES),
     *((live_scheduler, case) for case in CASES if case == Case("length", "none")),
