@@ -40,7 +40,8 @@ from forebay.predictor.policy.forecaster import (
     Smoothing,
 )
 from forebay.predictor.series import Series
-from forebay.predictor.walkforward import Chosen, Stopwatch, choose
+from forebay.predictor.tracks import Stopwatch
+from forebay.predictor.walkforward import Chosen, choose
 from forebay.simulator.traces.servegen import read_rates
 from forebay.train.workload import BoostingSettings, mixtures, train_boosting
 

@@ -15,7 +15,7 @@ from forebay.core.units import US_PER_S
 from forebay.predictor.backtest import Score, Walk, Walked, score, walk
 from forebay.predictor.intervals import MEDIAN
 from forebay.predictor.policy.forecaster import Forecaster
-from forebay.predictor.walkforward import Stopwatch
+from forebay.predictor.tracks import Stopwatch
 from forebay.simulator.report.figure import PALETTE, paper, stand_alone, styled, to_svg
 
 BASELINE = "last_value"

@@ -10,7 +10,7 @@ from forebay.predictor.intervals import MEDIAN
 from forebay.predictor.learned import Learned, curves_of, learn
 from forebay.predictor.policy.forecaster import Forecaster, ForecastFailed, LastValue
 from forebay.predictor.series import Floats, Ints, Series
-from forebay.predictor.walkforward import Stopwatch
+from forebay.predictor.tracks import Stopwatch
 
 LEVELS = np.array(QUANTILE_LEVELS)
 P90 = QUANTILE_LEVELS.index(0.9)

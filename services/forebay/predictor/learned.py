@@ -9,7 +9,8 @@ from forebay.core.units import US_PER_S
 from forebay.predictor.intervals import ORIGIN_COUNT, Spread, errors_of, lead_grid, spread_of
 from forebay.predictor.policy.forecaster import Fitted, Forecaster, ForecastFailed
 from forebay.predictor.series import Floats, Ints, Series
-from forebay.predictor.walkforward import Chosen, Stopwatch
+from forebay.predictor.tracks import Stopwatch
+from forebay.predictor.walkforward import Chosen
 
 DAY_US = 86_400 * US_PER_S
 LEAD_COUNT_ASKED = 1_440

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from forebay.core.units import US_PER_S
 from forebay.predictor.fitting import Fitted, Forecaster, ForecastFailed
 from forebay.predictor.intervals import lead_grid
+from forebay.predictor.mixing import weights_of
 from forebay.predictor.policy.forecaster import Boosting, LastValue, LeastCost, Seasonal
 from forebay.predictor.series import Floats, Series
-from forebay.predictor.walkforward import Costs, Track, average, choose, cost_of, named, walk, walk_all, weights_of
+from forebay.predictor.tracks import Costs, Track, cost_of, walk, walk_all
+from forebay.predictor.walkforward import average, choose, named
 
 WINDOW_US = 600 * US_PER_S
 DAY = 24 * 6

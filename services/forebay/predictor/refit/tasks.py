@@ -8,7 +8,7 @@ from forebay.predictor.learned import Learned, learn
 from forebay.predictor.policy.forecaster import Forecaster, ForecastFailed
 from forebay.predictor.refit.frames import HEAD, FrameError, pack, sizes, unpack
 from forebay.predictor.series import Series
-from forebay.predictor.walkforward import Stopwatch
+from forebay.predictor.tracks import Stopwatch
 
 OURS = "forebay.predictor"
 
