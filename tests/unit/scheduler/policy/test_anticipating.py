@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from forebay.core.errors import ConfigError
-from forebay.core.values import LengthQuantiles
+from forebay.core.values import LengthQuantiles, SloClass
 from forebay.scheduler.policy.router.base import UNCALIBRATED, Calibration, Hold, Route, RouteView
 from forebay.scheduler.policy.router.forebay import Forebay
 from forebay.scheduler.policy.router.least_anticipated_peak import LeastAnticipatedPeak
@@ -105,7 +105,7 @@ def test_forebay_goes_where_the_least_is_to_do() -> None:
 
 def test_forebay_passes_over_an_instance_whose_predicted_peak_overflows_even_if_it_has_less_to_do() -> None:
     # With the new request the second peaks just before its own end, at some 450 + 34 and 50 + 34.
-    assert routed(Forebay(room_share=1.0), view(room=[2_000, 540])).index == 0
+    assert routed(Forebay(room_share_fast=1.0), view(room=[2_000, 540])).index == 0
 
 
 def test_forebay_holds_what_overflows_everywhere_and_says_by_how_much() -> None:
@@ -114,13 +114,29 @@ def test_forebay_holds_what_overflows_everywhere_and_says_by_how_much() -> None:
     assert "tokens over" in route.reason
 
 
+def test_forebay_leaves_more_room_the_later_a_class_is_owed_its_first_token() -> None:
+    # Alone at its end, at its p90 of 200, it holds 50 + 199.
+    def fits(slo_class: SloClass, room: int) -> bool:
+        there = [[lease("c", 10, 10, 1)], [lease("d", 10, 10, 1)]]
+        return isinstance(Forebay().route(view(leases=there, room=[room, room], slo_class=slo_class)), Route)
+
+    peak = 50 + 199
+    smallest = {one: next(room for room in range(peak, 1_000) if fits(one, room)) for one in SloClass}
+    assert [peak / smallest[one] for one in SloClass] == pytest.approx([0.95, 0.90, 0.65], abs=0.005)
+
+
+def test_forebay_tries_no_younger_deferred_work_once_some_does_not_fit() -> None:
+    held = [Forebay().route(view(room=[400, 400], slo_class=one)) for one in SloClass]
+    assert [isinstance(one, Hold) and one.is_for_class for one in held] == [False, False, True]
+
+
 def test_forebay_gives_an_idle_instance_whatever_fits_nowhere() -> None:
     huge = view(leases=[[LONG_ANSWER], []], room=[400, 40])
     assert routed(Forebay(), huge).index == 1
 
 
 def test_forebay_without_a_limit_of_room_never_holds() -> None:
-    assert routed(Forebay(room_share=10.0), view(room=[400, 400])).index == 1
+    assert routed(Forebay(room_share_fast=10.0), view(room=[400, 400])).index == 1
 
 
 @pytest.mark.parametrize(("count", "overstatement", "believes"), [(100, 2.1, False), (99, 2.1, True), (500, 1.9, True)])

@@ -1,10 +1,12 @@
 """Forebay's own router: a request goes where there is the least to do, once its predicted peak fits."""
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from forebay.core.anticipation import CONDITIONAL
+from forebay.core.values import SloClass
 from forebay.scheduler.policy.router.base import Hold, Route, RouteView, Term, anticipated, lowest
 
 OVERFLOW_WEIGHT = 1_000.0
@@ -16,21 +18,25 @@ class Forebay:
     """Never overfill a cache: a request that fits nowhere waits in the queue, where order decides who waits, and not in
     an engine, where it would push others out.
 
-    It fits where the peak within `horizon` iterations, with the request at its predicted p90, stays within `room_share`
-    of the cache; what runs counts for as long as answers as long as it already is are expected to be. Of those that it
-    fits the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts and
-    expected answers there, which every iteration reads. An instance with nothing on it takes any request.
+    It fits where the peak within `horizon` iterations, with the request at its predicted p90, stays within a share of
+    the cache: the sooner its class is owed a first token, the larger, so that there is room for those when they come.
+    What runs counts for as long as answers as long as it already is are expected to be. Of the instances that it fits
+    the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts and
+    expected answers there, which every iteration reads. An instance with nothing on it takes any request. Where
+    deferred work does not fit, no younger deferred work is tried.
 
     Lengths that are too short do little harm, since what outlives them is seen to; lengths that are too long make
     requests wait before empty caches. Where the newest answers, `outcome_count_min` at least, were expected to be
     `overstatement_max` times as long as they were, the predictor is not believed: the fewest requests win.
 
     Source: ours; the score is PreServe's (section 5 of its summary) with conditional lengths, the horizon its
-    artifact's, and the share the flat best of 0.85 to 1 in `preserve_routing`.
+    artifact's, and the shares the flat best in `preserve_routing` and `mixed_classes`.
     """
 
     horizon: int = 200
-    room_share: float = 0.93
+    room_share_fast: float = 0.95
+    room_share_normal: float = 0.90
+    room_share_deferred: float = 0.65
     prefill_weight: float = 2.0
     overstatement_max: float = 2.0
     outcome_count_min: int = 100
@@ -38,10 +44,15 @@ class Forebay:
     def __post_init__(self) -> None:
         if not 1 <= self.horizon <= 100_000:
             raise ValueError("horizon must be 1 to 100,000 iterations")
-        if not 0 < self.room_share <= 10:
-            raise ValueError("room_share must be above 0, at most 10")
+        if not all(0 < share <= 10 for share in self._shares):
+            raise ValueError("room_share_fast, room_share_normal and room_share_deferred must be above 0, at most 10")
         if self.prefill_weight < 0:
             raise ValueError("prefill_weight must not be negative")
+
+    @property
+    def _shares(self) -> tuple[float, float, float]:
+        """By the numbers of the classes."""
+        return self.room_share_fast, self.room_share_normal, self.room_share_deferred
 
     def route(self, view: RouteView) -> Route | Hold:
         """Scores each instance by its work and what it lacks; holds where each has something and lacks room."""
@@ -52,14 +63,15 @@ class Forebay:
         peak = expected.peak_with(view.prompt_tokens, view.predicted_length.p90, self.horizon)
         footprint = expected.footprint_tokens
         scores = footprint + self.prefill_weight * view.prompt_tokens_pending
-        lacking = peak - self.room_share * view.observed.kv_tokens_max
+        lacking = peak - self._shares[view.slo_class - 1] * view.observed.kv_tokens_max
         np.maximum(lacking, 0.0, out=lacking)
         if lacking[lacking.argmax()]:
             lacking[view.in_flight_count == 0] = 0.0
             scores += OVERFLOW_WEIGHT * lacking
         index = lowest(view, scores)
         if lacking[index]:
-            return Hold(f"its predicted peak is {int(lacking[index])} tokens over what any cache has room for")
+            text = f"its predicted peak is {ceil(lacking[index])} tokens over the room that any cache has for its class"
+            return Hold(text, is_for_class=view.slo_class is SloClass.DEFERRED)
         terms = (
             Term("prompts before its own", "tokens", self.prefill_weight, view.prompt_tokens_pending),
             Term("prompts and expected answers", "tokens", 1.0, footprint),
