@@ -36,6 +36,11 @@ class Counters:
     def __len__(self) -> int:
         return len(self._codes)
 
+    def served_of(self, name: str) -> float:
+        """What the name was served, 0 where it has no code."""
+        code = self._codes.get(name)
+        return 0.0 if code is None else self.served[code]
+
     def use(self, name: str) -> int:
         """The code of a name, which it keeps until every use was let go."""
         code = self._codes.get(name)
@@ -153,6 +158,11 @@ class Accounts:
     def sessions(self) -> Standing:
         """What all sessions were served."""
         return self._sessions.standing
+
+    def tenant_served(self, model: str, tenant: str) -> float:
+        """Weighted tokens that the tenant was served of the model, 0 for one that nobody remembers."""
+        found = self._tenants.get(model)
+        return found.counters.served_of(tenant) if found else 0.0
 
     def enter(self, request: InferenceRequest) -> tuple[int, int]:
         """A request begins to wait; gives the codes of its tenant and its session."""

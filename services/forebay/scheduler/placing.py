@@ -16,7 +16,7 @@ from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
 from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.plans import Plans
 from forebay.scheduler.policy import Policies
-from forebay.scheduler.policy.router.base import Calibration, Hold, Route, RouteView
+from forebay.scheduler.policy.router.base import Hold, Route, RouteView
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
 from forebay.scheduler.serving_times import ServingTimes
@@ -76,7 +76,7 @@ class Placer:
         sight, count = _sight(lanes, held)
         if not count:
             return None
-        view = self._remembered(_view(lanes, held, sight, count, now_us, self.calibrations.of(model)), request)
+        view = self._remembered(self._view(lanes, held, sight, count, now_us), request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self._note_hold(held, route)
@@ -114,6 +114,40 @@ class Placer:
         for model in models:
             if model in self._affinity:
                 self._affinity[model].keep(self._fleet.models[model].ids)
+
+    def _view(self, lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: int) -> RouteView:
+        standing, counts, request = sight.standing, sight.counts, held.request
+        return RouteView(
+            standing.instance_ids,
+            sight.eligible,
+            eligible_count,
+            standing.concurrency_cap,
+            counts[0],
+            counts[1],
+            counts[2],
+            counts[3],
+            counts[4],
+            counts[5],
+            standing.observed,
+            lanes.turn_index,
+            request.prompt_tokens,
+            held.quantiles,
+            request.slo_class,
+            now_us,
+            request.tenant,
+            request.session,
+            request.region,
+            held.tokens_max,
+            held.due_us,
+            standing.regions,
+            standing.roles,
+            counts[6],
+            anticipated=lanes.anticipations,
+            calibration=self.calibrations.of(request.model),
+            released_count=counts[7],
+            arrived_us=held.arrived_us,
+            tenant_service=self._held.accounts.tenant_served(request.model, request.tenant),
+        )
 
     def _remembered(self, view: RouteView, request: InferenceRequest) -> RouteView:
         """The view with what a plan says of the request, and the instances remember of its session and its prompt."""
@@ -191,10 +225,7 @@ class Placer:
         sight = Sight(lanes.standing, idle, lanes.counts(), excluded, longest.context_tokens)
         if not idle.any():
             return []
-        view = self._remembered(
-            _view(lanes, longest, sight, int(idle.sum()), now_us, self.calibrations.of(longest.request.model)),
-            longest.request,
-        )
+        view = self._remembered(self._view(lanes, longest, sight, int(idle.sum()), now_us), longest.request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self._note_hold(longest, route)
@@ -296,39 +327,3 @@ def _sight(lanes: Lanes, held: Held) -> tuple[Sight, int]:
     eligible = lanes.eligible_for(excluded, context_tokens)
     count = lanes.eligible_count if eligible is lanes.eligible else int(eligible.sum())
     return Sight(lanes.standing, eligible, lanes.counts(), excluded, context_tokens), count
-
-
-def _view(
-    lanes: Lanes, held: Held, sight: Sight, eligible_count: int, now_us: int, calibration: Calibration
-) -> RouteView:
-    standing, counts, request = sight.standing, sight.counts, held.request
-    return RouteView(
-        standing.instance_ids,
-        sight.eligible,
-        eligible_count,
-        standing.concurrency_cap,
-        counts[0],
-        counts[1],
-        counts[2],
-        counts[3],
-        counts[4],
-        counts[5],
-        standing.observed,
-        lanes.turn_index,
-        request.prompt_tokens,
-        held.quantiles,
-        request.slo_class,
-        now_us,
-        request.tenant,
-        request.session,
-        request.region,
-        held.tokens_max,
-        held.due_us,
-        standing.regions,
-        standing.roles,
-        counts[6],
-        anticipated=lanes.anticipations,
-        calibration=calibration,
-        released_count=counts[7],
-        arrived_us=held.arrived_us,
-    )

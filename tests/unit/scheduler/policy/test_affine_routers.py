@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from forebay.scheduler.policy.router import ROUTERS
+from forebay.scheduler.policy.router.aibrix_vtc import AibrixVtc
 from forebay.scheduler.policy.router.autellix import Autellix
 from forebay.scheduler.policy.router.base import RouteView
 from forebay.scheduler.policy.router.dynamo_kv import DynamoKv
@@ -70,9 +71,28 @@ def test_autellix_pins_long_calls_only() -> None:
     assert routed(Autellix(), seen._replace(prompt_tokens=2_049, home=-1)).index == 1
 
 
-@pytest.mark.parametrize("name", ["autellix", "dynamo_kv", "llm_d", "session_affinity"])
+@pytest.mark.parametrize("name", ["aibrix_vtc", "autellix", "dynamo_kv", "llm_d", "session_affinity"])
 def test_terms_add_up_to_the_score(name: str) -> None:
     seen = view([4, 3, 5], predicted_tokens=[7, 8, 9])._replace(home=1, prompt_tokens=3_000)
     route = routed(ROUTERS[name](), seen._replace(prefix_tokens=frozen([0, 5, 10])))
     assert route.terms
     assert np.allclose(np.sum([term.weight * term.values for term in route.terms], axis=0), route.scores)
+
+
+def test_aibrix_sends_a_tenant_where_its_tokens_point() -> None:
+    seen = view([0, 0, 0])
+    router = AibrixVtc(jitter=0.0)
+    assert [routed(router, seen._replace(tenant_service=tokens)).index for tokens in (0, 90, 190, 310)] == [0, 1, 2, 0]
+
+
+def test_aibrix_without_fairness_is_least_requests_but_for_its_draw() -> None:
+    assert routed(AibrixVtc(fairness_weight=0.0, jitter=0.0), view([9, 5, 7])._replace(tenant_service=250)).index == 1
+    chosen = {
+        routed(router, view([1, 1])).index for router in [AibrixVtc(fairness_weight=0.0, seed=3)] for _ in range(50)
+    }
+    assert chosen == {0, 1}
+
+
+def test_aibrix_refuses_what_has_no_meaning() -> None:
+    with pytest.raises(ValueError, match="load_max must be positive"):
+        AibrixVtc(load_max=0.0)

@@ -1,5 +1,6 @@
 """Router: which instance a request goes to."""
 
+from forebay.scheduler.policy.router.aibrix_vtc import AibrixVtc
 from forebay.scheduler.policy.router.autellix import Autellix
 from forebay.scheduler.policy.router.base import Router
 from forebay.scheduler.policy.router.chiron import Chiron
@@ -23,6 +24,7 @@ from forebay.scheduler.policy.router.sageserve import SageServe
 from forebay.scheduler.policy.router.session_affinity import SessionAffinity
 
 ROUTERS: dict[str, type[Router]] = {
+    "aibrix_vtc": AibrixVtc,
     "autellix": Autellix,
     "dynamo_kv": DynamoKv,
     "forebay": Forebay,

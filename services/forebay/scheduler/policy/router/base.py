@@ -101,6 +101,7 @@ class RouteView(NamedTuple):
     calibration: Calibration = UNCALIBRATED
     released_count: Ints | None = None
     arrived_us: int = 0
+    tenant_service: float = 0.0
     planned: int = -1
 
 
