@@ -14,9 +14,11 @@ FAST, DEFERRED = int(SloClass.INTERACTIVE_FAST), int(SloClass.DEFERRED)
 HOLDS = {"hold_timeout_interactive_fast_s": 600.0, "hold_timeout_deferred_s": 3_600.0}
 
 
-def workload(arrivals_s: list[float], classes: list[int], tokens: int = 600) -> Workload:
+def workload(
+    arrivals_s: list[float], classes: list[int], tokens: int = 600, regions: tuple[str, ...] = ("local",)
+) -> Workload:
     count = len(arrivals_s)
-    names = {"models": ("m",), "tenants": ("default",), "regions": ("local",), "applications": ("",)}
+    names = {"models": ("m",), "tenants": ("default",), "regions": regions, "applications": ("",)}
     arrival_us = (np.array(arrivals_s) * S).astype(np.int64)
     return make_workload(
         arrival_us, np.full(count, 50), np.full(count, tokens), names=names, slo_class=np.array(classes)
@@ -88,3 +90,21 @@ def test_every_system_for_classes_serves_everything_in_the_end() -> None:
     for system in ("sageserve_fcfs", "sageserve_edf", "sageserve_pf", "sageserve_dpa", "chiron", "qlm"):
         result = run(of, {"system": system}, groups, max_seqs=16)
         assert (result.requests.finish_us > 0).all(), system
+
+
+def test_sageserve_sends_on_what_the_first_region_has_no_room_for() -> None:
+    """All requests come from the east, which has room for about a third of their caches."""
+    of = workload([0.5 * number for number in range(24)], [FAST] * 24, regions=("east",))
+    groups = tuple(Group("m", PROFILE, region=region) for region in ("east", "north", "west"))
+    filled = {"kv_tokens": 8 * 650, "max_seqs": 64}
+
+    def regions_of(**parameters: object) -> list[str]:
+        result = run(of, {"system": "sageserve_edf", "router_parameters": parameters}, groups, **filled)
+        regions = {change.instance_id: change.region for change in result.changes}
+        return [regions[result.instances[index]] for index in result.requests.instance.tolist()]
+
+    spread = regions_of(preferences={"east": ["east", "west"]})
+    assert spread[:3] == ["east"] * 3
+    assert {"east", "west"} == set(spread)
+    assert 4 <= spread.count("west") <= 20
+    assert set(regions_of(utilization_max=10.0)) == {"east"}
