@@ -20,7 +20,7 @@ from lmaas.scheduler.v1 import scheduler_service_pb2
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.core.instance.batcher import BATCHERS
-from forebay.scheduler.policy import KINDS
+from forebay.scheduler.policy import KINDS, build
 from forebay.scheduler.policy.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -196,8 +196,10 @@ EXAMPLES = ["README.md", *(f"services/forebay/{part}/example.toml" for part in (
 @pytest.mark.parametrize("page", EXAMPLES)
 def test_the_settings_that_documents_show_are_taken(page: str) -> None:
     text = (ROOT / page).read_text()
-    [example] = re.findall(r"```toml\n(.*?)```", text, re.S) or [text]
-    tables = tomllib.loads(example)
+    examples = re.findall(r"```toml\n(.*?)```", text, re.S) or [text]
+    tables = [table for example in examples for table in tomllib.loads(example).items()]
     assert tables
-    for part, table in tables.items():
-        from_mapping(importlib.import_module(f"forebay.{part}.config").Config, table, part)
+    for part, table in tables:
+        made = from_mapping(importlib.import_module(f"forebay.{part}.config").Config, table, part)
+        if part == "scheduler":
+            build(made)
