@@ -76,6 +76,13 @@ BAD = [
     ("seeds = [1, 2]", "seeds = [1, 1]", 1, "seeds must differ"),
     ("seeds = [1, 2]", 'seeds = [1, "2"]', 1, "seeds[1] must be int"),
     ("seeds = [1, 2]", "seeds = [1, -2]", 1, "must not be negative"),
+    ("loads = [0.5, 1.0]", 'loads = [1.0]\ncolumns = ["speed"]', 3, "there is no measure 'speed'"),
+    (
+        "loads = [0.5, 1.0]",
+        'loads = [1.0]\ncolumns = ["jain/x"]',
+        3,
+        "after the slash goes one of all",
+    ),
     ("loads = [0.5, 1.0]", "loads = [0]", 2, "loads must be numbers above 0"),
     ("loads = [0.5, 1.0]", "loads = [0.5, 1.0", 4, "not TOML"),
     ('generator = "poisson"', 'generator = "poison"', 5, "no generator 'poison'"),
@@ -233,6 +240,16 @@ def test_prompts_are_sought_like_the_trace_and_count_for_the_digest(tmp_path: Pa
     made = read(written(tmp_path, with_prompts))
     assert Path(made.trace.prompts) == tmp_path / "p.jsonl"
     assert jobs_of(made)[0].digest() != jobs_of(good(tmp_path))[0].digest()
+
+
+def test_errors_are_sought_and_count_for_the_digest_and_exclude_prompts(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Hello", "output_tokens": 7, "predicted_tokens": [1, 2, 3, 4]}\n')
+    made = read(written(tmp_path, GOOD.replace("class_shares", 'errors = "p.jsonl"\nclass_shares')))
+    assert Path(made.trace.errors) == tmp_path / "p.jsonl"
+    assert jobs_of(made)[0].digest() != jobs_of(good(tmp_path))[0].digest()
+    both = GOOD.replace("class_shares", 'errors = "p.jsonl"\nprompts = "p.jsonl"\nclass_shares')
+    with pytest.raises(ConfigError, match="leave out errors"):
+        read(written(tmp_path, both))
 
 
 def test_routers_are_compared_directly_where_the_experiment_says_so(tmp_path: Path) -> None:

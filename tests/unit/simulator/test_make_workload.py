@@ -119,3 +119,25 @@ def test_prompts_bring_their_texts_and_lengths(tmp_path: Path) -> None:
     assert set(made.texts) == {"Hello", "Bye"}
     assert set(made.output_tokens.tolist()) == {7, 9}
     assert np.array_equal(made.arrival_us, make(POISSON, WORLD, 1, 1.0).arrival_us)
+
+
+def test_kept_classes_are_the_same_requests_without_the_others() -> None:
+    shares = {"interactive-fast": 1.0, "deferred": 1.0}
+    mixed = dataclasses.replace(POISSON, class_shares=shares)
+    alone = make(dataclasses.replace(mixed, keep_classes=("interactive-fast",)), WORLD, 3, 2.0)
+    both = make(mixed, WORLD, 3, 2.0)
+    is_fast = both.slo_class == SloClass.INTERACTIVE_FAST
+    assert 0 < is_fast.sum() < len(both)
+    assert np.array_equal(alone.arrival_us, both.arrival_us[is_fast])
+    assert np.array_equal(alone.output_tokens, both.output_tokens[is_fast])
+
+
+def test_errors_of_predictions_are_drawn_for_a_trace_without_text(tmp_path: Path) -> None:
+    lines = [
+        f'{{"prompt": "p{n}", "output_tokens": {n}, "predicted_tokens": [{n}, {2 * n}, {3 * n}, {4 * n}]}}'
+        for n in range(1, 41)
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines) + "\n")
+    made = make(dataclasses.replace(POISSON, errors=str(tmp_path / "p.jsonl")), WORLD, 3, 1.0)
+    assert np.allclose(made.predicted_p50, 2 * made.output_tokens, atol=1)
+    assert any("resampled error" in note for note in made.notes)

@@ -156,6 +156,24 @@ def test_markdown_has_a_cell_a_column(findings: Findings) -> None:
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.columns) + 1}
 
 
+def test_chosen_columns_are_those_of_the_table_and_of_its_verdicts_in_their_order(findings: Findings) -> None:
+    columns = ("ttft_p99", "attainment/interactive-normal", "normalized_p99")
+    table = tables.short_table(findings.runs, (), columns)
+    assert table.columns == (
+        "load",
+        "policy",
+        "TTFT p99",
+        "SLO met, interactive-normal",
+        "normalised latency p99",
+    )
+    assert all("±" in row[2] and row[4].endswith("s/token") for row in table.rows)
+    found = tables.chosen_verdicts(findings.verdicts, columns)
+    keys = list(dict.fromkeys((one.measure.key, one.slo_class) for one in found))
+    assert keys[0] == ("ttft_p99", "all")
+    assert keys[-1] == ("normalized_p99", "all")
+    assert tables.chosen_verdicts(findings.verdicts, ()) == list(findings.verdicts)
+
+
 @pytest.mark.parametrize("name", plots.PLOTS)
 def test_every_plot_is_a_picture_of_its_own(findings: Findings, name: str) -> None:
     svg = plots.PLOTS[name](findings.runs, 1.0, findings.oracles)
