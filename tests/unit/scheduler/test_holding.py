@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from forebay.core.scheduling import Placement, Retry
-from forebay.core.values import InferenceRequest, InstanceLoad, Outcome, SloClass, WakeAt
+from forebay.core.values import InferenceRequest, InstanceLoad, InstanceRole, Outcome, SloClass, WakeAt
 from forebay.scheduler.actions import Action
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
@@ -141,3 +141,14 @@ def test_who_was_held_by_the_router_until_the_end_is_told_why() -> None:
     (retry,) = [action for action in actions if isinstance(action, Retry)]
     assert retry.reason == "HELD_TOO_LONG"
     assert retry.message.startswith("the router let it wait: not now, in the 5.0 s that this request was held")
+
+
+def test_who_may_not_go_everywhere_speaks_for_nobody_else() -> None:
+    """Only "b" is mixed: a request that excludes it waits, and the next one of its class does not."""
+    config = Config(router="chiron", puller_parameters={"count": 5})
+    engine = Engine(config, build(config), "s")
+    picky = request("i1", excluded_instance_ids=frozenset({"b/m"}))
+    engine.on_arrive(picky, None, 1)
+    engine.on_arrive(request("i2"), None, 2)
+    fleet = [instance("a", role=InstanceRole.BATCH), instance("b", role=InstanceRole.MIXED)]
+    assert placed(engine.on_fleet(fleet, 3)) == ["i2"]
