@@ -62,8 +62,8 @@ class Anticipator:
 
     A row costs two slices when it changes and time that passes costs nothing. A question costs a look at two numbers
     an instance: the most that is held up to an iteration, and the most where one more token is held each iteration.
-    Both stay right when the clock goes on, since between two ends nothing shrinks. They are drawn when a report comes,
-    so that a request's own placement does not wait for them, and at the latest when somebody asks.
+    Both stay right when the clock goes on, since between two ends nothing shrinks. What is new is counted when a
+    report comes, so that a request's own placement does not wait for that, and at the latest when somebody asks.
     """
 
     def __init__(self, leases: Sequence[Mapping[str, Lease]], rule: LengthRule, reach: int = REACH) -> None:
@@ -74,19 +74,17 @@ class Anticipator:
         self._sequence = 0
         self._stale: set[int] = set(range(len(leases)))
         self._lay_out(reach)
-        for index, opened in enumerate(leases):
-            for lease in opened.values():
-                self._enter(self._tracks[index], index, lease)
+        self._opened = [(index, lease) for index, opened in enumerate(leases) for lease in opened.values()]
 
     # Changes
 
     def open(self, index: int, lease: Lease) -> None:
         """A lease was opened on an instance."""
-        self._enter(self._tracks[index], index, lease)
-        self._stale.add(index)
+        self._opened.append((index, lease))
 
     def progress(self, index: int, lease: Lease) -> None:
         """A lease says how far it is."""
+        self._catch_up()
         track = self._tracks[index]
         row, generated = track.rows[lease.placement.lease_id], lease.generated_tokens
         changed = not row.has_begun
@@ -106,6 +104,7 @@ class Anticipator:
 
     def end(self, index: int, lease: Lease) -> None:
         """A lease ended."""
+        self._catch_up()
         track = self._tracks[index]
         row = track.rows.pop(lease.placement.lease_id)
         self._put(track, index, row, -1)
@@ -138,9 +137,18 @@ class Anticipator:
     @property
     def footprint_tokens(self) -> Tokens:
         """Of each instance, the prompts and whole expected answers of all its requests."""
+        self._catch_up()
         return self._footprint.copy()
 
     # Rows
+
+    def _catch_up(self) -> None:
+        """Counts the leases that were opened since."""
+        if self._opened:
+            for index, lease in self._opened:
+                self._enter(self._tracks[index], index, lease)
+                self._stale.add(index)
+            self._opened.clear()
 
     def _enter(self, track: Track, index: int, lease: Lease) -> None:
         row = track.rows[lease.placement.lease_id] = Row(lease, track.clock)
@@ -243,6 +251,7 @@ class Anticipator:
         self._stale.add(index)
 
     def _prepare(self, horizon: int) -> None:
+        self._catch_up()
         if horizon > self._reach:
             self._lay_out(horizon)
             for index, track in enumerate(self._tracks):

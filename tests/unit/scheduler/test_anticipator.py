@@ -145,6 +145,7 @@ class Brute:
     anticipator: Anticipator
 
     def held(self, index: int, ahead: int) -> int:
+        self.anticipator.peak(1)
         track = self.anticipator._tracks[index]
         rows, now = track.rows.values(), track.clock + ahead
         return sum(row.prompt_tokens + now - row.start for row in rows if row.start <= now < row.end)

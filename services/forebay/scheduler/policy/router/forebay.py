@@ -44,15 +44,15 @@ class Forebay:
     def __post_init__(self) -> None:
         if not 1 <= self.horizon <= 100_000:
             raise ValueError("horizon must be 1 to 100,000 iterations")
-        if not all(0 < share <= 10 for share in self._shares):
+        if not all(0 < self._share(slo_class) <= 10 for slo_class in SloClass):
             raise ValueError("room_share_fast, room_share_normal and room_share_deferred must be above 0, at most 10")
         if self.prefill_weight < 0:
             raise ValueError("prefill_weight must not be negative")
 
-    @property
-    def _shares(self) -> tuple[float, float, float]:
-        """By the numbers of the classes."""
-        return self.room_share_fast, self.room_share_normal, self.room_share_deferred
+    def _share(self, slo_class: SloClass) -> float:
+        if slo_class is SloClass.INTERACTIVE_NORMAL:
+            return self.room_share_normal
+        return self.room_share_fast if slo_class is SloClass.INTERACTIVE_FAST else self.room_share_deferred
 
     def route(self, view: RouteView) -> Route | Hold:
         """Scores each instance by its work and what it lacks; holds where each has something and lacks room."""
@@ -63,7 +63,7 @@ class Forebay:
         peak = expected.peak_with(view.prompt_tokens, view.predicted_length.p90, self.horizon)
         footprint = expected.footprint_tokens
         scores = footprint + self.prefill_weight * view.prompt_tokens_pending
-        lacking = peak - self._shares[view.slo_class - 1] * view.observed.kv_tokens_max
+        lacking = peak - self._share(view.slo_class) * view.observed.kv_tokens_max
         np.maximum(lacking, 0.0, out=lacking)
         if lacking[lacking.argmax()]:
             lacking[view.in_flight_count == 0] = 0.0
