@@ -2,9 +2,14 @@
 
 from typing import Any
 
+import pytest
+
+from forebay.core.errors import ConfigError
 from forebay.core.scheduling import Placement
 from forebay.core.values import WakeAt
+from forebay.scheduler.__main__ import assemble
 from forebay.scheduler.actions import Migrate
+from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from tests.unit.scheduler.kit import S, engine, instance, prediction, request
 
@@ -74,3 +79,9 @@ def test_room_that_a_move_makes_goes_to_who_waits() -> None:
     assert len(made.leases()) == 1
     placed = [one for one in made.on_moved(first.lease_id, "b/m", 4) if isinstance(one, Placement)]
     assert [(one.request_id, one.instance_id) for one in placed] == [("r2", "a/m")]
+
+
+def test_the_live_scheduler_refuses_a_rescheduler_and_says_where_it_runs() -> None:
+    nobody: Any = None
+    with pytest.raises(ConfigError, match="no engine behind Triton can"):
+        assemble(Config(rescheduler="llumnix"), nobody, nobody, nobody)
