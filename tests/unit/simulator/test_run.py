@@ -164,7 +164,7 @@ def test_watchers_hear_how_many_rows_have_ended() -> None:
 def test_an_arm_that_says_nothing_of_the_predictor_gets_the_trained_model_that_ships() -> None:
     journal = Journal()
     result = run(workload([0, S]), world(), policy={}, journal=journal)
-    (placed,) = [entry.arguments[0] for entry in journal.entries if entry.event == "on_placed"][:1]
+    (placed,) = [entry.arguments[1] for entry in journal.entries if entry.event == "on_placed"][:1]
     assert placed.predicted_by.startswith("onnx_quantile@")
     assert (result.requests.predicted_p50 > 0).all()
 

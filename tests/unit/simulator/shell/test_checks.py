@@ -1,6 +1,7 @@
 """Every invariant can break, and says its name when it does."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,7 +93,8 @@ def test_placements_go_to_ready_instances(state: InstanceState, draining: bool, 
     nothing: Any = None
     scheduler: Any = Fleet(state, draining)
     gateway: Any = Ears()
-    checks = Checks(nothing, scheduler, gateway, gateway, nothing, nothing)
+    context: Any = SimpleNamespace(kernel=None)
+    checks = Checks(context, scheduler, gateway, gateway, nothing, nothing)
     placement = Placement("r0", "l", "d", "s/model", "", LengthQuantiles(1, 1, 1, 1), "", S)
     if allowed:
         checks.placed(placement)
