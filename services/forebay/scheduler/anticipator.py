@@ -74,13 +74,15 @@ class Anticipator:
         self._sequence = 0
         self._stale: set[int] = set(range(len(leases)))
         self._lay_out(reach)
-        self._opened = [(index, lease) for index, opened in enumerate(leases) for lease in opened.values()]
+        self._opened = [
+            (index, lease, lease.generated_tokens) for index, opened in enumerate(leases) for lease in opened.values()
+        ]
 
     # Changes
 
     def open(self, index: int, lease: Lease) -> None:
         """A lease was opened on an instance."""
-        self._opened.append((index, lease))
+        self._opened.append((index, lease, lease.generated_tokens))
 
     def progress(self, index: int, lease: Lease) -> None:
         """A lease says how far it is."""
@@ -115,6 +117,19 @@ class Anticipator:
         self._stale.add(index)
         self._derive()
 
+    def adopt(self, index: int, other: "Anticipator", other_index: int) -> None:
+        """Takes over an instance on which nothing is, with its clock and rows; the other must not be used for it."""
+        other._catch_up()
+        self._tracks[index] = track = other._tracks[other_index]
+        self._footprint[index] = other._footprint[other_index]
+        self._sequence = max(self._sequence, other._sequence)
+        if self._reach != other._reach:
+            self._rebase(track, index)
+            return
+        self._held[index] = other._held[other_index]
+        self._move_to(index, track.clock - track.origin)
+        self._stale.add(index)
+
     # Questions
 
     def peak(self, horizon: int) -> Tokens:
@@ -145,18 +160,18 @@ class Anticipator:
     def _catch_up(self) -> None:
         """Counts the leases that were opened since."""
         if self._opened:
-            for index, lease in self._opened:
-                self._enter(self._tracks[index], index, lease)
+            for index, lease, generated in self._opened:
+                self._enter(self._tracks[index], index, lease, generated)
                 self._stale.add(index)
             self._opened.clear()
 
-    def _enter(self, track: Track, index: int, lease: Lease) -> None:
+    def _enter(self, track: Track, index: int, lease: Lease, generated: int) -> None:
         row = track.rows[lease.placement.lease_id] = Row(lease, track.clock)
         track.pending_tokens += row.prompt_tokens
-        row.total_tokens = first_total(self._rule, lease)
+        row.total_tokens = first_total(self._rule, lease, generated)
         self._footprint[index] += row.prompt_tokens + row.total_tokens
-        if lease.generated_tokens:
-            self._begin(track, index, row, lease.generated_tokens)
+        if generated:
+            self._begin(track, index, row, generated)
             return
         row.start = track.clock - -track.pending_tokens // PREFILL_TOKENS_PER_ITERATION
         self._settle(track, index, row)
@@ -283,9 +298,13 @@ class Anticipators:
             found = self._by_rule[rule] = Anticipator(self._leases, rule)
         return found
 
-    def forget(self) -> None:
-        """Drops all: leases came or went without a word."""
-        self._by_rule.clear()
+    def take(self, index: int, other: "Anticipators", other_index: int) -> None:
+        """Takes over an instance from elsewhere; what it has comes among our leases after that."""
+        for rule, theirs in other._by_rule.items():
+            self.by(rule).adopt(index, theirs, other_index)
+        for rule in self._by_rule.keys() - other._by_rule.keys():
+            for lease in other._leases[other_index].values():
+                self._by_rule[rule].open(index, lease)
 
     def open(self, index: int, lease: Lease) -> None:
         """A lease was opened."""
@@ -303,9 +322,9 @@ class Anticipators:
             one.end(index, lease)
 
 
-def first_total(rule: LengthRule, lease: Lease) -> int:
-    """How long the answer of a lease is taken to be, by what it has generated."""
-    predicted, generated = lease.placement.predicted, lease.generated_tokens
+def first_total(rule: LengthRule, lease: Lease, generated: int) -> int:
+    """How long the answer of a lease is taken to be that has so many tokens."""
+    predicted = lease.placement.predicted
     if rule.is_conditional:
         return _conditional(predicted, generated, lease.tokens_max)
     total = max(1, predicted.p50)

@@ -182,8 +182,8 @@ class Lanes:
     def take(self, index: int, other: "Lanes", other_index: int) -> None:
         """Takes over what was counted of an instance elsewhere; `refresh` must follow."""
         self._counts[:, index] = other._counts[:, other_index]
+        self.anticipations.take(index, other.anticipations, other_index)
         self.leases[index].update(other.leases[other_index])
-        self.anticipations.forget()
         self.tokens_total += other._tokens[other_index]
         self._peak[index] = other._peak[other_index]
         self._is_released = self._is_released or other._is_released

@@ -135,6 +135,43 @@ def test_an_anticipator_is_there_once_it_is_asked_for_with_all_that_runs_by_then
     assert anticipations.by(PRESERVE_PAPER).peak(1).tolist() == [0, 110]
 
 
+def test_a_fleet_that_changes_takes_clocks_and_rows_along() -> None:
+    before: list[dict[str, Lease]] = [{}, {}]
+    old = Anticipators(before)
+    asked = [old.by(CONDITIONAL), old.by(PRESERVE_PAPER)]
+    one, other, new = lease("a", prompt=100, median=500), lease("b", prompt=50, median=500), lease("c", 7, 30)
+    for index, each in ((1, one), (1, other), (0, new)):
+        before[index][each.placement.lease_id] = each
+        old.open(index, each)
+    one.generated_tokens = 41
+    old.progress(1, one)
+    after: list[dict[str, Lease]] = [{}, {}, {}]
+    taken = Anticipators(after)
+    for index, former in ((2, 1), (0, 0)):
+        taken.take(index, old, former)
+        after[index].update(before[former])
+    for rule, known in zip((CONDITIONAL, PRESERVE_PAPER), asked, strict=True):
+        peaks = known.peak(200).tolist()
+        assert taken.by(rule).peak(200).tolist() == [peaks[0], 0, peaks[1]]
+    other.generated_tokens = 3
+    taken.progress(2, other)
+    assert taken.by(CONDITIONAL).peak(1)[2] == 100 + 41 + 50 + 3
+    taken.end(2, one)
+    taken.end(2, other)
+    assert taken.by(CONDITIONAL).peak(200)[2] == 0
+
+
+def test_an_instance_of_which_nobody_asked_before_is_taken_with_its_leases() -> None:
+    aside: list[dict[str, Lease]] = [{"l-a": lease("a", prompt=100, median=50, generated=10)}]
+    after: list[dict[str, Lease]] = [{}, {}]
+    taken = Anticipators(after)
+    taken.by(CONDITIONAL)
+    taken.take(1, Anticipators(aside), 0)
+    after[1].update(aside[0])
+    assert taken.by(CONDITIONAL).peak(1).tolist() == [0, 110]
+    assert taken.by(PRESERVE_PAPER).peak(1).tolist() == [0, 110]
+
+
 # Any sequence of events
 
 
@@ -165,8 +202,11 @@ STEPS = st.lists(
 )
 
 
-def play(anticipator: Anticipator, steps: list[tuple[str, int, int, int]]) -> dict[str, tuple[int, Lease]]:
-    open_leases: dict[str, tuple[int, Lease]] = {}
+Open = dict[str, tuple[int, Lease]]
+
+
+def play(anticipator: Anticipator, steps: list[tuple[str, int, int, int]], before: Open | None = None) -> Open:
+    open_leases: Open = before or {}
     for kind, number, prompt, tokens in steps:
         name = f"r{number}"
         if kind == "open" and name not in open_leases:
@@ -212,6 +252,23 @@ def test_what_is_held_now_is_what_the_leases_hold_once_all_have_reported(steps: 
     for index in (0, 1):
         there = [one for at, one in open_leases.values() if at == index]
         assert anticipator.peak(1)[index] == sum(one.request.prompt_tokens + one.generated_tokens for one in there)
+
+
+@given(STEPS, STEPS, st.sampled_from(RULES), st.sampled_from([HORIZON, 2 * HORIZON]))
+@settings(max_examples=100, deadline=None)
+def test_who_takes_an_instance_over_goes_on_as_if_nothing_had_happened(
+    steps: Any, later: Any, rule: LengthRule, reach: int
+) -> None:
+    stays, moves = Anticipator([{}, {}], rule, reach=HORIZON), Anticipator([{}, {}], rule, reach=HORIZON)
+    known = [play(one, steps) for one in (stays, moves)]
+    taken = Anticipator([{}, {}], rule, reach=reach)
+    for index in (0, 1):
+        taken.adopt(index, moves, index)
+    play(stays, later, known[0])
+    play(taken, later, known[1])
+    for horizon in (1, 7, HORIZON):
+        assert taken.peak(horizon).tolist() == stays.peak(horizon).tolist()
+    assert taken.footprint_tokens.tolist() == stays.footprint_tokens.tolist()
 
 
 @given(STEPS, st.sampled_from(RULES), st.integers(0, 3_000), st.integers(1, 300))
