@@ -29,7 +29,7 @@ def main(results: Path) -> None:
     }
     print(f"against {BASE}, means over {len(found['seeds'])} seeds: requests a second and mean response time")
     print(f"{'load':>6}  {'policy':24}{'req/s':>8}{'':>9}{'response':>11}")
-    for load, policy in dict.fromkeys((load, policy) for load, policy, _ in means):
+    for load, policy in sorted(dict.fromkeys((load, policy) for load, policy, _ in means), key=lambda one: one[0]):
         rate, wait_s = (means[load, policy, measure] for measure in ("goodput", "e2e_mean"))
         more, less = (
             100 * (means[load, policy, measure] / means[load, BASE, measure] - 1) for measure in ("goodput", "e2e_mean")
