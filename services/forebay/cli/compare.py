@@ -166,16 +166,22 @@ def _experiment(path: Path, asked: Asked) -> "Experiment":
 
 
 def _elsewhere(made: "Experiment", asked: Asked) -> "Experiment":
-    """The experiment on another trace or fleet; what is done to a trace stays, its window and options do not."""
+    """The experiment on another trace or fleet; what is done to a trace stays, its window and options do not.
+
+    Another trace keeps its own lengths: of the experiment's prompts it takes the errors that were made about them.
+    """
     from forebay.simulator.profiles import profile_of
     from forebay.simulator.trace_config import locate
 
     trace = made.trace
     if asked.trace is not None:
         away: dict[str, Any] = {"generator": "", "format": "", "options": {}, "start_s": 0.0, "duration_s": 0.0}
+        if trace.prompts:
+            is_recorded = any(arm.predictor.get("length") == "recorded" for arm in made.policies)
+            away |= {"prompts": "", "errors": trace.prompts if is_recorded else ""}
         trace = dataclasses.replace(trace, path=asked.trace, **away)
     if asked.prompts is not None:
-        trace = dataclasses.replace(trace, prompts=asked.prompts)
+        trace = dataclasses.replace(trace, prompts=asked.prompts, errors="")
     if trace is not made.trace:
         trace = locate(trace, Path.cwd(), data_dir(), SAMPLES)
     groups = made.groups

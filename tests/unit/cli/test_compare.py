@@ -1,5 +1,7 @@
 """Wrong experiments and options are refused in one sentence before anything runs; what ships is right."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,16 +32,35 @@ def test_every_experiment_that_ships_is_right(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LONG, ids=lambda path: path.stem)
 def test_every_experiment_of_a_checkout_is_right(path: Path, tmp_path: Path) -> None:
-    """Those on chat prompts are read as if the file of prompts were there: it is made, and no public data."""
+    """They are read as if their files of prompts were there, which are made and no public data."""
     if "data:" in path.read_text() and data_dir() is None:
         pytest.skip("needs the public data: set FOREBAY_DATA")
-    (tmp_path / "chat.jsonl").write_text('{"prompt": "a"}')
+    for name in re.findall(r"\.forebay/prompts/([\w.]+)", path.read_text()):
+        (tmp_path / name).write_text('{"prompt": "a"}')
     there = tmp_path / path.name
     there.write_text(path.read_text().replace("../../.forebay/prompts/", ""))
     made = read(there, data_dir(), SAMPLES)
     assert made.name == path.stem
     assert len(made.seeds) >= 5
     assert find_experiment(path.stem) == path
+
+
+def test_another_trace_keeps_its_lengths_and_takes_the_errors_of_the_prompts(tmp_path: Path) -> None:
+    line = '{"prompt": "a", "output_tokens": 30, "predicted_tokens": [10, 20, 30, 40]}\n'
+    (tmp_path / "p.jsonl").write_text(line * 20)
+    (tmp_path / "e.toml").write_text(
+        'seeds = [1]\ncolumns = ["normalized_p99"]\n[trace]\ngenerator = "poisson"\nprompts = "p.jsonl"\n'
+        '[[groups]]\nmodel = "m"\nprofile = "A40/Llama-2-7B/tp1"\n'
+        '[[policies]]\nname = "one"\n[policies.predictor]\nlength = "recorded"\n'
+    )
+    arguments = ["compare", "--experiment", str(tmp_path / "e.toml"), "--trace", str(SAMPLES / "trace.csv")]
+    arguments += ["--limit", "20", "--instances", "3", "--jobs", "1", "--output", str(tmp_path / "out"), "--json"]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    job = json.loads(next((tmp_path / "out" / "runs").glob("*/job.json")).read_text())
+    assert any("resampled error" in note for note in job["notes"])
+    fleet = json.loads(next((tmp_path / "out" / "runs").glob("*/run.json")).read_text())["instances"]
+    assert len(fleet) == 3
 
 
 def test_an_experiment_that_is_not_there_is_refused_with_those_that_are() -> None:
