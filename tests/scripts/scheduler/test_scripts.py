@@ -20,7 +20,7 @@ from forebay.core.values import (
     SloClass,
     WakeAt,
 )
-from forebay.scheduler.actions import Action, Observe
+from forebay.scheduler.actions import Action, Migrate, Observe
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy import build
@@ -128,6 +128,12 @@ class Player:
     def _wake(self) -> list[Action]:
         return self.engine.on_wake(self.now_us)
 
+    def _mover(self) -> list[Action]:
+        return self.engine.on_mover(self.now_us)
+
+    def _moved(self, lease_id: str, instance_id: str) -> list[Action]:
+        return self.engine.on_moved(lease_id, instance_id, self.now_us)
+
     # Questions
 
     def _instances(self) -> list[str]:
@@ -171,6 +177,8 @@ def _said(action: Action) -> str:
         case Retry():
             delay = _seconds(action.retry_delay_us)
             return f"retry {action.request_id} {action.decision_id} in {delay} {action.reason}: {action.message}"
+        case Migrate():
+            return f"move {action.placement.request_id} from {action.placement.instance_id} to {action.instance_id}"
         case WakeAt(at_us):
             return f"wake at {_seconds(at_us)}"
         case Observe():
