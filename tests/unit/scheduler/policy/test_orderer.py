@@ -12,6 +12,7 @@ from forebay.scheduler.policy.orderer.base import Keys, Orderer, OrderView, Stan
 from forebay.scheduler.policy.orderer.dpa import Dpa
 from forebay.scheduler.policy.orderer.edf import Edf
 from forebay.scheduler.policy.orderer.fcfs import Fcfs
+from forebay.scheduler.policy.orderer.forebay import Forebay
 from forebay.scheduler.policy.orderer.hrrn import Hrrn
 from forebay.scheduler.policy.orderer.ltr import Ltr
 from forebay.scheduler.policy.orderer.pf import Pf
@@ -258,6 +259,26 @@ def test_tempo_gives_requests_of_one_session_one_density() -> None:
     assert Tempo().rank(rows) == pytest.approx([-580 / 1.2, -580 / 1.2, -400])
 
 
+def test_forebay_lets_each_wait_for_its_length_and_not_beyond_what_is_due() -> None:
+    # 200 ms a token: 2 s and 20 s, of which the promise leaves 9 s; a whole answer due at 50 s must begin at 48 s.
+    rows = view(9, (0, 10), (0, 100), (0, 10), due_s=(60, 9, 50), is_due_whole=(0, 0, 1))
+    assert (Forebay().rank(rows) - START) / S == pytest.approx([2.0, 9.0, 48.0])
+
+
+def test_a_tenant_that_is_ahead_is_taken_to_have_come_later_by_its_lead() -> None:
+    # 10 tokens may wait 2 s; 150 tokens ahead are 1.5 s more.
+    tenants = {"tenant_code": (1, 2), "charged": (0, 400, 250)}
+    keys = Forebay().rank(view(9, (0, 10), (1, 10), **tenants))
+    assert (keys - START) / S == pytest.approx([3.5, 3.0])
+    assert order(Forebay(share_s_per_token=0).rank(view(9, (0, 10), (1, 10), **tenants))) == [0, 1]
+
+
+def test_a_lead_costs_no_more_than_the_time_that_was_promised() -> None:
+    tenants = {"tenant_code": (1, 2), "charged": (0, 1e9, 0)}
+    keys = Forebay().rank(view(9, (0, 10), (1, 10), due_s=(5, 6), **tenants))
+    assert (keys - START) / S == pytest.approx([7.0, 3.0])
+
+
 def test_every_orderer_gives_one_finite_key_a_request_and_ranks_in_any_order_alike() -> None:
     rng = np.random.default_rng(5)
     count = 60
@@ -292,6 +313,7 @@ def test_every_orderer_gives_one_finite_key_a_request_and_ranks_in_any_order_ali
         (Autellix, {"starved_ratio": 0.0}),
         (Tempo, {"step_s": 0.0}),
         (Tempo, {"penalty": -1.0}),
+        (Forebay, {"share_s_per_token": -1.0}),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(orderer: type[Orderer], parameters: dict[str, Any]) -> None:
