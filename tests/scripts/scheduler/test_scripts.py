@@ -20,7 +20,7 @@ from forebay.core.values import (
     SloClass,
     WakeAt,
 )
-from forebay.scheduler.actions import Action, Migrate, Observe
+from forebay.scheduler.actions import Action, Migrate, Observe, Plan
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy import build
@@ -179,6 +179,8 @@ def _said(action: Action) -> str:
             return f"retry {action.request_id} {action.decision_id} in {delay} {action.reason}: {action.message}"
         case Migrate():
             return f"move {action.placement.request_id} from {action.placement.instance_id} to {action.instance_id}"
+        case Plan():
+            return f"plan {action.model}"
         case WakeAt(at_us):
             return f"wake at {_seconds(at_us)}"
         case Observe():
