@@ -219,13 +219,17 @@ class Placer:
         return placed
 
     def _place_batch(self, batch: Sequence[Held], lanes: Lanes, now_us: int) -> list[Placement]:
-        """Opens a lease for each request of the batch on one instance where nothing runs, or none."""
+        """Opens a lease for each request of the batch on one instance where nothing runs, or none.
+
+        Where its longest requests fit into no such instance, they stay behind.
+        """
         excluded = batch[0].request.excluded_instance_ids
         longest = max(batch, key=lambda held: held.context_tokens)
         idle = lanes.idle_for(excluded, longest.context_tokens)
         sight = Sight(lanes.standing, idle, lanes.counts(), excluded, longest.context_tokens)
         if not idle.any():
-            return []
+            fits = [held for held in batch if lanes.idle_for(excluded, held.context_tokens).any()]
+            return self._place_batch(fits, lanes, now_us) if fits else []
         view = self._remembered(self._view(lanes, longest, sight, int(idle.sum()), now_us), longest.request)
         route = self._policies.router.route(view)
         if isinstance(route, Hold):

@@ -133,6 +133,17 @@ def test_those_behind_a_batch_that_may_not_run_where_there_is_room_do_run() -> N
     assert [one.request_id for one in finish(on, first, 3)] == ["r2"]
 
 
+def test_what_fits_no_free_instance_does_not_hold_up_the_rest_of_its_batch() -> None:
+    on = engine(static("a"), static("b", context_tokens_max=100), grouper="vs")
+    long = placed(arrive(on, "r0", 500, 10))
+    short = placed(arrive(on, "r1", 10, 10))
+    assert (long[0].instance_id, short[0].instance_id) == ("a/m", "b/m")
+    arrive(on, "r2", 500, 10, 1)
+    arrive(on, "r3", 10, 10, 1)
+    assert [(one.request_id, one.batch_count) for one in finish(on, short, 2)] == [("r3", 1)]
+    assert [(one.request_id, one.batch_count) for one in finish(on, long, 3)] == [("r2", 1)]
+
+
 def test_a_draining_instance_gets_no_further_batch() -> None:
     on = engine(static("a"), grouper="vs")
     first = placed(arrive(on, "r0", 10, 10))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from forebay.core.scheduling import OpenLease, Placement, Rejected, Retry
 from forebay.core.values import (
+    Batching,
     InferenceRequest,
     Instance,
     InstanceLoad,
@@ -31,6 +32,7 @@ from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy import build
 from forebay.scheduler.policy.admission import ADMISSIONS
+from forebay.scheduler.policy.grouper import GROUPERS
 from forebay.scheduler.policy.orderer import ORDERERS
 from forebay.scheduler.policy.puller import PULLERS
 from forebay.scheduler.policy.router import ROUTERS
@@ -41,11 +43,14 @@ IDS = [(name, model) for model in MODELS for name in "abc"]
 HELD_MAX = 2
 
 INSTANCES = st.builds(
-    lambda spot, state, cap, context: instance(*spot, state=state, concurrency_max=cap, context_tokens_max=context),
+    lambda spot, state, cap, context, batching: instance(
+        *spot, state=state, concurrency_max=cap, context_tokens_max=context, kv_tokens_max=500, batching=batching
+    ),
     st.sampled_from(IDS),
     st.sampled_from([InstanceState.READY] * 4 + list(InstanceState)),
     st.integers(1, 3),
     st.sampled_from([0, 100, 400]),
+    st.sampled_from([Batching.CONTINUOUS, Batching.STATIC, Batching.STATIC]),
 )
 FLEETS = st.lists(INSTANCES, max_size=6, unique_by=lambda one: one.instance_id)
 REQUESTS = st.builds(
@@ -78,6 +83,7 @@ POLICIES = st.fixed_dictionaries(
         "orderer": st.sampled_from(sorted(ORDERERS)),
         "router": st.sampled_from(sorted(ROUTERS)),
         "puller": st.sampled_from(sorted(PULLERS)),
+        "grouper": st.sampled_from(sorted(GROUPERS)),
     }
 )
 
@@ -193,6 +199,11 @@ class World:
         assert placement.grpc_address == where.grpc_address
         if request.tokens_max:
             assert placement.predicted.p97 <= request.tokens_max, "INV-4"
+        if placement.batch_id:
+            assert self.is_batched(where.model)
+            told = [one for one in self.journal[-1] if isinstance(one, Placement)]
+            batch = [one for one in told if one.batch_id == placement.batch_id]
+            assert {(one.instance_id, one.batch_count) for one in batch} == {(where.instance_id, len(batch))}
         [chosen] = [
             one for one in self.engine.explain(placement.decision_id).candidates if one.instance_id == where.instance_id
         ]
@@ -231,10 +242,16 @@ class World:
             closed = one.state is not InstanceState.READY or one.instance_id in self.drained | self.unreachable
             if closed or scheduled.lease_count >= scheduled.concurrency_cap:
                 continue
+            if scheduled.lease_count and self.is_batched(one.model):
+                continue
             for request in self.owed.values():
                 fits = request.prompt_tokens + (request.tokens_max or 1) <= (one.context_tokens_max or 10**9)
                 could = request.model == one.model and one.instance_id not in request.excluded_instance_ids and fits
                 assert not could, "INV-6"
+
+    def is_batched(self, model: str) -> bool:
+        """Whether all instances of the model run static batches."""
+        return all(one.batching is Batching.STATIC for one in self.fleet.values() if one.model == model)
 
     def lease_id(self, pick: int) -> str:
         leases = self.engine.leases()
