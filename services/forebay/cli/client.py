@@ -10,7 +10,7 @@ import httpx
 
 from forebay.cli.plan import PlannedRequest
 from forebay.cli.stats import OK, Result
-from forebay.core.errors import Unavailable
+from forebay.core.errors import Unauthenticated, Unavailable
 from forebay.core.values import LengthQuantiles
 
 CONNECT_TIMEOUT_S = 5.0
@@ -20,9 +20,12 @@ CONNECTIONS_MAX = 1_000
 class GatewayClient:
     """Talks to one gateway; `start_s` of the results is the client's creation. Close it with `async with`."""
 
-    def __init__(self, url: str, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None, key: str = ""
+    ) -> None:
         self._http = httpx.AsyncClient(
             base_url=url,
+            headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
             trust_env=False,
@@ -42,9 +45,15 @@ class GatewayClient:
         return time.perf_counter() - self._start_s
 
     async def models(self) -> list[str]:
-        """The models that the gateway serves; raises Unavailable when it does not answer."""
+        """The models that the gateway serves.
+
+        Raises Unavailable when it does not answer, and Unauthenticated when it wants another key.
+        """
         try:
             response = await self._http.get("/v1/models")
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                text = "the gateway does not know the key; give a tenant's with --key or FOREBAY_API_KEY"
+                raise Unauthenticated(text)
             response.raise_for_status()
             return sorted(str(model["id"]) for model in response.json()["data"])
         except (httpx.HTTPError, ValueError, KeyError) as error:

@@ -58,12 +58,14 @@ class LoadOutcome:
     samples: Sequence[FleetSample]
 
 
-async def run_load(console: Console, addresses: Addresses, plan: LoadPlan, show: bool = True) -> LoadOutcome:
+async def run_load(
+    console: Console, addresses: Addresses, plan: LoadPlan, show: bool = True, key: str = ""
+) -> LoadOutcome:
     """Sends the plan's requests and gathers what came of them; Ctrl-C ends it early.
 
     Raises Unavailable when no gateway answers or it has no model.
     """
-    async with GatewayClient(addresses.http_url, REQUEST_TIMEOUT_S) as client:
+    async with GatewayClient(addresses.http_url, REQUEST_TIMEOUT_S, key=key) as client:
         models = _chosen(plan.models, await client.models())
         replay = Replay(client, Dealer(plan.prompts, models, plan.slo_classes, plan.tokens_max, plan.seed))
         fleet = FleetWatch(addresses.grpc["autoscaler"])
@@ -145,6 +147,7 @@ def hints(addresses: Addresses, summary: Summary) -> list[str]:
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Equal seeds deal equal requests.")
 @click.option("--gateway", default="", help="Address of the gateway, host:port. Default: that of the running stack.")
+@click.option("--key", default="", envvar="FOREBAY_API_KEY", help="The tenant's key, or FOREBAY_API_KEY.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write figures there (- prints)."
 )
@@ -163,6 +166,7 @@ def load(
     slo_classes: tuple[str, ...],
     seed: int,
     gateway: str,
+    key: str,
     json_file: Path | None,
     state_dir: Path,
 ) -> None:
@@ -192,13 +196,13 @@ def load(
         slo_classes=slo_classes,
         seed=seed,
     )
-    _report(locate(state_dir, gateway), plan, json_file)
+    _report(locate(state_dir, gateway), plan, json_file, key)
 
 
-def _report(addresses: Addresses, plan: LoadPlan, json_file: Path | None) -> None:
+def _report(addresses: Addresses, plan: LoadPlan, json_file: Path | None, key: str) -> None:
     console = make_console()
     printed_json = str(json_file) == "-"
-    outcome = uvloop.run(run_load(console, addresses, plan, show=not printed_json))
+    outcome = uvloop.run(run_load(console, addresses, plan, show=not printed_json, key=key))
     result = as_json(outcome.summary, outcome.samples, _options(plan))
     if printed_json:
         print_json(result)

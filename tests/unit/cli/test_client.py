@@ -10,7 +10,7 @@ from forebay.cli.client import GatewayClient, parse_quantiles
 from forebay.cli.loaders import Prompt
 from forebay.cli.plan import PlannedRequest
 from forebay.cli.stats import OK, Result
-from forebay.core.errors import Unavailable
+from forebay.core.errors import Unauthenticated, Unavailable
 from forebay.core.values import LengthQuantiles
 
 REQUEST = PlannedRequest(7, 0.0, Prompt("Hello", "chat"), "m", "interactive-fast", tokens_max=9)
@@ -132,6 +132,18 @@ async def test_the_models_are_those_that_the_gateway_lists() -> None:
 
     async with GatewayClient("http://gateway", 5.0, httpx.MockTransport(handler)) as client:
         assert await client.models() == ["a", "b"]
+
+
+async def test_a_key_is_shown_with_every_request_and_asked_for_where_it_is_wanted() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        is_known = request.headers.get("authorization") == "Bearer k1"
+        return httpx.Response(200, json={"data": []}) if is_known else httpx.Response(401)
+
+    async with GatewayClient("http://gateway", 5.0, httpx.MockTransport(handler), key="k1") as client:
+        assert await client.models() == []
+    async with GatewayClient("http://gateway", 5.0, httpx.MockTransport(handler)) as client:
+        with pytest.raises(Unauthenticated, match="--key"):
+            await client.models()
 
 
 async def test_a_gateway_that_does_not_answer_is_an_error_that_says_what_to_do() -> None:
