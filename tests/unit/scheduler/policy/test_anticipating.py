@@ -108,6 +108,12 @@ def test_forebay_passes_over_an_instance_whose_predicted_peak_overflows_even_if_
     assert routed(Forebay(room_share_fast=1.0), view(room=[2_000, 540])).index == 0
 
 
+def test_forebay_takes_what_fits_even_where_there_is_far_more_to_do_than_where_it_just_does_not() -> None:
+    busy = [lease(f"d{number}", 4_000, 400, 1) for number in range(5)]
+    seen = view(leases=[[lease("c", 10, 10, 1)], busy], room=[(50 + 199) / 0.95 - 0.1, 100_000])
+    assert routed(Forebay(), seen).index == 1
+
+
 def test_forebay_holds_what_overflows_everywhere_and_says_by_how_much() -> None:
     route = Forebay().route(view(room=[400, 400]))
     assert isinstance(route, Hold)

@@ -9,8 +9,8 @@ from forebay.core.anticipation import CONDITIONAL
 from forebay.core.values import SloClass
 from forebay.scheduler.policy.router.base import Hold, Route, RouteView, Term, anticipated, lowest
 
-OVERFLOW_WEIGHT = 1_000.0
-"""A token too many costs more than any work there may be to do: a cache that overflows throws whole answers away."""
+OVERFLOW_WEIGHT = 1e9
+"""A token too many counts more than any work there may be to do, so that what fits wins over what does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Forebay:
         lacking = peak - self._share(view.slo_class) * view.observed.kv_tokens_max
         np.maximum(lacking, 0.0, out=lacking)
         if lacking[lacking.argmax()]:
+            np.ceil(lacking, out=lacking)
             lacking[view.in_flight_count == 0] = 0.0
             scores += OVERFLOW_WEIGHT * lacking
         index = lowest(view, scores)
