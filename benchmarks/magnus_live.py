@@ -20,7 +20,7 @@ import click
 import httpx
 import numpy as np
 
-from benchmarks.common import Report, options
+from benchmarks.common import Cell, Report, options
 from benchmarks.live import real
 from forebay.cli.loaders import SAMPLES, Prompt, read_prompts
 from forebay.cli.processes import is_free
@@ -73,17 +73,15 @@ def main(count: int, quick: bool, json_path: str | None) -> None:
     arms = [arm for arm in ARMS if not quick or arm.name in ("vs", "magnus")]
     asked = requests(16 if quick else count)
     found = {arm.name: run(arm, asked) for arm in arms}
-    rows = [[name, *figures(answers).values()] for name, answers in found.items()]
-    base = figures(found["vs"])
-    for row in rows:
-        row += [
-            f"{100 * (row[1] / base['requests_per_s'] - 1):+.0f} %",
-            f"{100 * (row[3] / base['mean_s'] - 1):+.0f} %",
-        ]
+    told = {name: figures(answers) for name, answers in found.items()}
+    rows: list[list[Cell]] = [
+        [name, *one.values(), *(_change(one[key], told["vs"][key]) for key in ("requests_per_s", "mean_s"))]
+        for name, one in told.items()
+    ]
     columns = ["batches", "req/s", "tokens/s", "mean s", "p99 s", "makespan s", "throughput", "response time"]
     report.table(f"{len(asked)} requests at {RATE_PER_S:g} a second, {KV_TOKENS} tokens of cache", columns, rows)
-    for name, answers in found.items():
-        report.figures |= {f"{name}_{figure}": value for figure, value in figures(answers).items()}
+    for name, one in told.items():
+        report.figures |= {f"{name}_{figure}": value for figure, value in one.items()}
     report.close(json_path)
 
 

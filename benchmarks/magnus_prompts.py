@@ -61,7 +61,8 @@ def predicted(policy: LengthPredictor, rows: pd.DataFrame) -> np.ndarray:
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         answers = policy.predict(queries[start : start + QUERIES_AT_ONCE])
         found += [(one.quantiles.p10, one.quantiles.p50, one.quantiles.p90, one.quantiles.p97) for one in answers]
-    return np.maximum(np.array(found), 1)
+    quantiles: np.ndarray = np.maximum(np.array(found), 1)
+    return quantiles
 
 
 @click.command(help="Write prompts of Magnus' applications with measured and predicted lengths.")

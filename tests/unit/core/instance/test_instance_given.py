@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.core.instance import Batch, EngineFlags, EngineRequest, InstanceModel, PrefillChunk
+from forebay.core.instance import Batch, EngineFlags, EngineProfile, EngineRequest, InstanceModel, PrefillChunk
 from forebay.core.instance.batcher import BATCHERS
 from tests.unit.core.instance.kit import AMPLE, FOREVER, PROFILE, few
 
@@ -14,7 +14,7 @@ DELAY_PS = 1_000_000
 GIVEN = EngineFlags(batch_given=True, batch_delay_ps=DELAY_PS, batch_padding=True, batch_answers_wait=True)
 
 
-def engine(profile=AMPLE, flags: EngineFlags = GIVEN) -> InstanceModel:
+def engine(profile: EngineProfile = AMPLE, flags: EngineFlags = GIVEN) -> InstanceModel:
     return InstanceModel(profile, flags, BATCHERS["static"]())
 
 
