@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -32,7 +31,7 @@ class Stage:
     """One predictor with its database, again and again."""
 
     directory: Path
-    running: subprocess.Popen[bytes] | None = None
+    running: asyncio.subprocess.Process | None = None
     channel: grpc.aio.Channel | None = None
     api: PredictorServiceStub | None = None
 
@@ -48,7 +47,7 @@ class Stage:
         }
         command = [sys.executable, "-m", "forebay.predictor", "--config", str(self.directory / "forebay.toml")]
         with (self.directory / "log").open("ab") as log:
-            self.running = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self.running = await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
         self.channel = connect(environment["FOREBAY_LISTEN"])
         self.api = PredictorServiceStub(self.channel)
         assert await until(self.answers), self.log()
@@ -64,7 +63,7 @@ class Stage:
         assert self.running is not None
         assert self.channel is not None
         self.running.send_signal(number)
-        await asyncio.to_thread(self.running.wait, 30)
+        await asyncio.wait_for(self.running.wait(), 30)
         await self.channel.close()
         self.running = None
 
