@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
 
 
@@ -87,3 +88,17 @@ class Admission(Protocol):
 def looks_ahead(admission: Any) -> bool:
     """Whether a policy wants to know how long an arrival would wait: such a one says `looks_ahead = True`."""
     return bool(getattr(admission, "looks_ahead", False))
+
+
+def in_time(view: AdmissionView, margin: float) -> Admitted | Later:
+    """Now, or, where `margin` times the wait is more time than there is, when it would have shrunk to that."""
+    wait_us = round(margin * view.wait_us)
+    late_us = wait_us - view.slack_us
+    if late_us <= 0:
+        return Admitted()
+    return Later(
+        "SLO_INFEASIBLE",
+        f"the request would wait {wait_us / US_PER_S:.1f} s and is due in {view.slack_us / US_PER_S:.1f} s; come "
+        "back after the delay, or give it a looser class or deadline",
+        late_us,
+    )

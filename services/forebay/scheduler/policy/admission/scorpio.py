@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later
-from forebay.scheduler.policy.admission.slo_feasible import SloFeasible
+from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later, in_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Scorpio:
 
     def admit(self, view: AdmissionView) -> Admitted | Later:
         """Now, when it would be in time, or soon."""
-        said = SloFeasible(self.margin).admit(view)
+        said = in_time(view, self.margin)
         if isinstance(said, Later) or not view.ready_count or not view.lease_count:
             return said
         own = view.tightest_itl_us / view.itl_us if view.itl_us else 1.0

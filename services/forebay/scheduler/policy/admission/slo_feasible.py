@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later
+from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later, in_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +25,4 @@ class SloFeasible:
 
     def admit(self, view: AdmissionView) -> Admitted | Later:
         """Now, or when it would be in time."""
-        wait_us = round(self.margin * view.wait_us)
-        late_us = wait_us - view.slack_us
-        if late_us <= 0:
-            return Admitted()
-        return Later(
-            "SLO_INFEASIBLE",
-            f"the request would wait {wait_us / US_PER_S:.1f} s and is due in {view.slack_us / US_PER_S:.1f} s; come "
-            "back after the delay, or give it a looser class or deadline",
-            late_us,
-        )
+        return in_time(view, self.margin)
