@@ -33,7 +33,7 @@ def test_an_impossible_model_is_refused(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"batcher": "magic"}, "batcher must be one of accelgen, alise, .*, static, got 'magic'"),
+        ({"batcher": "magic"}, r"batcher must be one of accelgen, alise, .*, static, tempo, got 'magic'"),
         ({"order": "random"}, "order must be one of"),
         ({"preemption": "none"}, "preemption must be one of"),
         ({"swap_gb_per_s": -1}, "swap_gb_per_s must not be negative"),
