@@ -47,7 +47,7 @@ class Plant:
     def __init__(self, folder: Path, gateway_config: str) -> None:
         self._folder = folder
         self._config = folder / "forebay.toml"
-        self._config.write_text(gateway_config)
+        self.configure(gateway_config)
         grpc_port, http_port, scheduler_port, autoscaler_port, metrics_port = free_ports(5)
         self.http_url = f"http://127.0.0.1:{http_port}"
         self.grpc_address = f"127.0.0.1:{grpc_port}"
@@ -83,6 +83,10 @@ class Plant:
             )
         )
         return emulator
+
+    def configure(self, text: str) -> None:
+        """What parts that start from now on read."""
+        self._config.write_text(text)
 
     def start(self, part: str) -> subprocess.Popen[bytes]:
         listen = {"gateway": self.grpc_address, "scheduler": self.scheduler_address}[part]
