@@ -10,12 +10,12 @@ Run: PYTHONPATH=services:clients/python python -m benchmarks.schedule_rpc [--qui
 """
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -44,6 +44,7 @@ INSTANCE_COUNT = 100
 WINDOWS = (1, 16, 128)
 RATES_PER_S = (500, 1_000, 2_000)
 BATCHES = (8, 32, 128)
+REPLICAS = (1, 2, 4)
 BATCH_MAX = 1_024
 """Events of a message at most."""
 NAMES = {"": "", " a batch": "_a_batch", "/s": "_per_s"}
@@ -122,7 +123,7 @@ async def serve_echo() -> None:
     await server.wait_for_termination()
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(name: str) -> Iterator[tuple[str, int]]:
     """A server in a process of its own: its address and process id."""
     command = [sys.executable, "-m", "benchmarks.schedule_rpc", "--serve", name]
@@ -296,6 +297,34 @@ async def compare(report: common.Report, count: int) -> list[list[common.Cell]]:
     return rows
 
 
+async def share_models(count: int, replica_count: int) -> tuple[float, float]:
+    """Decisions a second, and server processor time of one in us, where each replica has its share of the models.
+
+    Batches of 32 go to each as gateways send them; what they decide does not touch.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [stack.enter_context(started("scheduler")) for _ in range(replica_count)]
+        channels = [await stack.enter_async_context(grpc.aio.insecure_channel(address)) for address, _ in servers]
+        stubs = [scheduler_service_pb2_grpc.SchedulerServiceStub(channel) for channel in channels]
+        used = sum(processor_s(pid) for _, pid in servers)
+        seconds: list[float] = []
+        began = time.perf_counter()
+        await asyncio.gather(*(run_batches(stub, 32, count // replica_count, seconds) for stub in stubs))
+        wall_s = time.perf_counter() - began
+        used = sum(processor_s(pid) for _, pid in servers) - used
+    return len(seconds) / wall_s, 1e6 * used / len(seconds)
+
+
+async def replicas(report: common.Report, count: int) -> list[list[common.Cell]]:
+    """One row for each number of replicas; the machine's cores are shared by all of them and the client."""
+    rows: list[list[common.Cell]] = []
+    for replica_count in REPLICAS:
+        per_s, each_us = await share_models(count, replica_count)
+        rows.append([replica_count, per_s, each_us, per_s / float(rows[0][1]) if rows else 1.0])
+        report.figures[f"replicas_{replica_count}_decisions_per_s"] = per_s
+    return rows
+
+
 def _cases(count: int) -> Iterator[tuple[str, str, Run, int, int]]:
     for window in WINDOWS:
         yield "Schedule", "", run_stream, window, count
@@ -327,6 +356,9 @@ def main(quick: bool, json_path: str | None, serve: str | None) -> None:
     report = common.Report("schedule_rpc", quick)
     rows = uvloop.run(compare(report, 3_000 if quick else 20_000))
     report.table(f"One placement over loopback, {INSTANCE_COUNT} instances", COLUMNS, rows)
+    rows = uvloop.run(replicas(report, 6_000 if quick else 40_000))
+    columns = ("replicas", "decisions/s", "server us a decision", "x one")
+    report.table(f"Replicas that share the models, {os.cpu_count()} cores with the client", columns, rows)
     report.close(json_path)
 
 
