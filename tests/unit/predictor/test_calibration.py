@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthQuantiles
-from forebay.predictor.calibration import Calibration, Scores
+from forebay.predictor.calibration import Calibration
+from forebay.predictor.scores import Scores
 
 RAW = LengthQuantiles(10, 100, 150, 200)
 WINDOW = 500
@@ -63,12 +64,13 @@ def test_where_most_were_cut_the_longest_stands() -> None:
     assert found.shift == 102
 
 
-def test_the_bound_moves_by_spreads_and_p97_with_it() -> None:
+def test_the_bound_moves_by_the_root_of_the_spread_and_p97_with_it() -> None:
     found = calibration()
     for number in range(100):
         found.learn(LengthOutcome(query(), 150 + number), RAW)
     assert found.bounded(query(), RAW) == LengthQuantiles(10, 100, 240, 290)
-    assert found.bounded(query(), LengthQuantiles(0, 1_000, 1_500, 1_600)) == LengthQuantiles(0, 1_000, 2_400, 2_500)
+    four_times_as_wide = LengthQuantiles(0, 1_000, 1_200, 1_300)
+    assert found.bounded(query(), four_times_as_wide) == LengthQuantiles(0, 1_000, 1_280, 1_380)
 
 
 def test_a_bound_that_is_too_careful_comes_down_but_never_below_the_median() -> None:
@@ -125,7 +127,7 @@ def test_keys_are_bounded() -> None:
     for number in range(1_500):
         for _ in range(9):
             found.learn(LengthOutcome(query(model=f"m{number}"), 300), RAW)
-    assert len(found._scores) <= 1_000
+    assert len(found._windows) <= 1_000
 
 
 TOKENS = st.integers(0, 2_000)
@@ -173,6 +175,58 @@ def stream(seed: int, count: int, scale: float = 1.0) -> list[tuple[LengthQuanti
 def test_on_exchangeable_streams_the_bound_holds_as_often_as_it_says(seed: int) -> None:
     held = coverage(stream(seed, 10_000))
     assert 0.89 <= np.mean(held[WINDOW:]) <= 0.91
+
+
+def thirds(truth: list[tuple[LengthQuantiles, int]], held: list[bool]) -> list[float]:
+    """Coverage of the short, middle and long predictions, without the first window."""
+    order = np.argsort([raw.p50 for raw, _ in truth[WINDOW:]], kind="stable")
+    return [float(np.array(held[WINDOW:])[part].mean()) for part in np.array_split(order, 3)]
+
+
+def tilted(seed: int, count: int) -> list[tuple[LengthQuantiles, int]]:
+    """A predictor whose spreads are far too narrow for short answers and far too wide for long ones."""
+    random = np.random.default_rng(seed)
+    medians = random.uniform(20, 400, count)
+    answers = medians + random.normal(0, 30, count)
+    pairs = zip(medians.tolist(), answers.tolist(), strict=True)
+    return [
+        (LengthQuantiles(*(round(median * part) for part in (0.5, 1.0, 1.4, 1.6))), max(0, round(tokens)))
+        for median, tokens in pairs
+    ]
+
+
+@pytest.mark.parametrize("make", [stream, tilted])
+@pytest.mark.parametrize("seed", range(3))
+def test_short_and_long_predictions_are_covered_alike(
+    seed: int, make: Callable[[int, int], list[tuple[LengthQuantiles, int]]]
+) -> None:
+    truth = make(seed, 10_000)
+    held = coverage(truth)
+    assert 0.89 <= np.mean(held[WINDOW:]) <= 0.91
+    assert all(0.875 <= share <= 0.925 for share in thirds(truth, held)), thirds(truth, held)
+
+
+def test_bounds_that_know_where_they_are_too_wide_need_less_room() -> None:
+    truth = tilted(1, 4_000)
+    found, room = calibration(), 0
+    for raw, tokens in truth:
+        room += found.bounded(query(), raw).p90
+        found.learn(LengthOutcome(query(), tokens), raw)
+    least = sum(raw.p50 + 1.2816 * 30 for raw, _ in truth)
+    assert 0.99 * least < room < 1.03 * least
+
+
+def test_a_drift_of_the_long_ones_alone_leaves_the_short_ones_where_they_were() -> None:
+    random = np.random.default_rng(3)
+    found, rooms = calibration(), []
+    short, long = LengthQuantiles(10, 50, 80, 90), LengthQuantiles(200, 400, 500, 600)
+    for scale in (1, 3):
+        for _ in range(2 * WINDOW):
+            found.learn(LengthOutcome(query(), round(50 + random.uniform(0, 30))), short)
+            found.learn(LengthOutcome(query(), round(400 + scale * random.uniform(0, 100))), long)
+        rooms.append((found.bounded(query(), short).p90, found.bounded(query(), long).p90))
+    assert abs(rooms[1][0] - rooms[0][0]) <= 8
+    assert rooms[1][1] - 400 == pytest.approx(3 * (rooms[0][1] - 400), rel=0.1)
 
 
 @pytest.mark.parametrize("scale", [0.6, 4.0])
