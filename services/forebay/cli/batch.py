@@ -62,7 +62,7 @@ def batch() -> None:
 @batch.command()
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @click.option("--model", default="", help="Model of lines that name none.")
-@click.option("--endpoint", type=click.Choice(list(ENDPOINTS)), default="chat", show_default=True)
+@click.option("--endpoint", type=click.Choice(list(ENDPOINTS)), default="chat", show_default=True, help="Of all lines.")
 @click.option("--max-tokens", "tokens_max", type=click.IntRange(1), help="Longest answer where a line says nothing.")
 @click.option("--window", default="24h", show_default=True, help="Time until all is due, such as 90m, 24h or 7d.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="A note on the job; repeatable.")
@@ -96,7 +96,7 @@ def submit(
             content.write(line.encode() + b"\n")
         content.seek(0)
         name = Path(getattr(file, "name", "") or "requests").stem + ".jsonl"
-        found = client.create(client.upload(name, content), ENDPOINTS[endpoint], window, notes)  # type: ignore[arg-type]
+        found = client.submit(name, content, ENDPOINTS[endpoint], window, notes)  # type: ignore[arg-type]
         _print(_waited(client, found, as_json) if wait else found, as_json)
 
 
@@ -123,7 +123,7 @@ def list_(client: BatchClient, limit: int, as_json: bool) -> None:
         counts = one["request_counts"]
         answered = f"{counts['completed']}/{counts['total']}"
         due = _time(one["expires_at"])[5:16]
-        table.add_row(one["id"], one["model"], one["status"], answered, str(counts["failed"]), due)
+        table.add_row(one["id"], Text(one["model"]), one["status"], answered, str(counts["failed"]), due)
     make_console().print(table if found else "No jobs. Submit one with: forebay batch submit FILE --model MODEL")
 
 
@@ -210,14 +210,14 @@ def _print(found: Batch, as_json: bool) -> None:
     table.show_header = False
     table.add_row("status", Text(found["status"], style="bold"))
     table.add_row("requests", f"{counts['completed']} answered, {counts['failed']} errors, of {counts['total']}")
-    table.add_row("model", f"{found['model']}, {found['endpoint']}")
+    table.add_row("model", Text(f"{found['model']}, {found['endpoint']}"))
     table.add_row("submitted", _time(found["created_at"]))
     table.add_row("due", f"{_time(found['expires_at'])} ({found['completion_window']})")
     for status in ENDED:
         if found[f"{status}_at"]:
             table.add_row(status, _time(found[f"{status}_at"]))
     if found["metadata"]:
-        table.add_row("metadata", ", ".join(f"{key}={value}" for key, value in found["metadata"].items()))
+        table.add_row("metadata", Text(", ".join(f"{key}={value}" for key, value in found["metadata"].items())))
     console = make_console()
     console.print(table)
     verb = "results" if found["status"] in ENDED else "show"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import httpx
@@ -45,6 +46,19 @@ class BatchClient:
         """Makes a job of the requests in a file."""
         body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "metadata": dict(metadata)}
         return self._ask("POST", "/v1/batches", json=body)
+
+    def submit(self, name: str, content: BinaryIO, endpoint: str, window: str, metadata: Mapping[str, str]) -> Batch:
+        """Makes a job of these requests; where it is refused, the file that held them goes too."""
+        file_id = self.upload(name, content)
+        try:
+            return self.create(file_id, endpoint, window, metadata)
+        except Unavailable:
+            # Nobody knows whether the job was made: what it was made of stays.
+            raise
+        except ForebayError:
+            with suppress(ForebayError):
+                self._ask("DELETE", f"/v1/files/{file_id}")
+            raise
 
     def get(self, batch_id: str) -> Batch:
         """A job as it stands."""

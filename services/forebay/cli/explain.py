@@ -8,7 +8,6 @@ from typing import TypeAlias
 import click
 import grpc
 import uvloop
-from google.protobuf.json_format import MessageToDict
 from lmaas.autoscaler.v1 import autoscaler_service_pb2
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
 from lmaas.autoscaler.v1.fleet_pb2 import ScalingDecision
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from forebay.cli.console import make_console, make_table, print_json
 from forebay.cli.options import json_option, state_dir_option
+from forebay.cli.proto_json import plain
 from forebay.cli.state import Addresses, locate
 from forebay.core.errors import NotFound, Unavailable
 from forebay.wire.channel import connect
@@ -47,7 +47,7 @@ def explain(decision_id: str, as_json: bool, state_dir: Path) -> None:
     """
     decision = uvloop.run(find(locate(state_dir), decision_id))
     if as_json:
-        print_json(MessageToDict(decision, preserving_proto_field_name=True))
+        print_json(plain(decision))
     else:
         print_decision(make_console(), decision)
 
@@ -92,7 +92,8 @@ def _placed(decision: Decision) -> RenderableType:
     parts: list[RenderableType] = [Text(decision.reason, style="bold"), _facts(decision)]
     if decision.candidates:
         parts.append(_candidates(decision))
-    parts.append(Text(_flip(decision)))
+    if decision.verdict == Verdict.VERDICT_PLACED:
+        parts.append(Text(_flip(decision)))
     return Group(*parts)
 
 
@@ -106,6 +107,8 @@ def _facts(decision: Decision) -> Table:
     table.add_row("policies", _pairs(decision.policies))
     table.add_row("inputs", _numbers(decision.inputs))
     table.add_row("predicted length", _length(decision.predicted_length, decision.predicted_by))
+    if decision.shadows:
+        table.add_row("shadows", _pairs({name: place or "held" for name, place in decision.shadows.items()}))
     return table
 
 

@@ -4,13 +4,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import click
 import grpc
 import uvloop
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from lmaas.predictor.v1 import predictor_service_pb2 as messages
 from lmaas.predictor.v1.length_pb2 import PredictorAccuracy, PredictorModel, ShadowTrial
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
@@ -20,6 +18,7 @@ from rich.text import Text
 
 from forebay.cli.console import make_console, make_table, print_json, share
 from forebay.cli.options import json_option, state_dir_option
+from forebay.cli.proto_json import plain
 from forebay.cli.state import locate
 from forebay.core.errors import ConfigError, NotFound
 from forebay.core.prediction import ModelKind
@@ -69,7 +68,7 @@ def predictors(context: click.Context, /, as_json: bool, state_dir: Path) -> Non
         return
     seen = _ask(state_dir, look)
     if as_json:
-        print_json({"models": [_plain(one) for one in seen.models], "accuracy": [_plain(one) for one in seen.accuracy]})
+        print_json({"models": [plain(one) for one in seen.models], "accuracy": [plain(one) for one in seen.accuracy]})
     else:
         make_console().print(render(seen))
 
@@ -248,7 +247,3 @@ def _ask(state_dir: Path, ask: Ask[T]) -> T:
 
 def _told(model: PredictorModel, what: str) -> None:
     click.echo(f"{label(model)} {what}")
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

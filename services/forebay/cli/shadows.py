@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 import uvloop
-from google.protobuf.json_format import MessageToDict
 from lmaas.scheduler.v1 import scheduler_service_pb2 as messages
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from lmaas.scheduler.v1.status_pb2 import Shadow, ShadowCost
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from forebay.cli.console import make_console, make_table, print_json, share
 from forebay.cli.options import json_option, state_dir_option
+from forebay.cli.proto_json import plain
 from forebay.cli.state import locate
 from forebay.wire.channel import connect
 
@@ -31,7 +31,8 @@ def shadows(as_json: bool, state_dir: Path) -> None:
 
     A shadow is asked beside the active policies and decides nothing. Costs are means over all decisions compared;
     less than zero means that the shadow's choices would have cost less. The load is the one that the active policies
-    have made, so a shadow's own effect on the load is not in it: for that, compare them in the simulator.
+    have made, so a shadow's own effect on the load is not in it: for that, compare them in the simulator. Routers are
+    compared when a request is placed: what the active router holds until then is no difference.
 
     \b
     Examples:
@@ -40,9 +41,11 @@ def shadows(as_json: bool, state_dir: Path) -> None:
     """
     found = uvloop.run(look_everywhere(locate(state_dir).schedulers.values()))
     if as_json:
-        print_json([MessageToDict(one, preserving_proto_field_name=True) for one in found])
+        print_json([plain(one) for one in found])
+    elif found:
+        make_console().print(table_of(found))
     else:
-        make_console().print(table_of(found) if found else NONE)
+        click.echo(NONE)
 
 
 async def look_everywhere(addresses: Iterable[str]) -> list[Shadow]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import uvloop
-from google.protobuf.json_format import MessageToDict
 from lmaas.common.v1.instance_pb2 import Instance, InstanceRole, InstanceState
 from lmaas.metrics.v1.snapshot_pb2 import InstanceLoad
 from lmaas.scheduler.v1.status_pb2 import ScheduledInstance
@@ -18,6 +17,7 @@ from rich.text import Text
 
 from forebay.cli.console import make_console, make_table, print_json, seconds
 from forebay.cli.options import json_option, state_dir_option
+from forebay.cli.proto_json import plain
 from forebay.cli.state import Addresses, locate
 from forebay.cli.view import View, look
 from forebay.core.errors import Unavailable
@@ -121,17 +121,21 @@ def _models(view: View) -> Table:
 
 
 def _instances(view: View) -> Table:
-    columns = ("instance", "role", "state", "leases", "cap", "tokens to come", "running", "waiting", "KV", "reachable")
-    table = make_table("Instances", *columns, right="leases|cap|tokens to come|running|waiting|KV")
-    scheduled, observed = view.scheduled(), view.observed()
-    for instance in view.all_instances():
-        known, load = scheduled.get(instance.instance_id), observed.get(instance.instance_id)
-        table.add_row(instance.instance_id, _role(instance), _state(instance), *_scheduled(known), *_observed(load))
+    instances, scheduled, observed = view.all_instances(), view.scheduled(), view.observed()
+    # Where all serve everything nobody needs to be told, and narrow terminals have other uses for the room.
+    has_roles = any(_role(one) not in ("", "mixed") for one in instances)
+    columns = ("state", "leases", "cap", "tokens to come", "running", "waiting", "KV", "reachable")
+    first = ("instance", "role") if has_roles else ("instance",)
+    table = make_table("Instances", *first, *columns, right="leases|cap|tokens to come|running|waiting|KV")
+    for one in instances:
+        known, load = scheduled.get(one.instance_id), observed.get(one.instance_id)
+        named = (one.instance_id, _role(one)) if has_roles else (one.instance_id,)
+        table.add_row(*named, _state(one), *_scheduled(known), *_observed(load))
     return table
 
 
 def _role(instance: Instance) -> str:
-    return InstanceRole.Name(instance.role).removeprefix("INSTANCE_ROLE_").lower() if instance.role else ABSENT
+    return InstanceRole.Name(instance.role).removeprefix("INSTANCE_ROLE_").lower() if instance.role else ""
 
 
 def _state(instance: Instance) -> Text:
@@ -170,16 +174,10 @@ def view_json(view: View) -> dict[str, object]:
     """The page as JSON, in the contract's own names."""
     return {
         "services": {name: "up" if serving else "down" for name, serving in view.serving.items()},
-        "fleet": _plain(view.fleet),
-        "instances": _plain(view.instances).get("instances", []),
-        "queues": _plain(view.queues).get("queues", []),
-        "snapshot": _plain(view.snapshot),
-        "predictors": [_plain(one) for one in view.predictors],
-        "decisions": [_plain(one) for one in view.decisions],
+        "fleet": plain(view.fleet),
+        "instances": plain(view.instances).get("instances", []),
+        "queues": plain(view.queues).get("queues", []),
+        "snapshot": plain(view.snapshot),
+        "predictors": [plain(one) for one in view.predictors],
+        "decisions": [plain(one) for one in view.decisions],
     }
-
-
-def _plain(message: Any) -> dict[str, Any]:
-    if message is None:
-        return {}
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

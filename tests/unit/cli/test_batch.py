@@ -42,6 +42,21 @@ def test_a_file_is_uploaded_for_its_tenant_and_a_batch_is_made_of_it() -> None:
     assert {request.headers["authorization"] for request in seen} == {"Bearer secret"}
 
 
+@pytest.mark.parametrize(("status", "is_left"), [(400, False), (429, False), (503, True)])
+def test_a_job_that_is_refused_leaves_no_file_behind(status: int, is_left: bool) -> None:
+    files = set[str]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/batches":
+            return httpx.Response(status, json={"error": {"message": "line 1: no"}})
+        files.symmetric_difference_update({"file-1"})
+        return httpx.Response(200, json={"id": "file-1"})
+
+    with client(answer) as one, pytest.raises(ForebayError, match="line 1: no"):
+        one.submit("p.jsonl", BytesIO(b"content"), "/v1/completions", "2h", {})
+    assert bool(files) is is_left
+
+
 def test_a_list_follows_the_pages() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         start, limit = int(request.url.params.get("after", "0")), int(request.url.params["limit"])

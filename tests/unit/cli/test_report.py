@@ -9,14 +9,15 @@ from lmaas.autoscaler.v1.fleet_pb2 import Bounds, ModelFleet, ScalingDecision
 from lmaas.common.v1.instance_pb2 import Instance
 from lmaas.common.v1.length_pb2 import LengthQuantiles as LengthMessage
 from lmaas.metrics.v1.snapshot_pb2 import InstanceLoad, Snapshot
-from lmaas.scheduler.v1.decision_pb2 import Candidate, Decision, Flip
+from lmaas.scheduler.v1.decision_pb2 import Candidate, Decision, Flip, Verdict
 from lmaas.scheduler.v1.scheduler_service_pb2 import ListInstancesResponse, ListQueuesResponse
-from lmaas.scheduler.v1.status_pb2 import Queue, ScheduledInstance
+from lmaas.scheduler.v1.status_pb2 import Queue, ScheduledInstance, ShadowRow
 from rich.console import Console, RenderableType
 
 from forebay.cli.console import seconds, share
 from forebay.cli.explain import print_decision
 from forebay.cli.fleet import FleetSample, ModelCount
+from forebay.cli.proto_json import plain
 from forebay.cli.report import as_json, print_report
 from forebay.cli.state import addresses_from
 from forebay.cli.stats import Result, summarise
@@ -139,6 +140,25 @@ def test_a_placement_is_explained_with_winner_losers_and_flip() -> None:
         "It would have gone to local-2/llama-8b if predicted_tokens had been 25 instead of 10.",
     ):
         assert part in text
+
+
+def test_a_refusal_speaks_of_no_score_and_a_placement_of_its_shadows() -> None:
+    refused, placed = decision(), decision()
+    refused.verdict = Verdict.VERDICT_RETRY
+    placed.shadows.update({"paper": "local-2/llama-8b", "own": ""})
+    texts = []
+    for one in (refused, placed):
+        console = Console(width=WIDTH, highlight=False)
+        with console.capture() as capture:
+            print_decision(console, one)
+        texts.append(" ".join(capture.get().split()))
+    assert "would have gone" not in texts[0]
+    assert "shadows own held, paper local-2/llama-8b" in texts[1]
+
+
+def test_what_is_zero_is_told_in_json_too() -> None:
+    assert plain(ShadowRow(kind="router", compared_count=3))["different_count"] == "0"
+    assert plain(None) == {}
 
 
 def test_a_scaling_decision_is_explained() -> None:
