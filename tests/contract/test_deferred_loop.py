@@ -12,7 +12,7 @@ from forebay.gateway.deferred.access import Access
 from forebay.gateway.deferred.config import DeferredConfig
 from forebay.gateway.deferred.engine import Engine
 from forebay.gateway.deferred.lines import answer_line
-from forebay.gateway.deferred.loop import DeferredLoop
+from forebay.gateway.deferred.loop import DeferredLoop, purge
 from forebay.gateway.deferred.pacing import Demand
 from forebay.gateway.deferred.store import Store
 from forebay.gateway.deferred.store_memory import MemoryStore
@@ -166,6 +166,23 @@ async def test_closing_writes_what_is_answered() -> None:
         await until(lambda: len(plant.runner.ran) == 4, "all are under way")
         store.failures = [Unavailable("away")]
     assert plant.job.completed_count == 4
+
+
+async def test_a_store_that_breaks_does_not_end_what_deletes_old_work() -> None:
+    store, asked = MemoryStore(), list[int]()
+
+    class Broken(MemoryStore):
+        def purge(self, now_us: int, ended_before_us: int) -> int:
+            asked.append(now_us)
+            if len(asked) < 3:
+                raise [Unavailable("away"), ValueError("broken")][len(asked) - 1]
+            return store.purge(now_us, ended_before_us)
+
+    access = Access(Broken)
+    task = asyncio.create_task(purge(access, DeferredConfig(purge_interval_s=0.01), now_us))
+    await until(lambda: len(asked) > 3, "it goes on")
+    task.cancel()
+    access.close()
 
 
 async def test_a_mistake_of_the_engine_does_not_end_the_gateway(caplog: pytest.LogCaptureFixture) -> None:

@@ -250,4 +250,7 @@ async def purge(access: Access, config: DeferredConfig, clock: Clock) -> None:
             log.log(logging.INFO if gone_count else logging.DEBUG, "deleted %d old files and jobs", gone_count)
         except Unavailable as error:
             log.debug("old deferred work is not deleted", extra={"fields": {"error": error.message}})
+        except Exception as error:
+            # As above: the data plane outlives it, and the error's kind must do.
+            log.warning("old deferred work is not deleted", extra={"fields": {"error": type(error).__name__}})
         await asyncio.sleep(config.purge_interval_s)
