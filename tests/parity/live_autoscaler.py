@@ -41,7 +41,7 @@ from forebay.wire import convert, validate
 from forebay.wire.convert_metrics import event_from_proto, snapshot_to_proto
 from forebay.wire.convert_predictor import forecast_to_proto
 from tests.parity.journal_kit import Clock, Heard, Post, Replay, Wire, failure, settle, told
-from tests.parity.scenarios import Case, world
+from tests.parity.scenarios import Case, world_of
 
 PART = "autoscaler"
 CONSEQUENCES = ("on_actuated", "on_actuator_failed", "on_retired", "on_stopped")
@@ -96,8 +96,8 @@ def _note_actuation(replay: Replay, now_us: int, action: object) -> None:
 
 def plan_of(case: Case) -> FleetPlan:
     """The configuration and the first fleet of the run."""
-    machines = Machines(make_kernel(1, "reference"), world().engine, profile_of)
-    return make_plan(world(), case.policy.autoscaler, machines)
+    machines = Machines(make_kernel(1, "reference"), world_of(case).engine, profile_of)
+    return make_plan(world_of(case), case.policy.autoscaler, machines)
 
 
 def policy_of(plan: FleetPlan) -> Autoscaler:

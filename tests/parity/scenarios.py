@@ -197,9 +197,14 @@ def workload() -> Workload:
     )
 
 
+def world_of(case: Case) -> World:
+    """The world of a case: groupers are asked where engines are given their batches."""
+    return world(case.kind == "grouper")
+
+
 def scenario(case: Case) -> Scenario:
     """The run of a case."""
-    return Scenario(workload(), world(case.kind == "grouper"), case.policy, seed=3)
+    return Scenario(workload(), world_of(case), case.policy, seed=3)
 
 
 @cache

@@ -18,7 +18,7 @@ from forebay.scheduler.policy.router.base import Route, Router, RouteView
 from forebay.simulator.shell.journal import Entry
 from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_scheduler
 from tests.parity.journal_kit import Clock, Forgetful, Post, Replay, S, Spy, difference
-from tests.parity.scenarios import PLAIN, journal
+from tests.parity.scenarios import PLAIN, Case, journal
 
 END_S = 26
 """As much of the run as the sabotages are tried on: it holds a crash, starts, drains, holds and refusals."""
@@ -37,18 +37,24 @@ KEPT_TO_ITSELF = {
 """Fields whose loss changes nothing: only people read them, or the other side is a fake that knows what is asked."""
 
 
-def until(seconds: float) -> tuple[Entry, ...]:
+STATIC = Case("grouper", "magnus")
+"""The run on engines that are given their batches."""
+
+
+def until(seconds: float, case: Case = PLAIN) -> tuple[Entry, ...]:
     """The run up to a time."""
-    return tuple(entry for entry in journal(PLAIN) if entry.now_us < seconds * S)
+    return tuple(entry for entry in journal(case) if entry.now_us < seconds * S)
 
 
-async def found_by(part: ModuleType, live: Any, entries: Sequence[Entry], wanted: Iterable[Entry] = ()) -> str:
+async def found_by(
+    part: ModuleType, live: Any, entries: Sequence[Entry], wanted: Iterable[Entry] = (), case: Case = PLAIN
+) -> str:
     """What the comparison says of a live part that heard these entries; a part that broke down is found too."""
     try:
         found: Replay = await live.run(entries)
     except Exception as error:
         return f"broken by {error!r}"
-    return difference(part.wanted(tuple(wanted) or entries, PLAIN), found)
+    return difference(part.wanted(tuple(wanted) or entries, case), found)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.PART)
@@ -67,10 +73,11 @@ async def test_every_field_that_is_lost_on_the_way_is_missed(part: ModuleType) -
 
 
 async def is_missed(part: ModuleType, post: Post) -> bool:
-    """Whether the comparison fails; most fields are missed in the first second already."""
-    for seconds in STEPS_S:
-        if await found_by(part, part.Live(PLAIN, Clock(), post=post), until(seconds)):
-            return True
+    """Whether the comparison fails; most fields are missed in the first second already, a few with static batches."""
+    for case in (PLAIN, STATIC):
+        for seconds in STEPS_S:
+            if await found_by(part, part.Live(case, Clock(), post=post), until(seconds, case), case=case):
+                return True
     return False
 
 
