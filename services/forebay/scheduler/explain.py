@@ -1,6 +1,7 @@
 """Renders a record: every candidate with its inputs, the smallest change that flips the choice, and one sentence."""
 
 from collections.abc import Mapping
+from math import ceil, floor
 
 import numpy as np
 
@@ -9,7 +10,13 @@ from forebay.core.units import US_PER_S
 from forebay.core.values import Candidate, ScoreTerm
 from forebay.scheduler.decisions import Record, Sight
 from forebay.scheduler.lanes import COUNTED
-from forebay.scheduler.policy.router.base import Mask, Observed, Route
+from forebay.scheduler.policy.router.base import Mask, Observed, Route, Term
+
+WHOLE = ("tokens", "requests", "instances")
+"""Units of terms that are counted: the next value is one more."""
+STEP = 1e-6
+"""How much more the next value is of what is measured, in shares of itself and at least of 1: less is no change to a
+reader, and from 0 the very next number is 5e-324."""
 
 
 def explain(record: Record, policies: Mapping[str, str]) -> Decision:
@@ -35,32 +42,45 @@ def explain(record: Record, policies: Mapping[str, str]) -> Decision:
 def flip(sight: Sight, route: Route) -> Flip | None:
     """The smallest change of the winner that makes it lose to the runner-up.
 
-    None where there is no second instance, or where the score is a mixture that does not tell its terms. Exact for
-    scores that are one input: a winner with the smaller id wins ties, so it must be worse by one step; another loses at
-    a tie already. A rise of in-flight requests never passes the cap, where the winner is full. Of the terms of a
-    mixture it is the one that has to change by the smallest share of what it is.
+    None where there is no second instance, or where the score is a mixture that does not tell its terms. A winner with
+    the smaller id wins ties, so it must be worse by one step: a whole one of what is counted, STEP of what is measured;
+    another loses at a tie already. A rise of in-flight requests never passes the cap, where the winner is full. Of the
+    terms of a mixture it is the one that has to change by the smallest share of what it is, or of 1 where it is less.
     """
     runner_up = _runner_up(sight, route)
     if runner_up is None or not (route.score_input or route.terms):
         return None
     scores, rival = route.scores, sight.standing.instance_ids[runner_up]
-    value = scores[runner_up] if runner_up < route.index else _next_up(scores[runner_up])
+    loses_ties = runner_up < route.index
     if route.terms:
-        return _flip_of_term(route, rival, float(value) - float(scores[route.index]))
+        return _flip_of_term(route, rival, float(scores[runner_up]) - float(scores[route.index]), loses_ties)
+    value = scores[runner_up] if loses_ties else _next_up(scores[runner_up])
     if route.score_input == "in_flight_count":
         value = min(value, sight.standing.concurrency_cap[route.index])
     return Flip(rival, route.score_input, float(scores[route.index]), float(value))
 
 
-def _flip_of_term(route: Route, rival: str, rise: float) -> Flip | None:
+def _flip_of_term(route: Route, rival: str, rise: float, loses_ties: bool) -> Flip | None:
     """The term whose change by the smallest share raises the score by `rise`; none falls below zero that is not."""
     flips = []
     for term in route.terms:
         before = float(term.values[route.index])
-        after = before + rise / term.weight if term.weight else before
+        after = _moved(term, before, rise, loses_ties)
         if after != before and (after >= 0 or before < 0):
-            flips.append((abs(after - before) / max(abs(before), 1e-9), Flip(rival, term.name, before, after)))
+            flips.append((abs(after - before) / max(abs(before), 1.0), Flip(rival, term.name, before, after)))
     return min(flips, key=lambda one: one[0])[1] if flips else None
+
+
+def _moved(term: Term, before: float, rise: float, loses_ties: bool) -> float:
+    """The value of a term with which the score is higher by `rise`, and by more where ties are won."""
+    if not term.weight:
+        return before
+    sign = 1 if term.weight > 0 else -1
+    change = rise / abs(term.weight)
+    if term.unit in WHOLE:
+        return before + sign * (ceil(change) if loses_ties else floor(change) + 1)
+    after = before + sign * change
+    return after if loses_ties else after + sign * STEP * max(1.0, abs(after))
 
 
 def _runner_up(sight: Sight, route: Route) -> int | None:
@@ -71,7 +91,7 @@ def _runner_up(sight: Sight, route: Route) -> int | None:
 
 def _next_up(score: np.generic) -> float:
     number = score.item()
-    return number + 1 if isinstance(number, int) else float(np.nextafter(number, np.inf))
+    return number + 1 if isinstance(number, int) else number + STEP * max(1.0, abs(number))
 
 
 def _compared(sight: Sight, route: Route | None) -> Mask:

@@ -151,7 +151,7 @@ def test_a_mixture_that_tells_its_terms_flips_by_the_one_that_changes_least() ->
     found = flip(seen, mixed(("wait", 1.0, [10.0, 11.0]), ("prefill", 2.0, [0.5, 2.0])))
     assert found is not None
     assert (found.instance_id, found.input, found.from_value) == ("i1", "wait", 10.0)
-    assert found.to_value == pytest.approx(14.0)
+    assert 14.0 < found.to_value < 14.0001
 
 
 def test_a_term_that_would_fall_below_zero_does_not_flip() -> None:
@@ -180,10 +180,20 @@ def test_candidates_and_the_sentence_tell_the_terms_with_units() -> None:
     assert decision.reason.endswith("The score is 1 x 1 s of wait + 2 x 0.5 s of prefill.")
 
 
-def test_real_scores_flip_at_the_very_next_number() -> None:
-    seen = sight([0, 0])
-    found = flip(seen, Route(0, np.array([0.25, 0.5]), "kv_utilization"))
-    assert found == Flip("i1", "kv_utilization", 0.25, float(np.nextafter(0.5, 1)))
+@pytest.mark.parametrize(("score", "value"), [(0.5, 0.500001), (0.0, 0.000001), (-30.0, -29.99997)])
+def test_real_scores_flip_a_millionth_above(score: float, value: float) -> None:
+    found = flip(sight([0, 0]), Route(0, np.array([min(0.0, score), score]), "kv_utilization"))
+    assert found is not None
+    assert found.to_value == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("values", "expected"), [([0, 0], ("i1", 1.0)), ([0, 9], ("i1", 10.0)), ([9, 0], ("i0", 9.0))])
+def test_terms_that_are_counted_flip_by_whole_steps(values: list[float], expected: tuple[str, float]) -> None:
+    scores = np.array(values)
+    route = Route(int(scores.argmin()), scores, terms=(Term("prompts", "tokens", 1.0, scores),))
+    found = flip(sight([0, 0]), route)
+    assert found is not None
+    assert (found.instance_id, found.to_value) == expected
 
 
 @given(
