@@ -1,6 +1,7 @@
 """Routers that keep sessions and prompts where they are known."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,25 @@ def test_aibrix_without_fairness_is_least_requests_but_for_its_draw() -> None:
     assert chosen == {0, 1}
 
 
-def test_aibrix_refuses_what_has_no_meaning() -> None:
-    with pytest.raises(ValueError, match="load_max must be positive"):
-        AibrixVtc(load_max=0.0)
+@pytest.mark.parametrize(
+    "name", ["aibrix_vtc", "autellix", "chiron", "dynamo_kv", "llm_d", "qlm", "sageserve", "session_affinity"]
+)
+def test_terms_are_told_in_words_and_units(name: str) -> None:
+    route = routed(ROUTERS[name](), view([4, 3, 5])._replace(home=1))
+    assert [one for one in route.terms if "_" in one.name or not one.unit] == []
+    assert route.terms
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("aibrix_vtc", {"load_max": 0.0}),
+        ("autellix", {"short_tokens": -1}),
+        ("prefix_affinity", {"match_min": 1.5}),
+        ("prefix_affinity", {"uneven_count": -1}),
+    ],
+)
+def test_what_has_no_meaning_is_refused(name: str, parameters: dict[str, Any]) -> None:
+    router: Any = ROUTERS[name]
+    with pytest.raises(ValueError, match=next(iter(parameters))):
+        router(**parameters)

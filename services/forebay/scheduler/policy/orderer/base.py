@@ -17,6 +17,8 @@ OUTPUT_WEIGHT = 2
 """What a token of an answer counts in units of a token of a prompt (VTC; section 3 of the summary of related work)."""
 BAND_US = 2.0**48
 """Wider than any time that is compared, about nine years; a dozen bands of it are exact to the microsecond."""
+CLASS_COUNT = 4
+"""Bands that classes take inside a coarser one: they are numbered from 1 to 3."""
 
 
 class Standing(NamedTuple):

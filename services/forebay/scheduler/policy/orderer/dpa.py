@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.orderer.base import Keys, OrderView, banded
+from forebay.scheduler.policy.orderer.base import CLASS_COUNT, Keys, OrderView, banded
 
 BUCKETS = ("severe", "recent", "urgent", "calm")
 """Expired for long, expired just now, nearly due, and not so."""
-CLASS_COUNT = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.orderer.base import Column, Keys, OrderView, banded
-
-CLASS_COUNT = 4
+from forebay.scheduler.policy.orderer.base import CLASS_COUNT, Column, Keys, OrderView, banded
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forebay.core.units import US_PER_S
 from forebay.scheduler.policy.orderer.base import Keys, OrderView
 
 
@@ -24,6 +23,5 @@ class ShortestPredicted:
 
     def rank(self, view: OrderView) -> Keys:
         """Predicted tokens less the tokens earned by waiting."""
-        waited_s = (view.now_us - view.arrived_us) / US_PER_S
-        keys: Keys = view.predicted_tokens.astype(np.float64) - self.ageing_tokens_per_s * waited_s
+        keys: Keys = view.predicted_tokens.astype(np.float64) - self.ageing_tokens_per_s * view.waited_s
         return keys

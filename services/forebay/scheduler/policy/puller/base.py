@@ -7,6 +7,8 @@ from forebay.core.values import InstanceRole
 
 UNLIMITED = 2**31 - 1
 """The cap that never binds."""
+CONCURRENCY_UNKNOWN = 64
+"""What the contract takes for an engine that does not tell its concurrency."""
 
 
 class Measured(NamedTuple):

@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from forebay.scheduler.policy.puller.base import PullView
-
-CONCURRENCY_UNKNOWN = 64
-"""What the contract takes for an engine that does not tell its concurrency."""
+from forebay.scheduler.policy.puller.base import CONCURRENCY_UNKNOWN, PullView
 
 
 @dataclass(frozen=True, slots=True)

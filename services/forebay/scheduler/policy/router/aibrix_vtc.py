@@ -38,7 +38,7 @@ class AibrixVtc:
         terms = (
             Term("distance of the tenant's tokens", "places", self.fairness_weight, np.abs(np.arange(count) - target)),
             Term("load", "share", self.utilization_weight, np.minimum(1.0, view.in_flight_count / self.load_max)),
-            Term("draw", "", 1.0, np.array([self._draws.uniform(0, self.jitter) for _ in range(count)])),
+            Term("draw", "share", 1.0, np.array([self._draws.uniform(0, self.jitter) for _ in range(count)])),
         )
         scores = total(terms)
         return Route(lowest(view, scores), scores, terms=terms)

@@ -10,11 +10,15 @@ class Autellix:
     """A prompt of at most `short_tokens` goes to the least used instance, a longer one to that of its program.
 
     "Least used" is taken as the least prompt and predicted tokens on an instance. The first call of a program goes to
-    the least used one, too, and so does one whose instance is full. Source: Autellix (arXiv 2502.13965) as in
-    related.md, section 2.8: 2,048 tokens. `short_tokens` above all prompts: no program is pinned.
+    the least used one, too, and so does one whose instance is full. Source: Autellix (arXiv 2502.13965),
+    section 2.8 of the summary of related work: 2,048 tokens. `short_tokens` above all prompts: no program is pinned.
     """
 
     short_tokens: int = 2_048
+
+    def __post_init__(self) -> None:
+        if self.short_tokens < 0:
+            raise ValueError("short_tokens must not be negative")
 
     def route(self, view: RouteView) -> Route:
         """Scores an instance by the tokens on it, all but a pinned program's by more than any has."""

@@ -17,6 +17,8 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 KV_TOKENS_UNKNOWN = 100_000
 """Taken for the room in the key-value cache of an instance that does not tell it: about an 8B model on 40 GB."""
+HORIZON_MAX = 100_000
+"""Iterations ahead that may be asked for: what is kept of an instance grows with them."""
 
 # Named tuples, not dataclasses: they are as immutable, and one is made for each request in a third of the time.
 
@@ -176,3 +178,9 @@ def anticipated(view: RouteView, rule: LengthRule) -> Anticipated:
             "the router asks for the anticipated load, which direct runs do not follow: set direct = false"
         )
     return view.anticipated.by(rule)
+
+
+def check_horizon(iterations: int) -> None:
+    """Raises ValueError for a number of iterations ahead that nobody anticipates."""
+    if not 1 <= iterations <= HORIZON_MAX:
+        raise ValueError(f"horizon must be 1 to {HORIZON_MAX:,} iterations")

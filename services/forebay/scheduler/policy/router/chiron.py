@@ -58,7 +58,8 @@ class Chiron:
 
     def _filled(self, view: RouteView, steps: npt.NDArray[np.float64], share: Scores) -> Route:
         free: Scores = np.clip(1 - share if self.packs else share, 0.0, 1.0)
-        terms = (Term("type_step", "", AWAY, steps), Term("free_share" if self.packs else "full_share", "", 1.0, free))
+        seats = "free seats" if self.packs else "taken seats"
+        terms = (Term("steps down the list of types", "steps", AWAY, steps), Term(seats, "share", 1.0, free))
         scores = AWAY * steps + free
         return Route(lowest(view, scores), scores, terms=terms)
 

@@ -10,9 +10,9 @@ class DynamoKv:
     """Prefill blocks still to be computed plus blocks that decode, the request's own counted in; the least wins.
 
     `prefill = max(0, active_prefill + incoming - overlap)`, `cost = prefill_load_scale * prefill + active_decode +
-    incoming + request_weight * requests`. Prefill counts fully until the first token. Source: peers.md, section 2.1
-    (ai-dynamo/dynamo, lib/kv-router): overlap credit 1 for the device, temperature 0, request_weight 0. Blocks are
-    counted in tokens over `block_tokens`; decoding requests are taken to hold their prompts.
+    incoming + request_weight * requests`. Prefill counts fully until the first token. Source: ai-dynamo/dynamo,
+    lib/kv-router (section 2.1 of the summary of peers): overlap credit 1 for the device, temperature 0, request_weight
+    0. Blocks are counted in tokens over `block_tokens`; decoding requests are taken to hold their prompts.
     """
 
     prefill_load_scale: float = 1.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from forebay.core.anticipation import CONDITIONAL
 from forebay.core.values import SloClass
-from forebay.scheduler.policy.router.base import Hold, Route, RouteView, Term, anticipated, lowest
+from forebay.scheduler.policy.router.base import Hold, Route, RouteView, Term, anticipated, check_horizon, lowest
 
 OVERFLOW_WEIGHT = 1e9
 """A token too many counts more than any work there may be to do, so that what fits wins over what does not."""
@@ -42,8 +42,7 @@ class Forebay:
     outcome_count_min: int = 100
 
     def __post_init__(self) -> None:
-        if not 1 <= self.horizon <= 100_000:
-            raise ValueError("horizon must be 1 to 100,000 iterations")
+        check_horizon(self.horizon)
         if not all(0 < self._share(slo_class) <= 10 for slo_class in SloClass):
             raise ValueError("room_share_fast, room_share_normal and room_share_deferred must be above 0, at most 10")
         if self.prefill_weight < 0:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from forebay.core.anticipation import CONDITIONAL
-from forebay.scheduler.policy.router.base import Route, RouteView, anticipated, lowest
+from forebay.scheduler.policy.router.base import Route, RouteView, anticipated, check_horizon, lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,7 @@ class LeastAnticipatedPeak:
     horizon: int = 200
 
     def __post_init__(self) -> None:
-        if not 1 <= self.horizon <= 100_000:
-            raise ValueError("horizon must be 1 to 100,000 iterations")
+        check_horizon(self.horizon)
 
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its expected peak."""

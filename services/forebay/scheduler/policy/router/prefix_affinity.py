@@ -14,13 +14,19 @@ class PrefixAffinity:
 
     Uneven: the most requests in flight exceed the least by more than `uneven_count` and `uneven_factor` times. The
     share that matches is of the prompt's tokens. "Least in its cache" is taken as the least prompt tokens in flight,
-    since what a cache holds beyond them is not told. Source: related.md, section 3 (one version's defaults 32, 1.1,
-    0.5). `match_min` 1: the rule without a cache.
+    since what a cache holds beyond them is not told. Source: section 3 of the summary of related work (one
+    version's defaults 32, 1.1, 0.5). `match_min` 1: the rule without a cache.
     """
 
     uneven_count: int = 32
     uneven_factor: float = 1.1
     match_min: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.uneven_count, self.uneven_factor) < 0:
+            raise ValueError("uneven_count and uneven_factor must not be negative")
+        if not 0 <= self.match_min <= 1:
+            raise ValueError("match_min must be from 0 to 1")
 
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its requests, by what is missing in its cache, or by the prompts it has."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.core.anticipation import PRESERVE_PAPER
-from forebay.scheduler.policy.router.base import Route, RouteView, Term, anticipated, lowest
+from forebay.scheduler.policy.router.base import Route, RouteView, Term, anticipated, check_horizon, lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class PreservePaper:
     def __post_init__(self) -> None:
         if min(self.prefill_weight, self.footprint_weight, self.overflow_weight, self.theta) < 0:
             raise ValueError("weights and theta must not be negative")
-        if not 1 <= self.horizon <= 100_000:
-            raise ValueError("horizon must be 1 to 100,000 iterations")
+        check_horizon(self.horizon)
 
     def route(self, view: RouteView) -> Route:
         """Scores each instance by its weighted tokens."""

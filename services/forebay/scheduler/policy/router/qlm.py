@@ -22,8 +22,8 @@ class Qlm:
         """Scores each instance by the plan, then by requests in flight."""
         away = np.arange(len(view.instance_ids)) != view.planned if view.planned >= 0 else np.zeros(len(view.eligible))
         terms = (
-            Term("outside_planned_queue", "", AWAY, away),
-            Term("in_flight_count", "requests", 1.0, view.in_flight_count),
+            Term("outside the planned queue", "instances", AWAY, away),
+            Term("requests in flight", "requests", 1.0, view.in_flight_count),
         )
         scores = total(terms)
         return Route(lowest(view, scores), scores, terms=terms)

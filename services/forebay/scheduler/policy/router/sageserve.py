@@ -64,7 +64,10 @@ class SageServe:
 
     def _inside(self, view: RouteView, is_away: npt.NDArray[np.bool_]) -> Route:
         waiting: Scores = view.prompt_tokens_pending + view.in_flight_count
-        terms = (Term("outside_chosen_region", "", AWAY, is_away), Term("queued_tokens", "tokens", 1.0, waiting))
+        terms = (
+            Term("outside the chosen region", "instances", AWAY, is_away),
+            Term("prompts that wait, and one a request", "tokens", 1.0, waiting),
+        )
         scores = AWAY * is_away + waiting
         return Route(lowest(view, scores), scores, terms=terms)
 
