@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forebay.core.instance.batcher.base import BatchPlan, BatchView, SequenceView
-from forebay.core.instance.batcher.estimates import blocks_expected
+from forebay.core.instance.batcher.estimates import blocks_needed
 from forebay.core.instance.batcher.filling import RANK, Filling
 from forebay.core.units import PS_PER_S, PS_PER_US
 
@@ -46,7 +46,7 @@ class AccelGen:
         for group in groups:
             while group and not filling.is_full:
                 sequence = self._nearest(group, filling, prompt_tokens_max)
-                if filling.has_work and self._blocks(sequence, view) > filling.blocks_left:
+                if filling.has_work and blocks_needed(sequence, view, self.tokens_default) > filling.blocks_left:
                     return filling.plan()
                 filling.take(sequence)
                 group.remove(sequence)
@@ -68,15 +68,10 @@ class AccelGen:
 
         def distance(sequence: SequenceView) -> float:
             tokens = sequence.target_tokens - sequence.hit_tokens - filling.prompt_budget
-            blocks = self._blocks(sequence, view) - filling.blocks_left
+            blocks = blocks_needed(sequence, view, self.tokens_default) - filling.blocks_left
             return (tokens / tokens_max) ** 2 + (blocks / view.profile.block_count) ** 2
 
         return min(group[: self.window_count], key=distance)
-
-    def _blocks(self, sequence: SequenceView, view: BatchView) -> int:
-        if view.flags.no_evict:
-            return view.profile.blocks(sequence.tokens_max)
-        return min(view.profile.block_count, blocks_expected(sequence, view.profile, self.tokens_default))
 
 
 def _slo_us(sequence: SequenceView) -> int:

@@ -1,6 +1,6 @@
 """What a batcher expects of a request: how long its answer gets, and how long the engine is busy with it."""
 
-from forebay.core.instance.batcher.base import SequenceView
+from forebay.core.instance.batcher.base import BatchView, SequenceView
 from forebay.core.instance.profile import EngineProfile, PrefillChunk
 
 UPPER_FACTOR_MAX = 4
@@ -33,6 +33,13 @@ def blocks_expected(sequence: SequenceView, profile: EngineProfile, tokens_defau
     answer = max(expected, min(sequence.hints.predicted_tokens_p90, UPPER_FACTOR_MAX * expected))
     prompt = sequence.target_tokens - sequence.generated_tokens
     return profile.blocks(prompt + max(answer, sequence.generated_tokens + 1))
+
+
+def blocks_needed(sequence: SequenceView, view: BatchView, tokens_default: int) -> int:
+    """The blocks that a request must find to enter: those expected, or with `no_evict` those of its longest answer."""
+    if view.flags.no_evict:
+        return view.profile.blocks(sequence.tokens_max)
+    return min(view.profile.block_count, blocks_expected(sequence, view.profile, tokens_default))
 
 
 def remaining_ps(sequence: SequenceView, profile: EngineProfile, tokens_default: int) -> int:

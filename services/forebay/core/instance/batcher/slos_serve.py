@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from forebay.core.instance.batcher.base import BatchPlan, BatchView, SequenceView
-from forebay.core.instance.batcher.estimates import blocks_expected
+from forebay.core.instance.batcher.estimates import blocks_needed
 from forebay.core.instance.batcher.filling import Filling
 from forebay.core.instance.batcher.pace import Pace
 from forebay.core.units import PS_PER_US
@@ -87,7 +87,7 @@ class SlosServe:
         blocks_max = profile.block_count - view.flags.watermark_blocks
         begun = [one for one in accepted if not one.decoding]
         order = sorted((*promised, *begun), key=lambda one: (one.due_ps, one.rank))
-        states = {0: _Best(0, sum(self._blocks(one, view) for one in accepted))}
+        states = {0: _Best(0, sum(blocks_needed(one, view, self.tokens_default) for one in accepted))}
         passed_steps = 0
         for index, one in enumerate(order):
             steps = max(0, one.due_ps - view.now_ps) // step_ps
@@ -102,17 +102,13 @@ class SlosServe:
                 states = {n: _grown(best, -prompt_tokens) for n, best in states.items()}
             else:
                 seats_left = profile.max_seqs - len(accepted)
-                _accept(states, one.request_id, prompt_tokens, self._blocks(one, view), blocks_max, seats_left)
+                blocks = blocks_needed(one, view, self.tokens_default)
+                _accept(states, one.request_id, prompt_tokens, blocks, blocks_max, seats_left)
         return frozenset(states[max(states)].accepted)
 
     def _step_ps(self, sequences: Iterable[SequenceView]) -> int:
         slos_us = [one.hints.tpot_slo_us for one in sequences if one.hints.tpot_slo_us]
         return min(slos_us, default=self.horizon_us) * PS_PER_US
-
-    def _blocks(self, sequence: SequenceView, view: BatchView) -> int:
-        if view.flags.no_evict:
-            return view.profile.blocks(sequence.tokens_max)
-        return min(view.profile.block_count, blocks_expected(sequence, view.profile, self.tokens_default))
 
 
 def _batch_tokens(view: BatchView, step_ps: int, decodes: Sequence[SequenceView]) -> int:
