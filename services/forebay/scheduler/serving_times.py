@@ -11,12 +11,12 @@ from forebay.core.units import US_PER_S
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
 NEIGHBOUR_COUNT = 5
-"""k of the regression, as in a public port of Magnus (spec section 5)."""
+"""k of the regression, as in a public port of Magnus (Magnus' summary, section 5)."""
 REFIT_US = 120 * US_PER_S
-"""The estimator is fitted anew every two minutes (spec section 5)."""
+"""The estimator is fitted anew every two minutes (Magnus' summary, section 5)."""
 ERROR_S = 2.0
 ERROR_SHARE = 0.2
-"""Only batches whose time was missed by more than both are learnt from, once the start is over (spec section 5)."""
+"""Only batches whose time was missed by more than both are learnt from, once the start is over (section 5)."""
 START_COUNT = 50
 """Ours: so many batches are learnt from as they end, in place of a fit before the start; five tell no two apart."""
 SAMPLE_COUNT_MAX = 512
