@@ -30,7 +30,9 @@ class DeferredServiceStub:
     job's deadline. The gateway serves it. A job is in the database before it is acknowledged; while the database does not
     answer, every call fails with UNAVAILABLE and nothing is taken.
 
-    The tenant is the one in the call's metadata, "x-forebay-tenant"; default "default". A tenant sees its own jobs only.
+    The tenant is the one whose key the call's metadata have, "authorization: Bearer KEY"; while no tenant has a key, the
+    one that "x-forebay-tenant" names, default "default". A tenant sees its own jobs only. Without a good key every call
+    fails with UNAUTHENTICATED, with another tenant's name with PERMISSION_DENIED.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
     waiting helps.
@@ -79,7 +81,9 @@ class DeferredServiceServicer:
     job's deadline. The gateway serves it. A job is in the database before it is acknowledged; while the database does not
     answer, every call fails with UNAVAILABLE and nothing is taken.
 
-    The tenant is the one in the call's metadata, "x-forebay-tenant"; default "default". A tenant sees its own jobs only.
+    The tenant is the one whose key the call's metadata have, "authorization: Bearer KEY"; while no tenant has a key, the
+    one that "x-forebay-tenant" names, default "default". A tenant sees its own jobs only. Without a good key every call
+    fails with UNAUTHENTICATED, with another tenant's name with PERMISSION_DENIED.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
     waiting helps.
@@ -178,7 +182,9 @@ class DeferredService:
     job's deadline. The gateway serves it. A job is in the database before it is acknowledged; while the database does not
     answer, every call fails with UNAVAILABLE and nothing is taken.
 
-    The tenant is the one in the call's metadata, "x-forebay-tenant"; default "default". A tenant sees its own jobs only.
+    The tenant is the one whose key the call's metadata have, "authorization: Bearer KEY"; while no tenant has a key, the
+    one that "x-forebay-tenant" names, default "default". A tenant sees its own jobs only. Without a good key every call
+    fails with UNAUTHENTICATED, with another tenant's name with PERMISSION_DENIED.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
     waiting helps.

@@ -99,9 +99,10 @@ class SchedulerServiceServicer:
 
     def Schedule(self, request_iterator, context):
         """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-        as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
-        stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
-        a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
+        as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or
+        Retry, in any order. When the stream breaks, leases live on until they expire, and the gateway resumes them on a new
+        stream. A message that breaks a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered
+        with Rejected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

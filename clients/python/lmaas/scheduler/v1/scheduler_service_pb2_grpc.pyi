@@ -39,9 +39,10 @@ class SchedulerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SchedulerServiceAsyncStub: ...
     Schedule: _grpc.StreamStreamMultiCallable[_scheduler_service_pb2.ScheduleRequest, _scheduler_service_pb2.ScheduleResponse]
     """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-    as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
-    stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
-    a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
+    as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or
+    Retry, in any order. When the stream breaks, leases live on until they expire, and the gateway resumes them on a new
+    stream. A message that breaks a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered
+    with Rejected.
     """
     Place: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.PlaceRequest, _scheduler_service_pb2.PlaceResponse]
     """Place asks for one placement and waits for it. For clients that do without a stream. Idempotent by the request's id.
@@ -82,9 +83,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Schedule: _aio.StreamStreamMultiCallable[_scheduler_service_pb2.ScheduleRequest, _scheduler_service_pb2.ScheduleResponse]  # type: ignore[assignment]
     """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-    as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
-    stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
-    a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
+    as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or
+    Retry, in any order. When the stream breaks, leases live on until they expire, and the gateway resumes them on a new
+    stream. A message that breaks a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered
+    with Rejected.
     """
     Place: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.PlaceRequest, _scheduler_service_pb2.PlaceResponse]  # type: ignore[assignment]
     """Place asks for one placement and waits for it. For clients that do without a stream. Idempotent by the request's id.
@@ -128,9 +130,10 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_service_pb2.ScheduleResponse], _abc.AsyncIterator[_scheduler_service_pb2.ScheduleResponse]]:
         """Schedule is a gateway's long-lived stream. The gateway sends Resume first, then Arrive, Progress, Finish and Cancel
-        as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or Retry, in any order. When the
-        stream breaks, leases live on until they expire, and the gateway resumes them on a new stream. A message that breaks
-        a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered with Rejected.
+        as they happen, one by one or in batches; the scheduler answers each Arrive with exactly one Placed, Rejected or
+        Retry, in any order. When the stream breaks, leases live on until they expire, and the gateway resumes them on a new
+        stream. A message that breaks a rule ends the stream with INVALID_ARGUMENT, but for a bad Arrive, which is answered
+        with Rejected.
         """
 
     @_abc_1.abstractmethod
