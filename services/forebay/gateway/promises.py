@@ -4,7 +4,6 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 
-from forebay.core.errors import ConfigError
 from forebay.core.instance.hints import Hints
 from forebay.core.scheduling import Placement
 from forebay.core.units import US_PER_MS, US_PER_S
@@ -18,7 +17,7 @@ SESSION_COUNT_MAX = 100_000
 class PromiseConfig:
     """[gateway.promises]: time to the first token, and between tokens, by class; 0 promises nothing.
 
-    Deferred work has no promise for its tokens. Raises ConfigError for a value that makes no sense.
+    Deferred work has no promise for its tokens. Raises ValueError for a value that makes no sense.
     """
 
     ttft_interactive_fast_s: float = 1.0
@@ -30,7 +29,7 @@ class PromiseConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value < math.inf:
-                raise ConfigError(f"promises.{field.name} is {value}; it must not be negative")
+                raise ValueError(f"{field.name} is {value}; it must not be negative")
 
 
 class Promises:

@@ -6,7 +6,6 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from forebay.core.config import from_mapping
-from forebay.core.errors import ConfigError
 from forebay.core.instance.hints import NO_HINTS, Hints
 from forebay.core.scheduling import Placement
 from forebay.core.values import InferenceRequest, LengthQuantiles, Outcome, SloClass
@@ -49,7 +48,7 @@ def test_what_a_session_was_served_adds_up() -> None:
 def test_promises_are_configured_and_must_not_be_negative() -> None:
     config = from_mapping(Config, {"promises": {"ttft_interactive_normal_s": 10.0}}, "gateway")
     assert config.promises == PromiseConfig(ttft_interactive_normal_s=10.0)
-    with pytest.raises(ConfigError, match="ttft_interactive_fast_s is -1"):
+    with pytest.raises(ValueError, match="ttft_interactive_fast_s is -1"):
         PromiseConfig(ttft_interactive_fast_s=-1.0)
 
 

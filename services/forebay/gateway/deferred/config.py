@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 
-from forebay.core.errors import ConfigError
 from forebay.core.units import US_PER_S
 
 _DAY_S = 86_400
@@ -12,7 +11,7 @@ _ZERO_ALLOWED = ("window_min", "prompt_weight")
 
 @dataclass(frozen=True, slots=True)
 class DeferredConfig:
-    """Limits, pace and retention of deferred work. Raises ConfigError for a value that makes no sense."""
+    """Limits, pace and retention of deferred work. Raises ValueError for a value that makes no sense."""
 
     enabled: bool = True
     """Whether this gateway takes and runs deferred work."""
@@ -71,13 +70,13 @@ class DeferredConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, bool) and (value < 0 or (value == 0 and field.name not in _ZERO_ALLOWED)):
-                raise ConfigError(f"{field.name} is {value}; it must be greater than 0")
+                raise ValueError(f"{field.name} is {value}; it must be greater than 0")
         if self.completion_s_max > 7 * _DAY_S:
-            raise ConfigError(f"completion_s_max is {self.completion_s_max:g}; a week, {7 * _DAY_S:,} s, is the most")
+            raise ValueError(f"completion_s_max is {self.completion_s_max:g}; a week, {7 * _DAY_S:,} s, is the most")
         if self.margin >= 1:
-            raise ConfigError(f"margin is {self.margin}; it must be below 1")
+            raise ValueError(f"margin is {self.margin}; it must be below 1")
         if self.window_min > self.window_max:
-            raise ConfigError(f"window_min is {self.window_min}; it must be at most window_max, {self.window_max}")
+            raise ValueError(f"window_min is {self.window_min}; it must be at most window_max, {self.window_max}")
 
     @property
     def claim_us(self) -> int:
