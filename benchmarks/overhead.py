@@ -33,7 +33,7 @@ from forebay.cli.view import look
 
 MODEL, PROFILE = "llama", "A40/Llama-2-7B/tp1"
 ANSWER_TOKENS_MEAN = 285
-"""As in PreServe's chats (preserve.md, section 6)."""
+"""As in PreServe's chats (section 6 of its summary)."""
 CLIENT_COUNT = 16
 READY_S = 120.0
 PORT_BASE = 27_000
