@@ -121,33 +121,37 @@ class Config:
 
     def hold_timeout_us(self, slo_class: SloClass) -> int:
         """Longest time that a request of the class is held, unless it says otherwise itself."""
-        seconds = {
-            SloClass.INTERACTIVE_FAST: self.hold_timeout_interactive_fast_s,
-            SloClass.INTERACTIVE_NORMAL: self.hold_timeout_interactive_normal_s,
-            SloClass.DEFERRED: self.hold_timeout_deferred_s,
-        }[slo_class]
-        return round(seconds * US_PER_S)
+        return _us(
+            slo_class,
+            self.hold_timeout_interactive_fast_s,
+            self.hold_timeout_interactive_normal_s,
+            self.hold_timeout_deferred_s,
+        )
 
     def due_us(self, slo_class: SloClass) -> int:
         """When the first token of the class is due after its arrival, of deferred work the whole answer.
 
         The defaults are SageServe's (section 2 of its summary: 1 s, 1 min, 24 h).
         """
-        seconds = {
-            SloClass.INTERACTIVE_FAST: self.ttft_slo_interactive_fast_s,
-            SloClass.INTERACTIVE_NORMAL: self.ttft_slo_interactive_normal_s,
-            SloClass.DEFERRED: self.deadline_deferred_s,
-        }[slo_class]
-        return round(seconds * US_PER_S)
+        return _us(
+            slo_class, self.ttft_slo_interactive_fast_s, self.ttft_slo_interactive_normal_s, self.deadline_deferred_s
+        )
 
     def itl_slo_us(self, slo_class: SloClass) -> int:
         """The longest mean time between two tokens that the class is promised (Chiron's summary, section 2)."""
-        seconds = {
-            SloClass.INTERACTIVE_FAST: self.itl_slo_interactive_fast_s,
-            SloClass.INTERACTIVE_NORMAL: self.itl_slo_interactive_normal_s,
-            SloClass.DEFERRED: self.itl_slo_deferred_s,
-        }[slo_class]
-        return round(seconds * US_PER_S)
+        return _us(
+            slo_class, self.itl_slo_interactive_fast_s, self.itl_slo_interactive_normal_s, self.itl_slo_deferred_s
+        )
+
+
+def _us(slo_class: SloClass, fast_s: float, normal_s: float, deferred_s: float) -> int:
+    """The one of the class, in microseconds."""
+    seconds = {
+        SloClass.INTERACTIVE_FAST: fast_s,
+        SloClass.INTERACTIVE_NORMAL: normal_s,
+        SloClass.DEFERRED: deferred_s,
+    }[slo_class]
+    return round(seconds * US_PER_S)
 
 
 _POSITIVE = (
