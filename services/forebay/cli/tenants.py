@@ -49,6 +49,12 @@ def add(name: str, config: Path, weight: float, tokens_per_minute: int) -> None:
         click.echo('the quota counts where [scheduler] says admission = "tenant_quota"', err=True)
 
 
+def wants_keys(config: Path) -> bool:
+    """Whether a tenant of the configuration has a key, so that every request needs one."""
+    tenants = tomllib.loads(config.read_text()).get("gateway", {}).get("tenants", {})
+    return any(one.get("keys_sha256") for one in tenants.values())
+
+
 def extend(config: Path, name: str, key_sha256: str, settings: dict[str, float]) -> None:
     """Adds the tenant's tables at the end of the file, which may be new.
 

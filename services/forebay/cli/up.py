@@ -29,6 +29,7 @@ from forebay.cli.state import (
     run_file,
 )
 from forebay.cli.supervisor import log_tail
+from forebay.cli.tenants import wants_keys
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
 
 DETACH_TIMEOUT_S = 300.0
@@ -155,7 +156,7 @@ async def _run(console: Console, state_dir: Path, addresses: Addresses, config: 
         counts = await stack.wait_fleet()
         console.print(f"ready after {time.monotonic() - started_s:.1f} s")
         announce(console, stack.run, counts)
-        suggest(console, addresses, next(iter(counts)))
+        suggest(console, addresses, next(iter(counts)), wants_keys(config))
         console.print("running; Ctrl-C stops everything")
         await asyncio.Event().wait()
 
@@ -171,12 +172,15 @@ def announce(console: Console, run: Run, counts: Mapping[str, ModelCount]) -> No
     console.print(f"OpenAI API   {addresses.http_url}/v1\nmodels       {fleet}\n")
 
 
-def suggest(console: Console, addresses: Addresses, model: str) -> None:
+def suggest(console: Console, addresses: Addresses, model: str, needs_key: bool) -> None:
     """Prints what to try next."""
     console.print("Try next:", style="bold")
+    export = "  export FOREBAY_API_KEY=…    # a tenant's key\n" if needs_key else ""
+    key = ' -H "authorization: Bearer $FOREBAY_API_KEY"' if needs_key else ""
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
     console.print(
-        f"  curl -s {addresses.http_url}/v1/chat/completions -H 'content-type: application/json' \\\n    -d '{body}'\n"
+        f"{export}  curl -s {addresses.http_url}/v1/chat/completions -H 'content-type: application/json'{key} \\\n"
+        f"    -d '{body}'\n"
         "  forebay load --duration 30\n  forebay status\n",
         soft_wrap=True,
         markup=False,

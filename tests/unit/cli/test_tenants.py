@@ -1,8 +1,12 @@
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from forebay.cli.root import main
+from forebay.cli.state import addresses_from
+from forebay.cli.tenants import wants_keys
+from forebay.cli.up import suggest
 from forebay.gateway.config import Config as GatewayConfig
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.wire.main import section
@@ -22,6 +26,19 @@ def test_the_key_that_is_printed_opens_and_is_not_in_the_file(tmp_path: Path) ->
     assert key not in path.read_text()
     tenant = section(str(path), "scheduler", SchedulerConfig).tenant_configs()["acme"]
     assert (tenant.weight, tenant.tokens_per_minute) == (2.0, 600)
+
+
+def test_who_starts_a_stack_is_told_whether_a_key_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "forebay.toml"
+    path.write_text("")
+    told = []
+    for _ in range(2):
+        console = Console(width=200)
+        with console.capture() as capture:
+            suggest(console, addresses_from(7000), "llama-8b", wants_keys(path))
+        told.append("Bearer $FOREBAY_API_KEY" in capture.get())
+        add(path, "acme")
+    assert told == [False, True]
 
 
 def test_every_tenant_gets_a_key_of_its_own(tmp_path: Path) -> None:
