@@ -105,7 +105,9 @@ def measure(report: common.Report, quick: bool, folder: Path | None) -> None:
     columns = ("predictor", "MAE tokens", "Acc-50", "Acc-100", "tau")
     report.table(title, columns, points)
     report.figures["boosting_mae_tokens"] = float(points[0][1])
-    report.table("90 % bound", ("predictor", "covered", "reserve ratio", *THIRDS, "by the model"), bounds)
+    report.table(
+        "90 % bound", ("predictor", "covered", "reserve ratio", "in hindsight", *THIRDS, "by the model"), bounds
+    )
 
 
 def _note(report: common.Report, key: str, point: list[common.Cell], bound: list[common.Cell]) -> None:
