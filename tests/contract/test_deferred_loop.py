@@ -163,7 +163,8 @@ async def test_closing_writes_what_is_answered() -> None:
     plant = Plant(store)
     plant.submit(4)
     async with plant.running():
-        await until(lambda: len(plant.runner.ran) == 4, "all are under way")
+        answered = lambda: plant.engine.unwritten_count + plant.job.completed_count  # noqa: E731
+        await until(lambda: answered() == 4, "all are answered")
         store.failures = [Unavailable("away")]
     assert plant.job.completed_count == 4
 
