@@ -17,12 +17,13 @@ SESSION_COUNT_MAX = 100_000
 class PromiseConfig:
     """[gateway.promises]: time to the first token, and between tokens, by class; 0 promises nothing.
 
-    Deferred work has no promise for its tokens. Raises ValueError for a value that makes no sense.
+    The defaults are those of the scheduler's `ttft_slo_*_s` and `itl_slo_*_s`. Deferred work has no promise for its
+    tokens. Raises ValueError for a value that makes no sense.
     """
 
     ttft_interactive_fast_s: float = 1.0
     ttft_interactive_normal_s: float = 60.0
-    tpot_interactive_fast_ms: float = 100.0
+    tpot_interactive_fast_ms: float = 200.0
     tpot_interactive_normal_ms: float = 200.0
 
     def __post_init__(self) -> None:

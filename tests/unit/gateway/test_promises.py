@@ -20,7 +20,7 @@ PLACEMENT = Placement("r1", "lease", "decision", "a", "a:1", LengthQuantiles(10,
 
 
 def test_a_class_is_a_promise_and_what_the_request_waited_is_gone() -> None:
-    promises = Promises(PromiseConfig())
+    promises = Promises(PromiseConfig(tpot_interactive_fast_ms=100.0))
     assert promises.hints(REQUEST, PLACEMENT, 300_000) == Hints(20, 90, 700_000, 100_000, 0)
     assert promises.hints(REQUEST, PLACEMENT, 5 * S).ttft_slo_us == 1
     normal = replace(REQUEST, slo_class=SloClass.INTERACTIVE_NORMAL)
@@ -29,7 +29,7 @@ def test_a_class_is_a_promise_and_what_the_request_waited_is_gone() -> None:
 
 def test_deferred_work_is_promised_nothing() -> None:
     deferred = replace(REQUEST, slo_class=SloClass.DEFERRED)
-    assert Promises(PromiseConfig()).hints(deferred, PLACEMENT, 0) == Hints(20, 90)
+    assert Promises(PromiseConfig(tpot_interactive_fast_ms=100.0)).hints(deferred, PLACEMENT, 0) == Hints(20, 90)
 
 
 def test_a_promise_of_0_is_none() -> None:
@@ -38,7 +38,7 @@ def test_a_promise_of_0_is_none() -> None:
 
 
 def test_what_a_session_was_served_adds_up() -> None:
-    promises = Promises(PromiseConfig())
+    promises = Promises(PromiseConfig(tpot_interactive_fast_ms=100.0))
     for session, tokens in (("chat-7", 30), ("other", 8), ("chat-7", 12), ("", 50), ("chat-7", 0)):
         promises.served(session, tokens)
     assert promises.hints(REQUEST, PLACEMENT, 0).session_tokens == 42
@@ -53,7 +53,7 @@ def test_promises_are_configured_and_must_not_be_negative() -> None:
 
 
 def test_the_engine_tells_of_a_placed_request_and_counts_what_its_session_got() -> None:
-    engine = Engine(Config())
+    engine = Engine(Config(promises=PromiseConfig(tpot_interactive_fast_ms=100.0)))
     engine.on_link_up("", 0)
     engine.on_arrive(REQUEST, 1 * S)
     assert engine.hints("r1", 1 * S) == NO_HINTS

@@ -39,8 +39,6 @@ def view(now_s: float, *rows: tuple[float, int], **columns: Sequence[float]) -> 
         "due_us": [one + 60 * S for one in arrived],
         "p90_tokens": tokens,
         "tokens_max": zeros,
-        "p97_tokens": tokens,
-        "mean_tokens": tokens,
         "is_due_whole": zeros,
         "tenant_code": zeros,
         "session_code": zeros,

@@ -38,9 +38,8 @@ class OrderView:
     """The held requests of one model, one entry each in no particular order; the arrays are read-only.
 
     `deadline_us` is until when a request may be held, `due_us` when its first token is due or, where `is_due_whole` is
-    1, its whole answer. `predicted_tokens` are medians of the answer, `mean_tokens` means, `p90_tokens` and
-    `p97_tokens` upper bounds, `tokens_max` its limit (0: none); `rank_score` is the predictor's own order, small for
-    short.
+    1, its whole answer. `predicted_tokens` are medians of the answer, `p90_tokens` upper bounds,
+    `tokens_max` its limit (0: none); `rank_score` is the predictor's own order, small for short.
 
     `planned_rank` is the rank of each request's group in the plan that is in force, -1 where it says nothing; None
     without a plan.
@@ -57,8 +56,6 @@ class OrderView:
     due_us: Column
     p90_tokens: Column
     tokens_max: Column
-    p97_tokens: Column
-    mean_tokens: Column
     is_due_whole: Column
     tenant_code: Column
     session_code: Column
