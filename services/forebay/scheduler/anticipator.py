@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay.core.anticipation import LengthRule, Tokens
 from forebay.core.prediction import mean_of, remaining_tokens
@@ -148,6 +149,13 @@ class Anticipator:
         if counted < horizon:
             np.maximum(peaks, self._most.take(self._here + (horizon - 1)), out=peaks)
         return peaks
+
+    def over_count(self, limits: npt.NDArray[np.float64], horizon: int) -> Tokens:
+        """In how many of the next iterations each instance is expected to hold more than its limit."""
+        self._prepare(horizon)
+        held = self._held.reshape(-1).take(self._here[:, None] + np.arange(horizon))
+        counts: Tokens = (held > limits[:, None]).sum(axis=1)
+        return counts
 
     @property
     def footprint_tokens(self) -> Tokens:

@@ -49,7 +49,8 @@ class Config:
     """Everything that the section [scheduler] may set; times in seconds or milliseconds as the names say.
 
     A policy that is not named (the empty string) is that of the `system`. `shadows` are tables as in `Shadow`, by name,
-    and `tenants` as in `TenantConfig`.
+    and `tenants` as in `TenantConfig`. The autoscaler hears of held requests by what is due within `waiting_quantum_s`
+    of each other (QLM's request groups are of 100 s of deadlines).
     """
 
     system: str = "default"
@@ -81,6 +82,7 @@ class Config:
     itl_slo_deferred_s: float = 2.0
     hold_review_s: float = 1.0
     held_count_max: int = 10_000
+    waiting_quantum_s: float = 100.0
     retry_delay_min_s: float = 0.2
     retry_delay_max_s: float = 30.0
     loads_stale_s: float = 15.0
@@ -166,6 +168,7 @@ _POSITIVE = (
     "hold_timeout_deferred_s",
     "hold_review_s",
     "held_count_max",
+    "waiting_quantum_s",
     "retry_delay_min_s",
     "loads_stale_s",
     "decision_count_max",

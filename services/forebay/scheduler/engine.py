@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from forebay.core.errors import NotFound
+from forebay.core.pressure import Pressure
 from forebay.core.scheduling import (
     Decision,
     LeaseStatus,
@@ -37,6 +38,7 @@ from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Never
 from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.policy.puller.base import UNLIMITED, step_us
+from forebay.scheduler.pressure import Arrivals, pressure
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
 from forebay.scheduler.rescheduling import Rescheduling
@@ -62,6 +64,8 @@ class Engine:
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger, quotas)
         self._rescheduling = Rescheduling(policies.rescheduler, self._fleet)
         self._histogram = Histogram()
+        self._arrivals = Arrivals()
+        self._waiting_quantum_us = round(config.waiting_quantum_s * US_PER_S)
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
         self._hold_review_us = round(config.hold_review_s * US_PER_S)
         self._pull_step_us = step_us(policies.puller)
@@ -211,6 +215,10 @@ class Engine:
         """What is held and what runs, by model."""
         return [self._queue(model, now_us) for model in sorted(self._fleet.models.keys() | self._held.queues.keys())]
 
+    def pressure(self, now_us: int) -> Pressure:
+        """The load that is on its way. From the first time on the load that is anticipated is kept ready."""
+        return pressure(self._fleet, self._held, self._arrivals, self._waiting_quantum_us, now_us)
+
     def leases(self, instance_id: str = "") -> list[LeaseStatus]:
         """What runs on an instance, or everywhere for an empty id, by lease id."""
         return self._leases.statuses(instance_id)
@@ -281,7 +289,11 @@ class Engine:
 
     def _enter(self, held: Held) -> list[Action]:
         """Refuses, places or holds a new request; behind others it waits its turn."""
-        refusal = self._gate.impossible(held, self._now_us) or self._gate.not_admitted(held, self._now_us)
+        impossible = self._gate.impossible(held, self._now_us)
+        if impossible is not None:
+            return [impossible]
+        self._arrivals.add(held)
+        refusal = self._gate.not_admitted(held, self._now_us)
         if refusal is not None:
             return [refusal]
         if held.request.model not in self._held.queues and not self._placer.takes_batches(held.request.model):

@@ -76,6 +76,7 @@ class Lanes:
         self._in_flight, self._tokens, self._prompt, self._pending, self._unseen, self._unseen_prompt = rows[:6]
         self._deferred, self._released = rows[6:8]
         self._is_released = False
+        self._generated = [0] * len(self.ids)
         self.leases: list[dict[str, Lease]] = [{} for _ in self.ids]
         self.anticipations = Anticipators(self.leases)
         self.batched = bool(instances) and all(one.batching is Batching.STATIC for one in instances)
@@ -127,6 +128,7 @@ class Lanes:
         self.leases[index][lease.placement.lease_id] = lease
         self.anticipations.open(index, lease)
         self._tokens[index] += lease.remaining_tokens
+        self._generated[index] += lease.generated_tokens
         self.tokens_total += lease.remaining_tokens
         self._prompt[index] += prompt_tokens
         self._pending[index] += prompt_tokens
@@ -146,8 +148,9 @@ class Lanes:
         """A lease gave its first token: its prompt is done."""
         self._pending[index] -= lease.request.prompt_tokens
 
-    def move(self, index: int, lease: Lease, tokens: int) -> None:
-        """A lease moved on, which changes the predicted tokens of its instance by so many."""
+    def move(self, index: int, lease: Lease, new: int, tokens: int) -> None:
+        """A lease has so many `new` tokens, which changes the predicted tokens of its instance by `tokens`."""
+        self._generated[index] += new
         self._tokens[index] += tokens
         self.tokens_total += tokens
         self.anticipations.progress(index, lease)
@@ -158,6 +161,7 @@ class Lanes:
         del self.leases[index][lease.placement.lease_id]
         self.anticipations.end(index, lease)
         self._tokens[index] -= lease.remaining_tokens
+        self._generated[index] -= lease.generated_tokens
         self.tokens_total -= lease.remaining_tokens
         self._prompt[index] -= prompt_tokens
         if not lease.generated_tokens:
@@ -185,6 +189,7 @@ class Lanes:
         self.anticipations.take(index, other.anticipations, other_index)
         self.leases[index].update(other.leases[other_index])
         self.tokens_total += other._tokens[other_index]
+        self._generated[index] = other._generated[other_index]
         self._peak[index] = other._peak[other_index]
         self._is_released = self._is_released or other._is_released
         self.seen_us[index] = other.seen_us[other_index]
@@ -203,9 +208,12 @@ class Lanes:
 
     def kv_count_max(self, index: int) -> int:
         """How many requests such as those in flight fit into the instance's cache; 0 where that is not known."""
-        tokens = self._prompt[index] + self._tokens[index]
-        tokens += sum(lease.generated_tokens for lease in self.leases[index].values())
+        tokens = self._prompt[index] + self._tokens[index] + self._generated[index]
         return self.instances[index].kv_tokens_max * self._in_flight[index] // tokens if tokens > 0 else 0
+
+    def held_tokens(self) -> tuple[Ints, Ints]:
+        """Of each instance, the prompts of all requests in flight, and the tokens that these have generated."""
+        return self._counts[COUNTED.index("prompt_tokens_in_flight")].copy(), np.array(self._generated, dtype=np.int64)
 
     def take_peak(self, index: int) -> int:
         """The most requests in flight since this was last asked."""

@@ -275,7 +275,7 @@ class Placer:
             lanes.start(index, lease)
         lease.generated_tokens = generated_tokens
         remaining = remaining_tokens(lease.placement.predicted.p50, generated_tokens, lease.tokens_max)
-        lanes.move(index, lease, remaining - lease.remaining_tokens)
+        lanes.move(index, lease, new, remaining - lease.remaining_tokens)
         lease.remaining_tokens = remaining
         self._held.accounts.serve(lease.placement.lease_id, new)
         return new

@@ -1,7 +1,7 @@
 """The held requests of one model, in columns that orderers rank."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +24,21 @@ ROWS = (
     "tenant_code",
     "session_code",
     "sequence",
+    "p10_tokens",
+    "p97_tokens",
+    "region_code",
 )
 SEQUENCE = ROWS.index("sequence")
+"""Orderers see what stands before it."""
 ARRIVED = ROWS.index("arrived_us")
 SLO_CLASS = ROWS.index("slo_class")
 DUE = ROWS.index("due_us")
+LENGTHS = [ROWS.index(name) for name in ("p10_tokens", "predicted_tokens", "p90_tokens", "p97_tokens")]
+WORK = [ROWS.index(name) for name in ("slo_class", "region_code", "due_us", "arrived_us", "prompt_tokens")]
 UNPLANNED = -1.0
 """The rank of a request that no plan knows."""
 TENANT = ROWS.index("tenant_code")
+Column: TypeAlias = npt.NDArray[np.int64]
 SORT_AFTER = 8
 """How many are picked one by one before the rest is sorted: most passes end early, and sorting thousands costs."""
 
@@ -56,6 +63,21 @@ class Held(NamedTuple):
     rank_score: float = 0.0
 
 
+class HeldWork(NamedTuple):
+    """What held requests are, an entry each: arrays of integers, and `lengths` with a row for each quantile.
+
+    `region_code` counts along `regions`.
+    """
+
+    slo_class: Column
+    region_code: Column
+    due_us: Column
+    arrived_us: Column
+    prompt_tokens: Column
+    lengths: Column
+    regions: tuple[str, ...]
+
+
 class HeldQueue:
     """Held requests in no order; a removed one is replaced by the last, so that columns stay dense."""
 
@@ -68,6 +90,7 @@ class HeldQueue:
         self._entries: list[Held] = []
         self._requests: list[InferenceRequest] = []
         self._index: dict[str, int] = {}
+        self._regions: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -84,6 +107,13 @@ class HeldQueue:
     def oldest_us(self) -> int | None:
         """When the oldest arrived."""
         return int(self._columns[0, : len(self)].min()) if self._entries else None
+
+    def work(self) -> HeldWork:
+        """What all held requests are, in no order; copies."""
+        columns = self._columns[:, : len(self)]
+        slo_class, region_code, due_us, arrived_us, prompt_tokens = columns[WORK]
+        regions = tuple(self._regions)
+        return HeldWork(slo_class, region_code, due_us, arrived_us, prompt_tokens, columns[LENGTHS], regions)
 
     def push(self, held: Held) -> None:
         """Holds a request that is not held."""
@@ -106,6 +136,9 @@ class HeldQueue:
             request.deadline_us > 0 or request.slo_class is SloClass.DEFERRED,
             *self._accounts.enter(request),
             held.sequence,
+            held.quantiles.p10,
+            held.quantiles.p97,
+            self._regions.setdefault(request.region, len(self._regions)),
         )
         self._rank_scores[index] = held.rank_score
         if self._planned is not None:
