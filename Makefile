@@ -103,6 +103,9 @@ generate: ## Regenerate the protobuf stubs, offline
 	  $(PROTOS)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Iprotos --grpc_python_out=$(GENERATED) \
 	  --mypy_grpc_out=quiet:$(GENERATED) $(SERVICES)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/externalscaler=protos/externalscaler \
+	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/externalscaler/externalscaler.proto
 
 clean: ## Remove environments, caches and run state
 	rm -rf .venv .triton .forebay build dist
