@@ -472,6 +472,25 @@ async def test_queues_tell_what_is_held() -> None:
         await waiting
 
 
+async def test_the_pressure_tells_what_is_on_its_way() -> None:
+    async with started(instance("a", concurrency_max=1, kv_tokens_max=1_000)) as world:
+        await world.place("r1")
+        waiting = asyncio.ensure_future(failure(world.place("r2", region="west", hold_timeout=seconds(0.3))))
+        await until(lambda: _is(world.held_count(), 1))
+        told = (await world.stub.GetPressure(pb.GetPressureRequest(), timeout=5)).pressure
+        assert told.sample_time.ToMicroseconds() > 0
+        [one] = told.instances
+        assert (one.instance_id, one.interactive_count, one.deferred_count, one.cap) == ("a/m", 1, 0, 1)
+        assert 0 < one.peak_share < 1
+        assert one.remaining_tokens > 0
+        assert [(each.region, each.request_count) for each in told.demands] == [("local", 1), ("west", 1)]
+        [group] = told.waiting
+        assert (group.model, group.region, group.request_count) == ("m", "west", 1)
+        assert group.due_time.ToMicroseconds() > group.oldest_time.ToMicroseconds() > 0
+        await waiting
+        assert not (await world.stub.GetPressure(pb.GetPressureRequest(), timeout=5)).pressure.waiting
+
+
 async def test_a_watch_tells_the_fleet_at_once_and_then_its_changes() -> None:
     async with started() as world:
         watch = world.stub.WatchInstances(pb.WatchInstancesRequest(interval_min=seconds(0.05)), timeout=20)

@@ -66,3 +66,22 @@ class Pressure:
     instances: tuple[InstancePressure, ...] = ()
     demands: tuple[Demand, ...] = ()
     waiting: tuple[WaitingGroup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A job of deferred requests, as a gateway sees it in its store: the tokens are means of one request.
+
+    `remaining_count` requests have no answer, in the whole store; `in_flight_count` of them went to the scheduler by
+    this gateway. `tokens_max` 0: no limit.
+    """
+
+    job_id: str
+    model: str
+    region: str
+    deadline_us: int
+    created_us: int
+    remaining_count: int
+    in_flight_count: int = 0
+    prompt_tokens: int = 1
+    tokens_max: int = 0

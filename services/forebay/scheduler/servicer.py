@@ -13,7 +13,7 @@ from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.scheduler.config import Config
 from forebay.scheduler.shell import Shell
 from forebay.scheduler.streams import GatewayStream
-from forebay.wire import convert, convert_scheduler
+from forebay.wire import convert, convert_pressure, convert_scheduler
 
 SERVICE = "lmaas.scheduler.v1.SchedulerService"
 PAGE_SIZE = 1_000
@@ -94,6 +94,11 @@ class SchedulerServicer(SchedulerServiceServicer):
         """What is held, a model each."""
         queues = self._engine.queues(self._shell.clock())
         return pb.ListQueuesResponse(queues=[convert_scheduler.queue_to_proto(one) for one in queues])
+
+    async def GetPressure(self, request: pb.GetPressureRequest, context: Any) -> pb.GetPressureResponse:
+        """The load that is on its way."""
+        pressure = self._engine.pressure(self._shell.clock())
+        return pb.GetPressureResponse(pressure=convert_pressure.pressure_to_proto(pressure))
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
         """One page of leases."""

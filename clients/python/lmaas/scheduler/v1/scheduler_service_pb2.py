@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from lmaas.common.v1 import rules_pb2 as lmaas_dot_common_dot_v1_dot_rules__pb2
 from lmaas.scheduler.v1 import decision_pb2 as lmaas_dot_scheduler_dot_v1_dot_decision__pb2
+from lmaas.scheduler.v1 import pressure_pb2 as lmaas_dot_scheduler_dot_v1_dot_pressure__pb2
 from lmaas.scheduler.v1 import request_pb2 as lmaas_dot_scheduler_dot_v1_dot_request__pb2
 from lmaas.scheduler.v1 import status_pb2 as lmaas_dot_scheduler_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lmaas/scheduler/v1/scheduler_service.proto\x12\x12lmaas.scheduler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1blmaas/common/v1/rules.proto\x1a!lmaas/scheduler/v1/decision.proto\x1a lmaas/scheduler/v1/request.proto\x1a\x1flmaas/scheduler/v1/status.proto\"\xc2\x02\n\x0fScheduleRequest\x12,\n\x06resume\x18\x01 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.ResumeH\x00\x12\x36\n\x06\x61rrive\x18\x02 \x01(\x0b\x32$.lmaas.scheduler.v1.InferenceRequestH\x00\x12\x30\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.ProgressH\x00\x12,\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.FinishH\x00\x12,\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.CancelH\x00\x12\x32\n\x05\x62\x61tch\x18\x06 \x01(\x0b\x32!.lmaas.scheduler.v1.ScheduleBatchH\x00\x42\x07\n\x05\x65vent\"M\n\rScheduleBatch\x12<\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.lmaas.scheduler.v1.ScheduleRequestB\x07\xaa\xaa\x19\x03(\x80\x08\"e\n\x06Resume\x12\x1d\n\ngateway_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12<\n\x0bopen_leases\x18\x02 \x03(\x0b\x32\x1d.lmaas.scheduler.v1.OpenLeaseB\x08\xaa\xaa\x19\x04(\xa0\x8d\x06\"\xf4\x01\n\x10ScheduleResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x06placed\x18\x02 \x01(\x0b\x32\x1d.lmaas.scheduler.v1.PlacementH\x00\x12\x30\n\x08rejected\x18\x03 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.RejectedH\x00\x12*\n\x05retry\x18\x04 \x01(\x0b\x32\x19.lmaas.scheduler.v1.RetryH\x00\x12\x33\n\x05\x62\x61tch\x18\x05 \x03(\x0b\x32$.lmaas.scheduler.v1.ScheduleResponseB\x08\n\x06\x61\x63tion\"@\n\x08Rejected\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\t\"m\n\x05Retry\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x0bretry_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\t\"M\n\x0cPlaceRequest\x12=\n\x07request\x18\x01 \x01(\x0b\x32$.lmaas.scheduler.v1.InferenceRequestB\x06\xaa\xaa\x19\x02\x08\x01\"A\n\rPlaceResponse\x12\x30\n\tplacement\x18\x01 \x01(\x0b\x32\x1d.lmaas.scheduler.v1.Placement\"\xa6\x01\n\rReportRequest\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.ProgressH\x00\x12,\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.FinishH\x00\x12,\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.CancelH\x00\x42\x07\n\x05\x65vent\"\x10\n\x0eReportResponse\"0\n\x0e\x45xplainRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"A\n\x0f\x45xplainResponse\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.Decision\"m\n\x14ListInstancesRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"j\n\x15ListInstancesResponse\x12\x38\n\tinstances\x18\x01 \x03(\x0b\x32%.lmaas.scheduler.v1.ScheduledInstance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x15WatchInstancesRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12G\n\x0cinterval_min\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\x00\x00\x19\x00\x00\x00\x00\x00\x00N@\"R\n\x16WatchInstancesResponse\x12\x38\n\tinstances\x18\x01 \x03(\x0b\x32%.lmaas.scheduler.v1.ScheduledInstance\"\x13\n\x11ListQueuesRequest\"?\n\x12ListQueuesResponse\x12)\n\x06queues\x18\x01 \x03(\x0b\x32\x19.lmaas.scheduler.v1.Queue\"p\n\x11ListLeasesRequest\x12\x1c\n\x0binstance_id\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"X\n\x12ListLeasesResponse\x12)\n\x06leases\x18\x01 \x03(\x0b\x32\x19.lmaas.scheduler.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x14\x44rainInstanceRequest\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\",\n\x15\x44rainInstanceResponse\x12\x13\n\x0blease_count\x18\x01 \x01(\r\"+\n\x12ListShadowsRequest\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\"B\n\x13ListShadowsResponse\x12+\n\x07shadows\x18\x01 \x03(\x0b\x32\x1a.lmaas.scheduler.v1.Shadow2\xde\x07\n\x10SchedulerService\x12Y\n\x08Schedule\x12#.lmaas.scheduler.v1.ScheduleRequest\x1a$.lmaas.scheduler.v1.ScheduleResponse(\x01\x30\x01\x12Q\n\x05Place\x12 .lmaas.scheduler.v1.PlaceRequest\x1a!.lmaas.scheduler.v1.PlaceResponse\"\x03\x90\x02\x02\x12T\n\x06Report\x12!.lmaas.scheduler.v1.ReportRequest\x1a\".lmaas.scheduler.v1.ReportResponse\"\x03\x90\x02\x02\x12W\n\x07\x45xplain\x12\".lmaas.scheduler.v1.ExplainRequest\x1a#.lmaas.scheduler.v1.ExplainResponse\"\x03\x90\x02\x01\x12i\n\rListInstances\x12(.lmaas.scheduler.v1.ListInstancesRequest\x1a).lmaas.scheduler.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12n\n\x0eWatchInstances\x12).lmaas.scheduler.v1.WatchInstancesRequest\x1a*.lmaas.scheduler.v1.WatchInstancesResponse\"\x03\x90\x02\x01\x30\x01\x12`\n\nListQueues\x12%.lmaas.scheduler.v1.ListQueuesRequest\x1a&.lmaas.scheduler.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12`\n\nListLeases\x12%.lmaas.scheduler.v1.ListLeasesRequest\x1a&.lmaas.scheduler.v1.ListLeasesResponse\"\x03\x90\x02\x01\x12\x63\n\x0bListShadows\x12&.lmaas.scheduler.v1.ListShadowsRequest\x1a\'.lmaas.scheduler.v1.ListShadowsResponse\"\x03\x90\x02\x01\x12i\n\rDrainInstance\x12(.lmaas.scheduler.v1.DrainInstanceRequest\x1a).lmaas.scheduler.v1.DrainInstanceResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*lmaas/scheduler/v1/scheduler_service.proto\x12\x12lmaas.scheduler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1blmaas/common/v1/rules.proto\x1a!lmaas/scheduler/v1/decision.proto\x1a!lmaas/scheduler/v1/pressure.proto\x1a lmaas/scheduler/v1/request.proto\x1a\x1flmaas/scheduler/v1/status.proto\"\xf2\x02\n\x0fScheduleRequest\x12,\n\x06resume\x18\x01 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.ResumeH\x00\x12\x36\n\x06\x61rrive\x18\x02 \x01(\x0b\x32$.lmaas.scheduler.v1.InferenceRequestH\x00\x12\x30\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.ProgressH\x00\x12,\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.FinishH\x00\x12,\n\x06\x63\x61ncel\x18\x05 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.CancelH\x00\x12\x32\n\x05\x62\x61tch\x18\x06 \x01(\x0b\x32!.lmaas.scheduler.v1.ScheduleBatchH\x00\x12.\n\x07\x62\x61\x63klog\x18\x07 \x01(\x0b\x32\x1b.lmaas.scheduler.v1.BacklogH\x00\x42\x07\n\x05\x65vent\"M\n\rScheduleBatch\x12<\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.lmaas.scheduler.v1.ScheduleRequestB\x07\xaa\xaa\x19\x03(\x80\x08\"e\n\x06Resume\x12\x1d\n\ngateway_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12<\n\x0bopen_leases\x18\x02 \x03(\x0b\x32\x1d.lmaas.scheduler.v1.OpenLeaseB\x08\xaa\xaa\x19\x04(\xa0\x8d\x06\"\xf4\x01\n\x10ScheduleResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x06placed\x18\x02 \x01(\x0b\x32\x1d.lmaas.scheduler.v1.PlacementH\x00\x12\x30\n\x08rejected\x18\x03 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.RejectedH\x00\x12*\n\x05retry\x18\x04 \x01(\x0b\x32\x19.lmaas.scheduler.v1.RetryH\x00\x12\x33\n\x05\x62\x61tch\x18\x05 \x03(\x0b\x32$.lmaas.scheduler.v1.ScheduleResponseB\x08\n\x06\x61\x63tion\"@\n\x08Rejected\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x03 \x01(\t\"m\n\x05Retry\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12.\n\x0bretry_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\t\"M\n\x0cPlaceRequest\x12=\n\x07request\x18\x01 \x01(\x0b\x32$.lmaas.scheduler.v1.InferenceRequestB\x06\xaa\xaa\x19\x02\x08\x01\"A\n\rPlaceResponse\x12\x30\n\tplacement\x18\x01 \x01(\x0b\x32\x1d.lmaas.scheduler.v1.Placement\"\xa6\x01\n\rReportRequest\x12\x30\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.ProgressH\x00\x12,\n\x06\x66inish\x18\x02 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.FinishH\x00\x12,\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1a.lmaas.scheduler.v1.CancelH\x00\x42\x07\n\x05\x65vent\"\x10\n\x0eReportResponse\"0\n\x0e\x45xplainRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"A\n\x0f\x45xplainResponse\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.Decision\"m\n\x14ListInstancesRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"j\n\x15ListInstancesResponse\x12\x38\n\tinstances\x18\x01 \x03(\x0b\x32%.lmaas.scheduler.v1.ScheduledInstance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x15WatchInstancesRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12G\n\x0cinterval_min\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\x00\x00\x19\x00\x00\x00\x00\x00\x00N@\"R\n\x16WatchInstancesResponse\x12\x38\n\tinstances\x18\x01 \x03(\x0b\x32%.lmaas.scheduler.v1.ScheduledInstance\"\x13\n\x11ListQueuesRequest\"?\n\x12ListQueuesResponse\x12)\n\x06queues\x18\x01 \x03(\x0b\x32\x19.lmaas.scheduler.v1.Queue\"p\n\x11ListLeasesRequest\x12\x1c\n\x0binstance_id\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"X\n\x12ListLeasesResponse\x12)\n\x06leases\x18\x01 \x03(\x0b\x32\x19.lmaas.scheduler.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x14\n\x12GetPressureRequest\"E\n\x13GetPressureResponse\x12.\n\x08pressure\x18\x01 \x01(\x0b\x32\x1c.lmaas.scheduler.v1.Pressure\"U\n\x14\x44rainInstanceRequest\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\",\n\x15\x44rainInstanceResponse\x12\x13\n\x0blease_count\x18\x01 \x01(\r\"+\n\x12ListShadowsRequest\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\"B\n\x13ListShadowsResponse\x12+\n\x07shadows\x18\x01 \x03(\x0b\x32\x1a.lmaas.scheduler.v1.Shadow2\xc3\x08\n\x10SchedulerService\x12Y\n\x08Schedule\x12#.lmaas.scheduler.v1.ScheduleRequest\x1a$.lmaas.scheduler.v1.ScheduleResponse(\x01\x30\x01\x12Q\n\x05Place\x12 .lmaas.scheduler.v1.PlaceRequest\x1a!.lmaas.scheduler.v1.PlaceResponse\"\x03\x90\x02\x02\x12T\n\x06Report\x12!.lmaas.scheduler.v1.ReportRequest\x1a\".lmaas.scheduler.v1.ReportResponse\"\x03\x90\x02\x02\x12W\n\x07\x45xplain\x12\".lmaas.scheduler.v1.ExplainRequest\x1a#.lmaas.scheduler.v1.ExplainResponse\"\x03\x90\x02\x01\x12i\n\rListInstances\x12(.lmaas.scheduler.v1.ListInstancesRequest\x1a).lmaas.scheduler.v1.ListInstancesResponse\"\x03\x90\x02\x01\x12n\n\x0eWatchInstances\x12).lmaas.scheduler.v1.WatchInstancesRequest\x1a*.lmaas.scheduler.v1.WatchInstancesResponse\"\x03\x90\x02\x01\x30\x01\x12`\n\nListQueues\x12%.lmaas.scheduler.v1.ListQueuesRequest\x1a&.lmaas.scheduler.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12`\n\nListLeases\x12%.lmaas.scheduler.v1.ListLeasesRequest\x1a&.lmaas.scheduler.v1.ListLeasesResponse\"\x03\x90\x02\x01\x12\x63\n\x0bListShadows\x12&.lmaas.scheduler.v1.ListShadowsRequest\x1a\'.lmaas.scheduler.v1.ListShadowsResponse\"\x03\x90\x02\x01\x12\x63\n\x0bGetPressure\x12&.lmaas.scheduler.v1.GetPressureRequest\x1a\'.lmaas.scheduler.v1.GetPressureResponse\"\x03\x90\x02\x01\x12i\n\rDrainInstance\x12(.lmaas.scheduler.v1.DrainInstanceRequest\x1a).lmaas.scheduler.v1.DrainInstanceResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -84,56 +85,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCHEDULERSERVICE'].methods_by_name['ListLeases']._serialized_options = b'\220\002\001'
   _globals['_SCHEDULERSERVICE'].methods_by_name['ListShadows']._loaded_options = None
   _globals['_SCHEDULERSERVICE'].methods_by_name['ListShadows']._serialized_options = b'\220\002\001'
+  _globals['_SCHEDULERSERVICE'].methods_by_name['GetPressure']._loaded_options = None
+  _globals['_SCHEDULERSERVICE'].methods_by_name['GetPressure']._serialized_options = b'\220\002\001'
   _globals['_SCHEDULERSERVICE'].methods_by_name['DrainInstance']._loaded_options = None
   _globals['_SCHEDULERSERVICE'].methods_by_name['DrainInstance']._serialized_options = b'\220\002\002'
-  _globals['_SCHEDULEREQUEST']._serialized_start=230
-  _globals['_SCHEDULEREQUEST']._serialized_end=552
-  _globals['_SCHEDULEBATCH']._serialized_start=554
-  _globals['_SCHEDULEBATCH']._serialized_end=631
-  _globals['_RESUME']._serialized_start=633
-  _globals['_RESUME']._serialized_end=734
-  _globals['_SCHEDULERESPONSE']._serialized_start=737
-  _globals['_SCHEDULERESPONSE']._serialized_end=981
-  _globals['_REJECTED']._serialized_start=983
-  _globals['_REJECTED']._serialized_end=1047
-  _globals['_RETRY']._serialized_start=1049
-  _globals['_RETRY']._serialized_end=1158
-  _globals['_PLACEREQUEST']._serialized_start=1160
-  _globals['_PLACEREQUEST']._serialized_end=1237
-  _globals['_PLACERESPONSE']._serialized_start=1239
-  _globals['_PLACERESPONSE']._serialized_end=1304
-  _globals['_REPORTREQUEST']._serialized_start=1307
-  _globals['_REPORTREQUEST']._serialized_end=1473
-  _globals['_REPORTRESPONSE']._serialized_start=1475
-  _globals['_REPORTRESPONSE']._serialized_end=1491
-  _globals['_EXPLAINREQUEST']._serialized_start=1493
-  _globals['_EXPLAINREQUEST']._serialized_end=1541
-  _globals['_EXPLAINRESPONSE']._serialized_start=1543
-  _globals['_EXPLAINRESPONSE']._serialized_end=1608
-  _globals['_LISTINSTANCESREQUEST']._serialized_start=1610
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=1719
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1721
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1827
-  _globals['_WATCHINSTANCESREQUEST']._serialized_start=1829
-  _globals['_WATCHINSTANCESREQUEST']._serialized_end=1949
-  _globals['_WATCHINSTANCESRESPONSE']._serialized_start=1951
-  _globals['_WATCHINSTANCESRESPONSE']._serialized_end=2033
-  _globals['_LISTQUEUESREQUEST']._serialized_start=2035
-  _globals['_LISTQUEUESREQUEST']._serialized_end=2054
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=2056
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=2119
-  _globals['_LISTLEASESREQUEST']._serialized_start=2121
-  _globals['_LISTLEASESREQUEST']._serialized_end=2233
-  _globals['_LISTLEASESRESPONSE']._serialized_start=2235
-  _globals['_LISTLEASESRESPONSE']._serialized_end=2323
-  _globals['_DRAININSTANCEREQUEST']._serialized_start=2325
-  _globals['_DRAININSTANCEREQUEST']._serialized_end=2410
-  _globals['_DRAININSTANCERESPONSE']._serialized_start=2412
-  _globals['_DRAININSTANCERESPONSE']._serialized_end=2456
-  _globals['_LISTSHADOWSREQUEST']._serialized_start=2458
-  _globals['_LISTSHADOWSREQUEST']._serialized_end=2501
-  _globals['_LISTSHADOWSRESPONSE']._serialized_start=2503
-  _globals['_LISTSHADOWSRESPONSE']._serialized_end=2569
-  _globals['_SCHEDULERSERVICE']._serialized_start=2572
-  _globals['_SCHEDULERSERVICE']._serialized_end=3562
+  _globals['_SCHEDULEREQUEST']._serialized_start=265
+  _globals['_SCHEDULEREQUEST']._serialized_end=635
+  _globals['_SCHEDULEBATCH']._serialized_start=637
+  _globals['_SCHEDULEBATCH']._serialized_end=714
+  _globals['_RESUME']._serialized_start=716
+  _globals['_RESUME']._serialized_end=817
+  _globals['_SCHEDULERESPONSE']._serialized_start=820
+  _globals['_SCHEDULERESPONSE']._serialized_end=1064
+  _globals['_REJECTED']._serialized_start=1066
+  _globals['_REJECTED']._serialized_end=1130
+  _globals['_RETRY']._serialized_start=1132
+  _globals['_RETRY']._serialized_end=1241
+  _globals['_PLACEREQUEST']._serialized_start=1243
+  _globals['_PLACEREQUEST']._serialized_end=1320
+  _globals['_PLACERESPONSE']._serialized_start=1322
+  _globals['_PLACERESPONSE']._serialized_end=1387
+  _globals['_REPORTREQUEST']._serialized_start=1390
+  _globals['_REPORTREQUEST']._serialized_end=1556
+  _globals['_REPORTRESPONSE']._serialized_start=1558
+  _globals['_REPORTRESPONSE']._serialized_end=1574
+  _globals['_EXPLAINREQUEST']._serialized_start=1576
+  _globals['_EXPLAINREQUEST']._serialized_end=1624
+  _globals['_EXPLAINRESPONSE']._serialized_start=1626
+  _globals['_EXPLAINRESPONSE']._serialized_end=1691
+  _globals['_LISTINSTANCESREQUEST']._serialized_start=1693
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=1802
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1804
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1910
+  _globals['_WATCHINSTANCESREQUEST']._serialized_start=1912
+  _globals['_WATCHINSTANCESREQUEST']._serialized_end=2032
+  _globals['_WATCHINSTANCESRESPONSE']._serialized_start=2034
+  _globals['_WATCHINSTANCESRESPONSE']._serialized_end=2116
+  _globals['_LISTQUEUESREQUEST']._serialized_start=2118
+  _globals['_LISTQUEUESREQUEST']._serialized_end=2137
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=2139
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=2202
+  _globals['_LISTLEASESREQUEST']._serialized_start=2204
+  _globals['_LISTLEASESREQUEST']._serialized_end=2316
+  _globals['_LISTLEASESRESPONSE']._serialized_start=2318
+  _globals['_LISTLEASESRESPONSE']._serialized_end=2406
+  _globals['_GETPRESSUREREQUEST']._serialized_start=2408
+  _globals['_GETPRESSUREREQUEST']._serialized_end=2428
+  _globals['_GETPRESSURERESPONSE']._serialized_start=2430
+  _globals['_GETPRESSURERESPONSE']._serialized_end=2499
+  _globals['_DRAININSTANCEREQUEST']._serialized_start=2501
+  _globals['_DRAININSTANCEREQUEST']._serialized_end=2586
+  _globals['_DRAININSTANCERESPONSE']._serialized_start=2588
+  _globals['_DRAININSTANCERESPONSE']._serialized_end=2632
+  _globals['_LISTSHADOWSREQUEST']._serialized_start=2634
+  _globals['_LISTSHADOWSREQUEST']._serialized_end=2677
+  _globals['_LISTSHADOWSRESPONSE']._serialized_start=2679
+  _globals['_LISTSHADOWSRESPONSE']._serialized_end=2745
+  _globals['_SCHEDULERSERVICE']._serialized_start=2748
+  _globals['_SCHEDULERSERVICE']._serialized_end=3839
 # @@protoc_insertion_point(module_scope)

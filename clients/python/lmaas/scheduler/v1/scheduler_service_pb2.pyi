@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import duration_pb2 as _duration_pb2
 from lmaas.common.v1 import rules_pb2 as _rules_pb2
 from lmaas.scheduler.v1 import decision_pb2 as _decision_pb2
+from lmaas.scheduler.v1 import pressure_pb2 as _pressure_pb2
 from lmaas.scheduler.v1 import request_pb2 as _request_pb2
 from lmaas.scheduler.v1 import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
@@ -14,20 +15,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ScheduleRequest(_message.Message):
-    __slots__ = ("resume", "arrive", "progress", "finish", "cancel", "batch")
+    __slots__ = ("resume", "arrive", "progress", "finish", "cancel", "batch", "backlog")
     RESUME_FIELD_NUMBER: _ClassVar[int]
     ARRIVE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_FIELD_NUMBER: _ClassVar[int]
     resume: Resume
     arrive: _request_pb2.InferenceRequest
     progress: _request_pb2.Progress
     finish: _request_pb2.Finish
     cancel: _request_pb2.Cancel
     batch: ScheduleBatch
-    def __init__(self, resume: _Optional[_Union[Resume, _Mapping]] = ..., arrive: _Optional[_Union[_request_pb2.InferenceRequest, _Mapping]] = ..., progress: _Optional[_Union[_request_pb2.Progress, _Mapping]] = ..., finish: _Optional[_Union[_request_pb2.Finish, _Mapping]] = ..., cancel: _Optional[_Union[_request_pb2.Cancel, _Mapping]] = ..., batch: _Optional[_Union[ScheduleBatch, _Mapping]] = ...) -> None: ...
+    backlog: _pressure_pb2.Backlog
+    def __init__(self, resume: _Optional[_Union[Resume, _Mapping]] = ..., arrive: _Optional[_Union[_request_pb2.InferenceRequest, _Mapping]] = ..., progress: _Optional[_Union[_request_pb2.Progress, _Mapping]] = ..., finish: _Optional[_Union[_request_pb2.Finish, _Mapping]] = ..., cancel: _Optional[_Union[_request_pb2.Cancel, _Mapping]] = ..., batch: _Optional[_Union[ScheduleBatch, _Mapping]] = ..., backlog: _Optional[_Union[_pressure_pb2.Backlog, _Mapping]] = ...) -> None: ...
 
 class ScheduleBatch(_message.Message):
     __slots__ = ("events",)
@@ -176,6 +179,16 @@ class ListLeasesResponse(_message.Message):
     leases: _containers.RepeatedCompositeFieldContainer[_status_pb2.Lease]
     next_page_token: str
     def __init__(self, leases: _Optional[_Iterable[_Union[_status_pb2.Lease, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class GetPressureRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetPressureResponse(_message.Message):
+    __slots__ = ("pressure",)
+    PRESSURE_FIELD_NUMBER: _ClassVar[int]
+    pressure: _pressure_pb2.Pressure
+    def __init__(self, pressure: _Optional[_Union[_pressure_pb2.Pressure, _Mapping]] = ...) -> None: ...
 
 class DrainInstanceRequest(_message.Message):
     __slots__ = ("instance_id", "request_id")

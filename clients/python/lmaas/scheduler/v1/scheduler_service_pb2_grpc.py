@@ -83,6 +83,11 @@ class SchedulerServiceStub:
                 request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsRequest.SerializeToString,
                 response_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsResponse.FromString,
                 _registered_method=True)
+        self.GetPressure = channel.unary_unary(
+                '/lmaas.scheduler.v1.SchedulerService/GetPressure',
+                request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureRequest.SerializeToString,
+                response_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureResponse.FromString,
+                _registered_method=True)
         self.DrainInstance = channel.unary_unary(
                 '/lmaas.scheduler.v1.SchedulerService/DrainInstance',
                 request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.DrainInstanceRequest.SerializeToString,
@@ -168,6 +173,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPressure(self, request, context):
+        """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
+        waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrainInstance(self, request, context):
         """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
         Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -223,6 +236,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ListShadows,
                     request_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsRequest.FromString,
                     response_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsResponse.SerializeToString,
+            ),
+            'GetPressure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPressure,
+                    request_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureRequest.FromString,
+                    response_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureResponse.SerializeToString,
             ),
             'DrainInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainInstance,
@@ -477,6 +495,33 @@ class SchedulerService:
             '/lmaas.scheduler.v1.SchedulerService/ListShadows',
             lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsRequest.SerializeToString,
             lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListShadowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPressure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.scheduler.v1.SchedulerService/GetPressure',
+            lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureRequest.SerializeToString,
+            lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureResponse.FromString,
             options,
             channel_credentials,
             insecure,

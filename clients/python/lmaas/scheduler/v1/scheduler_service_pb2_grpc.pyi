@@ -67,6 +67,10 @@ class SchedulerServiceStub:
     """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
     decided differently, and what that would have cost. Figures are since the start of the scheduler.
     """
+    GetPressure: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetPressureRequest, _scheduler_service_pb2.GetPressureResponse]
+    """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
+    waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
+    """
     DrainInstance: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.DrainInstanceRequest, _scheduler_service_pb2.DrainInstanceResponse]
     """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
     Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -110,6 +114,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     ListShadows: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListShadowsRequest, _scheduler_service_pb2.ListShadowsResponse]  # type: ignore[assignment]
     """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
     decided differently, and what that would have cost. Figures are since the start of the scheduler.
+    """
+    GetPressure: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetPressureRequest, _scheduler_service_pb2.GetPressureResponse]  # type: ignore[assignment]
+    """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
+    waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
     """
     DrainInstance: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.DrainInstanceRequest, _scheduler_service_pb2.DrainInstanceResponse]  # type: ignore[assignment]
     """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
@@ -205,6 +213,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_service_pb2.ListShadowsResponse, _abc.Awaitable[_scheduler_service_pb2.ListShadowsResponse]]:
         """ListShadows lists the policies that are asked beside the active ones and decide nothing: how often each would have
         decided differently, and what that would have cost. Figures are since the start of the scheduler.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPressure(
+        self,
+        request: _scheduler_service_pb2.GetPressureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.GetPressureResponse, _abc.Awaitable[_scheduler_service_pb2.GetPressureResponse]]:
+        """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
+        waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
         """
 
     @_abc_1.abstractmethod
