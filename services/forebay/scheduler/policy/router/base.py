@@ -50,6 +50,19 @@ class Calibration(NamedTuple):
     overstatement: float
 
 
+class Calibrated(Protocol):
+    """Who tells the same when asked, and judges no sooner."""
+
+    @property
+    def outcome_count(self) -> int: ...
+    @property
+    def shift_tokens(self) -> int | None: ...
+    @property
+    def coverage_p90(self) -> float: ...
+    @property
+    def overstatement(self) -> float: ...
+
+
 UNCALIBRATED = Calibration(0, None, 0.9, 1.0)
 
 
@@ -67,10 +80,9 @@ class RouteView(NamedTuple):
     flight that are deferred work, `released_count` those of them that were put there since a request last ended in the
     region of the instance or held ones were last reviewed. `home` is the index of the instance that last served the
     request's session, -1 where none did; `prefix_tokens` is how much of the prompt each instance is thought to have in
-    its cache, None where nobody knows. The request came at `arrived_us`; `due_us` is when its first token is due, of
-    deferred work the whole answer; `tokens_max` is the limit of the answer (0: none). `anticipated` is asked for what
-    is expected of each instance, None where nobody follows that. `planned` is the index of the instance that a plan
-    names for the request, -1 where none does.
+    its cache, None where nobody knows. The request came at `arrived_us`. `anticipated` is asked for what is expected of
+    each instance, None where nobody follows that, and `calibration` for how predictions have held. `planned` is the
+    index of the instance that a plan names for the request, -1 where none does.
     """
 
     instance_ids: tuple[str, ...]
@@ -89,18 +101,14 @@ class RouteView(NamedTuple):
     predicted_length: LengthQuantiles
     slo_class: SloClass
     now_us: int = 0
-    tenant: str = "default"
-    session: str = ""
     region: str = "local"
-    tokens_max: int = 0
-    due_us: int = 0
     regions: tuple[str, ...] = ()
     roles: tuple[InstanceRole, ...] = ()
     deferred_count: Ints | None = None
     home: int = -1
     prefix_tokens: Ints | None = None
     anticipated: Anticipations | None = None
-    calibration: Calibration = UNCALIBRATED
+    calibration: Calibrated = UNCALIBRATED
     released_count: Ints | None = None
     arrived_us: int = 0
     tenant_service: float = 0.0
