@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 
 from forebay.core.errors import ConfigError
+from forebay.core.promises import Promise, Promises
 from forebay.simulator import store
-from forebay.simulator.config import (
-    Group,
-    OracleConfig,
-    PolicyConfig,
-    Promise,
-    SloConfig,
-    StartConfig,
-    World,
-)
+from forebay.simulator.config import Group, OracleConfig, PolicyConfig, StartConfig, World
 from forebay.simulator.jobs import ERROR, Job
 from forebay.simulator.runner import LocalBackend, State, run_jobs
 from forebay.simulator.sweep import work_apart
@@ -99,7 +92,7 @@ def test_a_search_is_a_job_that_keeps_the_run_of_the_best_fleet(runs: Path) -> N
         groups=(dataclasses.replace(WORLD.groups[0], instances_max=3),), start=StartConfig(provisioning_s=1.0)
     )
     plain = dataclasses.replace(job("best"), world=roomy, search=search)
-    impossible = World(groups=WORLD.groups, slo=SloConfig(interactive_normal=Promise(ttft_s=1e-6)))
+    impossible = World(groups=WORLD.groups, slo=Promises(interactive_normal=Promise(ttft_s=1e-6)))
     without = dataclasses.replace(plain, key="none", world=impossible)
     ended, failed = run_jobs([plain, without], runs, LocalBackend(1))
     summary = store.read_summary(runs / "best")

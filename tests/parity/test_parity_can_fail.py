@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, FleetView, Needs, PerPool, PoolView
 from forebay.core.config import from_mapping
 from forebay.core.values import WakeAt
 from forebay.gateway.loop import Loop as GatewayLoop
@@ -165,7 +165,7 @@ async def test_a_router_that_settles_ties_otherwise_is_noticed() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class OneMore:
+class OneMore(PerPool):
     """An autoscaler that wants one instance more where it wants any."""
 
     inner: Autoscaler
@@ -175,9 +175,9 @@ class OneMore:
         """As the other."""
         return self.inner.needs
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         """One more."""
-        choice = self.inner.choose(view)
+        choice = self.inner.plan(FleetView(view.now_us, (view,))).pools[view.pool]
         return replace(choice, instances_wanted=choice.instances_wanted + 1)
 
 

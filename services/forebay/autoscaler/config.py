@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from forebay.autoscaler.container import ContainerConfig
+from forebay.core.promises import Promises
 from forebay.core.values import Batching, InstanceRole
 
-LAUNCHERS = ("emulator", "triton", "command", "repository")
+LAUNCHERS = ("emulator", "triton", "command", "repository", "docker", "keda")
 MODES = ("active", "advisory")
+PROFILE_PARTS = 3
 ROLES = tuple(role.name.lower() for role in InstanceRole)
 BATCHINGS = tuple(batching.name.lower() for batching in Batching)
 SNAPSHOT_S = SURVEY_S = LEASES_S = 1.0
@@ -19,8 +22,8 @@ class ServerConfig:
 
     Its ready models become instances that are probed and never stopped, unless a model's launcher is "repository" and
     names the server: then that model is loaded and unloaded there. `models_max` limits how many models are loaded by
-    us. The other figures describe each instance found there; 0 means unknown. `role` says which classes those are there
-    for: mixed, interactive or batch.
+    us, and `memory_mb` is the memory that they may take together (0: not limited). The other figures describe each
+    instance found there; 0 means unknown. `role` says which classes those are there for: mixed, interactive or batch.
     """
 
     server_id: str = ""
@@ -29,6 +32,7 @@ class ServerConfig:
     region: str = "local"
     role: str = "mixed"
     models_max: int = 4
+    memory_mb: int = 0
     concurrency_max: int = 0
     kv_tokens_max: int = 0
     context_tokens_max: int = 0
@@ -38,6 +42,7 @@ class ServerConfig:
         _need(":" in self.grpc_address, f"server {self.server_id}: grpc_address must be host:port")
         _need_role(self.role, f"server {self.server_id}")
         _need(self.models_max >= 1, f"server {self.server_id}: models_max must be at least 1")
+        _need(self.memory_mb >= 0, f"server {self.server_id}: memory_mb must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,23 @@ class ModelConfig:
 
     Launchers: "emulator" (a local emulated Triton that runs `profile`), "triton" (a local real Triton), "command" (a
     local process; `command` may hold {model}, {grpc_port}, {http_port} and {metrics_port}), "repository" (the model is
-    loaded on the named `servers`). `arguments` are added to the launcher's own command line. Bounds given here hold
-    until somebody sets others through the API, and `instances_initial` counts within them. `concurrency_target` is the
-    number of requests, held and in flight, that one instance is meant to carry. `role` says which classes the instances
-    are there for: mixed, interactive or batch. `batching` is "static" where their engine runs the batches that the
-    scheduler puts together; a model whose Triton configuration tells that need not be told of here.
+    loaded on the named `servers`, or on each of them with `broadcast`, where its `memory_mb` fit), "docker" (a container
+    of a Docker engine, see `container`), "keda" (Kubernetes starts and ends it by what KEDA is told; it registers or is
+    found). `arguments` are added to the launcher's own command line, and a new instance answers one request of
+    `warm_up_tokens` before it counts as ready (0: none). Bounds given here hold until somebody sets others through the
+    API, and `instances_initial` counts within them. `concurrency_target` is the number of requests, held and in flight,
+    that one instance is meant to carry. `role` says which classes the instances are there for: mixed, interactive or
+    batch. `batching` is "static" where their engine runs the batches that the scheduler puts together; a model whose
+    Triton configuration tells that need not be told of here.
+
+    A model may be named several times, for pools in other regions, of other GPUs or roles: each then has a `pool` name
+    of its own. `gpu` and `gpu_count` are those of the `profile` (GPU/MODEL/tpN) unless they are given. The rates are
+    the most that one instance serves within its SLO, in tokens a second (`forebay profile` measures them; 0: not
+    known), and `start_s` is how long a start takes as long as none was seen.
     """
 
     name: str = ""
+    pool: str = ""
     launcher: str = "emulator"
     profile: str = ""
     arguments: tuple[str, ...] = ()
@@ -69,10 +83,32 @@ class ModelConfig:
     region: str = "local"
     role: str = "mixed"
     batching: str = "continuous"
+    gpu: str = ""
+    gpu_count: int = 0
+    gpu_hour_price: float = 1.0
+    prompt_tokens_per_s: float = 0.0
+    response_tokens_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+    start_s: float = 60.0
+    memory_mb: int = 0
+    broadcast: bool = False
+    warm_up_tokens: int = 0
+    container: ContainerConfig = field(default_factory=ContainerConfig)
 
     def __post_init__(self) -> None:
         _need(bool(self.name), "every model needs a name")
         where = f"model {self.name}"
+        for name in (
+            "gpu_count",
+            "gpu_hour_price",
+            "prompt_tokens_per_s",
+            "response_tokens_per_s",
+            "tokens_per_s",
+            "start_s",
+            "memory_mb",
+            "warm_up_tokens",
+        ):
+            _need(getattr(self, name) >= 0, f"{where}: {name} must not be negative")
         _need_role(self.role, where)
         _need_batching(self.batching, where)
         _need(self.launcher in LAUNCHERS, f"{where}: launcher must be one of {', '.join(LAUNCHERS)}")
@@ -85,6 +121,43 @@ class ModelConfig:
         _need(
             bool(self.servers) == (self.launcher == "repository"), f"{where}: servers belong to launcher 'repository'"
         )
+        _need(not self.broadcast or bool(self.servers), f"{where}: broadcast belongs to launcher 'repository'")
+        is_container = self.launcher == "docker"
+        _need(
+            self.container.is_set == is_container, f"{where}: a container's image or service is for launcher 'docker'"
+        )
+
+    @property
+    def instances_range(self) -> tuple[int, int]:
+        """The fewest and the most instances: one on each server for a model that is broadcast."""
+        count = len(self.servers)
+        return (count, count) if self.broadcast else (self.instances_min, self.instances_max)
+
+    @property
+    def pool_name(self) -> str:
+        """The name of the pool, which is that of the model unless it is given."""
+        return self.pool or self.name
+
+    @property
+    def hardware(self) -> tuple[str, int]:
+        """The kind of GPU (empty: not known) and how many an instance takes."""
+        parts = self.profile.split("/")
+        gpu, parallel = (parts[0], parts[2]) if len(parts) == PROFILE_PARTS else ("", "")
+        count = int(parallel[2:]) if parallel[2:].isdecimal() else 1
+        return self.gpu or gpu, self.gpu_count or count
+
+
+@dataclass(frozen=True, slots=True)
+class StockConfig:
+    """GPUs of one kind in one region that the fleet may have in all, starting and draining instances counted."""
+
+    region: str = "local"
+    gpu: str = ""
+    gpu_count: int = 0
+
+    def __post_init__(self) -> None:
+        _need(bool(self.gpu), "every stock needs a gpu, such as 'H100'")
+        _need(self.gpu_count >= 0, f"stock of {self.gpu} in {self.region}: gpu_count must not be negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +167,9 @@ class Config:
     `policy` names one of `policy/autoscaler` and `parameters` are its fields; `mode` holds until SetMode is called for
     the first time. `instances_max` is the budget of all models together and `step_instances_max` the most instances
     that one decision starts or drains. Local processes take ports upwards from `port_base` (0: any free ones) and keep
-    logs and records in `state_dir`.
+    logs and records in `state_dir`. `stocks` limit GPUs by region and kind; what none names is not limited.
+    `promises` are those that policies plan for. Containers are started by the engine at `docker_host` (empty: what
+    DOCKER_HOST says, or the local one) and carry the name of the `fleet`, which no other fleet on that engine may have.
     """
 
     policy: str = "kpa"
@@ -102,6 +177,8 @@ class Config:
     mode: str = "active"
     models: tuple[ModelConfig, ...] = ()
     servers: tuple[ServerConfig, ...] = ()
+    stocks: tuple[StockConfig, ...] = ()
+    promises: Promises = field(default_factory=Promises)
     instances_max: int = 64
     step_instances_max: int = 8
     tick_s: float = 2.0
@@ -121,6 +198,8 @@ class Config:
     state_dir: str = ".forebay/instances"
     port_base: int = 7300
     triton_start: str = "compose/triton/start.sh"
+    docker_host: str = ""
+    fleet: str = "forebay"
 
     def __post_init__(self) -> None:
         _need(self.mode in MODES, f"mode must be one of {', '.join(MODES)}")
@@ -130,9 +209,13 @@ class Config:
             _need(getattr(self, name) > 0, f"{name} must be positive")
         _need(self.backoff_s_max >= self.backoff_s_min, "backoff_s_max must not be less than backoff_s_min")
         _need(0 <= self.port_base <= 65_000, "port_base must be 0 to 65000")
-        _need_unique([model.name for model in self.models], "model")
+        twice = _twice([model.pool_name for model in self.models])
+        _need(not twice, f"model {twice} is listed twice; give each of its pools a name of its own with pool")
+        _need_unique([f"{stock.gpu} in {stock.region}" for stock in self.stocks], "stock of")
+        used = [f"{server} for {model.name}" for model in self.models for server in model.servers]
+        _need_unique(used, "server")
         _need_unique([server.server_id for server in self.servers], "server")
-        floor = sum(model.instances_min for model in self.models)
+        floor = sum(model.instances_range[0] for model in self.models)
         _need(floor <= self.instances_max, f"instances_max is {self.instances_max}, but the models need {floor}")
         known = {server.server_id for server in self.servers}
         for model in self.models:
@@ -154,5 +237,9 @@ def _need_role(role: str, where: str) -> None:
 
 
 def _need_unique(names: list[str], kind: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    _need(not twice, f"{kind} {', '.join(twice)} is listed twice")
+    twice = _twice(names)
+    _need(not twice, f"{kind} {twice} is listed twice")
+
+
+def _twice(names: list[str]) -> str:
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))

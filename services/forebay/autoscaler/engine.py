@@ -10,9 +10,10 @@ from forebay.autoscaler.life import STARTING, Figures, Life
 from forebay.autoscaler.limits import Spans, is_busy
 from forebay.autoscaler.log import DecisionLog
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
-from forebay.autoscaler.sizing import Sizing
+from forebay.autoscaler.sizing import Sizing, homes_of
 from forebay.core.errors import AlreadyExists
 from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, ModelFleet, Origin
+from forebay.core.pressure import Pressure
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceLoad, InstanceState, ModelLoad, WakeAt
 
@@ -34,7 +35,7 @@ class Engine:
     def __init__(self, config: Config, policy: Autoscaler, state: FleetState, now_us: int) -> None:
         self._config = config
         self._spans = Spans.of(config)
-        self._fleet = Fleet(state.settings.revision)
+        self._fleet = Fleet(state.settings.revision, homes_of(config))
         self._sizing = Sizing(config, policy, self._fleet, state)
         self._woken_us = 0
         for member in state.members:
@@ -51,6 +52,11 @@ class Engine:
     def mode(self) -> str:
         """The name of the actuator in force."""
         return self._sizing.mode
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the policy tells the operator."""
+        return self._sizing.warnings
 
     @property
     def decisions(self) -> DecisionLog:
@@ -89,16 +95,17 @@ class Engine:
 
     def on_snapshot(self, models: Iterable[ModelLoad], instances: Iterable[InstanceLoad], now_us: int) -> list[Action]:
         """Load was observed. Models that the snapshot does not name keep their last sample until it is too old."""
-        self._sizing.loads = {load.instance_id: load for load in instances}
-        for load in models:
-            if load.model in self._sizing.plans:
-                self._sizing.plans[load.model].observe(load, now_us)
+        self._sizing.observe(models, instances, now_us)
+        return []
+
+    def on_pressure(self, pressure: Pressure, now_us: int) -> list[Action]:
+        """The scheduler said what is on its way."""
+        self._sizing.feel(pressure, now_us)
         return []
 
     def on_tick(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> list[Action]:
         """Time to think: the policy chooses for each model, and the fleet follows as far as the limits let it."""
-        self._sizing.choose(forecasts, now_us)
-        return self.on_wake(now_us)
+        return [*self._sizing.choose(forecasts, now_us), *self.on_wake(now_us)]
 
     def on_wake(self, now_us: int) -> list[Action]:
         """The time of a WakeAt has come: what is overdue is dealt with."""
@@ -116,8 +123,11 @@ class Engine:
         if life.state is InstanceState.DRAINING and not life.launched:
             silent = life.unanswered(live, failures_max)
             return self._end(self._fleet.gone(life, "its server does not answer", now_us) if silent else [], now_us)
+        was_ready = life.member.was_ready
         if not life.probed(live, ready, failures_max, now_us):
             return []
+        if life.member.was_ready and not was_ready:
+            self._sizing.came_up(life, now_us)
         return self._end(self._fleet.changed(life), now_us)
 
     def on_described(self, instance_id: str, figures: Figures, now_us: int) -> list[Action]:
@@ -221,8 +231,7 @@ class Engine:
         """A running server has these models ready; those that are loaded there by us are left out."""
         actions: list[Action] = []
         for instance in instances:
-            plan = self._sizing.plans.get(instance.model)
-            ours = plan is not None and instance.server_id in plan.config.servers
+            ours = instance.server_id in self._sizing.servers_of(instance.model)
             if not ours and self._fleet.get(instance.instance_id) is None:
                 actions += self._register(instance, Origin.FOUND, 0, now_us)
         return self._end(actions, now_us)

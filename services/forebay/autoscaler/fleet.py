@@ -1,6 +1,6 @@
 """The members of the fleet and the steps of their lives that need more than the member itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from forebay.autoscaler.actions import Action, Changed, Retire, Stop
 from forebay.autoscaler.life import Life
@@ -12,8 +12,10 @@ from forebay.core.values import Instance, InstanceState
 class Fleet:
     """All that is not stopped, by id; `revision` grows by one with every change."""
 
-    def __init__(self, revision: int) -> None:
+    def __init__(self, revision: int, homes: Mapping[str, str]) -> None:
+        """`homes` names the pool of each model's instances that name none."""
         self.revision = revision
+        self._homes = homes
         self._lives: dict[str, Life] = {}
 
     def __iter__(self) -> Iterator[Life]:
@@ -31,9 +33,13 @@ class Fleet:
             raise NotFound(f"no instance {instance_id!r} in the fleet; register it first")
         return life
 
-    def of(self, model: str) -> list[Life]:
-        """The lives of one model."""
-        return [life for life in self if life.instance.model == model]
+    def pool_of(self, instance: Instance) -> str:
+        """The pool that an instance belongs to."""
+        return instance.pool or self._homes.get(instance.model, instance.model)
+
+    def of(self, pool: str) -> list[Life]:
+        """The lives of one pool."""
+        return [life for life in self if self.pool_of(life.instance) == pool]
 
     def published(self, model: str = "") -> tuple[Instance, ...]:
         """Instances that can be reached, of one model or of all."""
@@ -46,7 +52,7 @@ class Fleet:
 
     def add(self, member: Member, actuated: bool, now_us: int) -> Life:
         """Takes a member in."""
-        life = self._lives[member.instance.instance_id] = Life(member, actuated, seen_us=now_us)
+        life = self._lives[member.instance.instance_id] = Life(member, actuated, seen_us=now_us, begun_us=now_us)
         return life
 
     def restore(self, member: Member, now_us: int) -> None:

@@ -28,7 +28,7 @@ class Life:
     `actuated`: the actuator has done its start. `restored`: it was there before this engine. `retiring`: why it is to
     be taken out, while nobody has agreed to that yet. `stopping`: a stop is under way. `expired`: its heartbeats
     stopped. `empty_us`: since when the scheduler has reported no lease in an unbroken row; None: it has not.
-    `retry_us`: nothing is asked of the actuator before.
+    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in.
     """
 
     member: Member
@@ -41,6 +41,7 @@ class Life:
     probe_failures: int = 0
     empty_us: int | None = None
     retry_us: int = 0
+    begun_us: int = 0
 
     @property
     def instance(self) -> Instance:

@@ -51,6 +51,7 @@ class Room:
     bounds: Bounds
     budget_left: int
     slots_left: int
+    stock_left: int
     step_max: int
     waiting: bool
 
@@ -83,6 +84,7 @@ def resize(wanted: int, room: Room) -> Resize:
         (room.bounds.instances_max - room.total, f"at most {room.bounds.instances_max} with those that drain"),
         (room.budget_left, "the budget of the fleet is used up"),
         (room.slots_left, "no server has room for one more"),
+        (room.stock_left, "no GPU of its kind is left in its region"),
         (room.step_max, f"a step starts at most {room.step_max}"),
     )
     count, text = min(ceilings, key=lambda ceiling: ceiling[0])

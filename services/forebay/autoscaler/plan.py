@@ -1,4 +1,4 @@
-"""What the engine knows of one scaled model: its load over time, its target, its failures and its last decision."""
+"""What the engine knows of one pool: its load over time, its target, its failures, its starts and its last decision."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -6,16 +6,27 @@ from dataclasses import dataclass, field
 
 from forebay.autoscaler.config import ModelConfig
 from forebay.autoscaler.limits import Spans, clamp
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, ForecastWindow, ModelView, Samples
+from forebay.autoscaler.policy.autoscaler.base import (
+    Capability,
+    Choice,
+    ForecastWindow,
+    InstanceView,
+    Lead,
+    Needs,
+    PoolView,
+)
 from forebay.core.fleet import Bounds
-from forebay.core.values import ModelLoad
+from forebay.core.units import US_PER_S
+from forebay.core.values import InstanceRole, ModelLoad
 
 SAMPLE_COUNT_MAX = 10_000
+START_COUNT_MAX = 32
+"""Newest starts that tell how long the next one takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One model's instances in numbers; `lost` are neither ready nor starting, and `total` are all not stopped."""
+    """One pool's instances in numbers; `lost` are neither ready nor starting, and `total` are all not stopped."""
 
     ready: int = 0
     starting: int = 0
@@ -30,12 +41,13 @@ class Counts:
 
 @dataclass(slots=True)
 class Plan:
-    """The mutable part of one model; `wish` is the last answer of the policy, or what holds without one."""
+    """The mutable part of one pool; `wish` is the last answer of the policy, or what holds without one."""
 
     config: ModelConfig
     bounds: Bounds
     wish: int
     reason: str = "the plan at the start"
+    flip: str = ""
     inputs: Mapping[str, float] = field(default_factory=dict)
     load: ModelLoad = field(default_factory=lambda: ModelLoad(""))
     failure_count: int = 0
@@ -46,6 +58,7 @@ class Plan:
     _seen_us: int | None = None
     _concurrency: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
     _recommendations: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
+    _starts_us: deque[int] = field(default_factory=lambda: deque(maxlen=START_COUNT_MAX))
     _memo: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -53,28 +66,35 @@ class Plan:
         """The wish within the bounds."""
         return clamp(self.wish, self.bounds)
 
-    def observe(self, load: ModelLoad, now_us: int) -> None:
-        """Takes one sample: what is held and what is in flight are both wanted at once."""
+    @property
+    def lead(self) -> Lead:
+        """How long a start takes, by the newest starts; what is configured before the first one."""
+        if not self._starts_us:
+            configured_us = int(self.config.start_s * US_PER_S)
+            return Lead(configured_us, configured_us)
+        ordered = sorted(self._starts_us)
+        return Lead(ordered[len(ordered) // 2], ordered[(len(ordered) * 9) // 10])
+
+    def observe(self, load: ModelLoad, concurrency: float, now_us: int) -> None:
+        """Takes one sample of the model's load, and of the requests that this pool is to carry."""
         self.load = load
         self._seen_us = now_us
-        self._concurrency.append((now_us, float(load.held_count + load.in_flight_count)))
+        self._concurrency.append((now_us, concurrency))
 
-    def choose(
-        self, policy: Autoscaler, counts: Counts, forecast: tuple[ForecastWindow, ...], spans: Spans, now_us: int
-    ) -> None:
-        """Lets the policy choose; without a fresh sample the last plan holds, unless the policy needs none."""
-        silent = self._seen_us is None or now_us - self._seen_us > spans.snapshot_age_us_max
-        if silent and policy.needs.history_us:
-            self.reason, self.inputs = "no fresh metrics, so the last plan holds", {}
-            # What the policy remembers is from before the gap: it begins as after a restart.
-            self._memo = {}
-            return
-        since_us = now_us - policy.needs.history_us
-        for series in (self._concurrency, self._recommendations):
-            while len(series) > 1 and series[0][0] <= since_us:
-                series.popleft()
-        choice = policy.choose(self._view(counts, forecast, now_us))
-        self._take(choice, now_us)
+    def came_up(self, took_us: int) -> None:
+        """A start has come to an instance that is ready."""
+        self._starts_us.append(took_us)
+
+    def is_silent(self, needs: Needs, spans: Spans, now_us: int) -> bool:
+        """Whether the policy needs samples and has no fresh one."""
+        fresh = self._seen_us is not None and now_us - self._seen_us <= spans.snapshot_age_us_max
+        return bool(needs.history_us) and not fresh
+
+    def hold(self, reason: str) -> None:
+        """Nobody knows enough to choose: what was wanted holds."""
+        self.reason, self.inputs, self.flip = reason, {}, ""
+        # What the policy remembers is from before the gap: it begins as after a restart.
+        self._memo = {}
 
     def failed(self, spans: Spans, now_us: int) -> None:
         """One more start came to nothing: the next waits, longer each time."""
@@ -82,15 +102,30 @@ class Plan:
         self.retry_us = now_us + spans.backoff_us(self.failure_count)
         self.noted_change = ()
 
-    def _take(self, choice: Choice, now_us: int) -> None:
+    def take(self, choice: Choice, now_us: int) -> None:
+        """Takes the policy's choice."""
         self.wish, self.reason, self.inputs = max(0, choice.instances_wanted), choice.reason, choice.inputs
+        self.flip = choice.flip
         self._recommendations.append((now_us, float(choice.recommended)))
         self._memo = choice.memo
 
-    def _view(self, counts: Counts, forecast: tuple[ForecastWindow, ...], now_us: int) -> ModelView:
-        samples: Samples = tuple(self._concurrency)
-        return ModelView(
-            model=self.config.name,
+    def view(
+        self,
+        counts: Counts,
+        instances: tuple[InstanceView, ...],
+        forecast: tuple[ForecastWindow, ...],
+        needs: Needs,
+        now_us: int,
+    ) -> PoolView:
+        """The pool as a policy sees it."""
+        since_us = now_us - needs.history_us
+        for series in (self._concurrency, self._recommendations):
+            while len(series) > 1 and series[0][0] <= since_us:
+                series.popleft()
+        config = self.config
+        gpu, gpu_count = config.hardware
+        return PoolView(
+            model=config.name,
             now_us=now_us,
             ready_count=counts.ready,
             starting_count=counts.starting,
@@ -98,11 +133,22 @@ class Plan:
             instances_wanted=self.target,
             instances_min=self.bounds.instances_min,
             instances_max=self.bounds.instances_max,
-            instances_initial=self.config.instances_initial,
-            concurrency_target=self.config.concurrency_target,
+            instances_initial=config.instances_initial,
+            concurrency_target=config.concurrency_target,
             load=self.load,
-            concurrency=samples,
+            concurrency=tuple(self._concurrency),
             recommendations=tuple(self._recommendations),
             forecast=forecast,
             memo=self._memo,
+            pool=config.pool_name,
+            region=config.region,
+            role=InstanceRole[config.role.upper()],
+            gpu=gpu,
+            gpu_count=gpu_count,
+            gpu_hour_price=config.gpu_hour_price,
+            profile=config.profile,
+            kv_tokens=config.kv_tokens_max,
+            capability=Capability(config.prompt_tokens_per_s, config.response_tokens_per_s, config.tokens_per_s),
+            lead=self.lead,
+            instances=instances,
         )

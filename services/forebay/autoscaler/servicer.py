@@ -44,6 +44,7 @@ class AutoscalerServicer(AutoscalerServiceServicer):
             models=[codec.model_fleet_to_proto(model) for model in self._engine.models(request.model)],
             mode=codec.mode_to_proto(self._engine.mode),
             policy=self._engine.policy,
+            warnings=self._engine.warnings,
         )
 
     async def RegisterInstance(self, request: pb.RegisterInstanceRequest, context: Any) -> pb.RegisterInstanceResponse:

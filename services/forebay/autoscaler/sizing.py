@@ -1,25 +1,35 @@
 """Lets each model's fleet follow the policy as far as the limits allow, and records what was decided and why."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from forebay.autoscaler.actions import Action, Alarm, Decided, Start
-from forebay.autoscaler.config import Config, ModelConfig
+from forebay.autoscaler.config import Config, ModelConfig, StockConfig
+from forebay.autoscaler.demands import Key
 from forebay.autoscaler.fleet import Fleet
 from forebay.autoscaler.life import Life
 from forebay.autoscaler.limits import Resize, Room, Spans, free_servers, resize, victims
 from forebay.autoscaler.log import DecisionLog
 from forebay.autoscaler.plan import Counts, Plan
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
+from forebay.autoscaler.sight import Sight
 from forebay.core.errors import InvalidArgument, ModelUnknown
 from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision
+from forebay.core.pressure import Pressure
 from forebay.core.units import US_PER_S
-from forebay.core.values import Batching, Instance, InstanceLoad, InstanceRole, InstanceState
+from forebay.core.values import Batching, Instance, InstanceLoad, InstanceRole, InstanceState, ModelLoad
 
 _UNLIMITED = 1_000_000
+_SILENT = "no fresh metrics, so the last plan holds"
+
+
+def homes_of(config: Config) -> Mapping[str, str]:
+    """The pool of each model's instances that name none: the first one of the model."""
+    return {model.name: model.pool_name for model in reversed(config.models)}
 
 
 class Sizing:
-    """Holds a plan for each scaled model. `mode` is the name of the actuator in force, for the records only."""
+    """Holds a plan for each pool. `mode` is the name of the actuator in force, for the records only."""
 
     def __init__(self, config: Config, policy: Autoscaler, fleet: Fleet, state: FleetState) -> None:
         self._config = config
@@ -29,21 +39,31 @@ class Sizing:
         self.mode = state.settings.mode or config.mode
         self.ordinal = state.settings.ordinal
         self.bounds = dict(state.settings.bounds)
-        self.plans = {model.name: self._plan(model, state) for model in config.models}
+        self.plans = {model.pool_name: self._plan(model, state) for model in config.models}
+        self._homes = homes_of(config)
         self.log = DecisionLog(config.decision_count_max, state.decisions)
-        self.loads: Mapping[str, InstanceLoad] = {}
+        self._sight = Sight(config, policy.needs, fleet)
+        self._memo: Mapping[str, float] = {}
+        self.warnings: tuple[str, ...] = ()
         self._sequence = 0
         for decision in state.decisions:
-            if decision.model in self.plans:
-                self.plans[decision.model].last_decision_id = decision.decision_id
+            plan = self.plans.get(decision.pool or self._homes.get(decision.model, ""))
+            if plan is not None:
+                plan.last_decision_id = decision.decision_id
+
+    @property
+    def loads(self) -> Mapping[str, InstanceLoad]:
+        """What was seen of each instance."""
+        return self._sight.loads
 
     def _plan(self, model: ModelConfig, state: FleetState) -> Plan:
-        bounds = self.bounds.get(model.name, Bounds(model.name, model.instances_min, model.instances_max))
-        return Plan(model, bounds, state.settings.wanted.get(model.name, model.instances_initial))
+        configured = Bounds(model.name, model.instances_min, model.instances_max)
+        bounds = replace(self.bounds.get(model.pool_name, configured), model=model.name, pool=model.pool)
+        return Plan(model, bounds, state.settings.wanted.get(model.pool_name, model.instances_initial))
 
-    def counts(self, model: str) -> Counts:
-        """One model's instances in numbers."""
-        lives = self._fleet.of(model)
+    def counts(self, pool: str) -> Counts:
+        """One pool's instances in numbers."""
+        lives = self._fleet.of(pool)
         return Counts(
             ready=sum(life.ready for life in lives),
             starting=sum(life.starting for life in lives),
@@ -52,20 +72,32 @@ class Sizing:
         )
 
     def models(self, model: str) -> tuple[ModelFleet, ...]:
-        """The fleet in numbers, by model; a model that nobody scales has bounds of what it has."""
-        names = sorted({*self.plans, *(life.instance.model for life in self._fleet)})
-        return tuple(self._numbers(name) for name in names if model in ("", name))
+        """The fleet in numbers, by pool; one that nobody scales has bounds of what it has."""
+        strange = {self._fleet.pool_of(life.instance): life.instance.model for life in self._fleet}
+        models = {**strange, **{name: plan.config.name for name, plan in self.plans.items()}}
+        return tuple(self._numbers(name, of) for name, of in sorted(models.items()) if model in ("", of))
 
-    def _numbers(self, name: str) -> ModelFleet:
+    def _numbers(self, name: str, model: str) -> ModelFleet:
         counts, plan = self.counts(name), self.plans.get(name)
-        return ModelFleet(
-            model=name,
-            bounds=plan.bounds if plan else Bounds(name, counts.total, counts.total),
+        pool = name if name != model else ""
+        numbers = ModelFleet(
+            model=model,
+            bounds=plan.bounds if plan else Bounds(model, counts.total, counts.total, pool),
             instances_wanted=plan.target if plan else counts.active,
             ready_count=counts.ready,
             starting_count=counts.starting,
             draining_count=counts.leaving,
-            last_decision_id=plan.last_decision_id if plan else "",
+            pool=pool,
+        )
+        if plan is None:
+            return numbers
+        return replace(
+            numbers,
+            last_decision_id=plan.last_decision_id,
+            reason=plan.reason,
+            flip=plan.flip,
+            lead_p50_us=plan.lead.p50_us,
+            lead_p90_us=plan.lead.p90_us,
         )
 
     def set_bounds(self, bounds: Bounds) -> None:
@@ -74,23 +106,66 @@ class Sizing:
             text = f"is more than instances_max ({bounds.instances_max})"
             violation = {"bounds.instances_min": text}
             raise InvalidArgument(f"instances_min ({bounds.instances_min}) {text}", violations=violation)
-        plan = self.plans.get(bounds.model)
-        if plan is None:
-            known = ", ".join(sorted(self.plans)) or "none"
-            raise ModelUnknown(f"model {bounds.model!r} is not scaled; models under [autoscaler]: {known}")
-        plan.bounds = self.bounds[bounds.model] = bounds
+        name = bounds.pool or self._homes.get(bounds.model, bounds.model)
+        plan = self.plans.get(name)
+        if plan is None or plan.config.name != bounds.model:
+            known = ", ".join(sorted(self._homes)) or "none"
+            what = f"pool {bounds.pool!r} of model {bounds.model!r}" if bounds.pool else f"model {bounds.model!r}"
+            raise ModelUnknown(f"{what} is not scaled; models under [autoscaler]: {known}")
+        plan.bounds = self.bounds[name] = replace(bounds, pool=plan.config.pool)
 
-    def choose(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> None:
-        """Lets the policy choose for every model."""
-        for name, plan in self.plans.items():
-            plan.choose(self._policy, self.counts(name), forecasts.get(name, ()), self._spans, now_us)
+    def servers_of(self, model: str) -> frozenset[str]:
+        """The servers that pools of the model are loaded on by us."""
+        plans = (plan for plan in self.plans.values() if plan.config.name == model)
+        return frozenset(server for plan in plans for server in plan.config.servers)
+
+    def observe(self, models: Iterable[ModelLoad], instances: Iterable[InstanceLoad], now_us: int) -> None:
+        """Load was observed; a model that is not named keeps its last sample until it is too old."""
+        self._sight.see(instances)
+        for load in models:
+            rivals = [plan for plan in self.plans.values() if plan.config.name == load.model]
+            for plan in rivals:
+                plan.observe(load, self._sight.concurrency(plan, rivals, load, now_us), now_us)
+
+    def feel(self, pressure: Pressure, now_us: int) -> None:
+        """The scheduler said what is on its way."""
+        self._sight.feel(pressure, now_us)
+
+    def came_up(self, life: Life, now_us: int) -> None:
+        """An instance is ready for the first time: its pool learns how long that takes."""
+        plan = self.plans.get(self._fleet.pool_of(life.instance))
+        if plan is not None and life.launched and life.begun_us:
+            plan.came_up(now_us - life.begun_us)
+
+    def choose(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> list[Action]:
+        """Lets the policy choose for every pool; where it has nothing fresh to go by, the last plan holds."""
+        needs = self._policy.needs
+        deaf = needs.pressure and self._sight.is_deaf(now_us)
+        held = [plan for plan in self.plans.values() if deaf or plan.is_silent(needs, self._spans, now_us)]
+        for plan in held:
+            plan.hold("no fresh word of the scheduler, so the last plan holds" if deaf else _SILENT)
+        pools = tuple(
+            self._sight.pool_view(plan, self.counts(name), forecasts.get(plan.config.name, ()), now_us)
+            for name, plan in self.plans.items()
+            if plan not in held
+        )
+        if not pools:
+            return []
+        by_demand: Mapping[Key, tuple[ForecastWindow, ...]] = {}
+        chosen = self._policy.plan(self._sight.fleet_view(pools, held, by_demand, self._memo, now_us))
+        for name, choice in chosen.pools.items():
+            self.plans[name].take(choice, now_us)
+        self._memo = chosen.memo
+        fresh = [text for text in chosen.warnings if text not in self.warnings]
+        self.warnings = chosen.warnings
+        return [Alarm(text) for text in fresh]
 
     def resize(self, now_us: int) -> list[Action]:
         """Starts and retires what the plans want, those below their least first."""
         actions: list[Action] = []
 
         def urgency(plan: Plan) -> tuple[bool, str]:
-            name = plan.config.name
+            name = plan.config.pool_name
             return (self.counts(name).active >= plan.bounds.instances_min, name)
 
         for plan in sorted(self.plans.values(), key=urgency):
@@ -99,26 +174,26 @@ class Sizing:
 
     def acted(self, life: Life) -> None:
         """The actuator did as it was asked: wanting the same once more is a new decision."""
-        plan = self.plans.get(life.instance.model)
+        plan = self.plans.get(self._fleet.pool_of(life.instance))
         if plan is not None:
             plan.noted_change = ()
 
     def start_failed(self, life: Life, was_active: bool, text: str, now_us: int) -> list[Action]:
         """Notes a start that came to nothing, after the fleet has lost it; the record says when the next one is."""
-        plan = self.plans.get(life.instance.model)
+        plan = self.plans.get(self._fleet.pool_of(life.instance))
         alarm = Alarm(f"instance {life.instance.instance_id} {text}")
         if plan is None:
             return [alarm]
         plan.failed(self._spans, now_us)
         wait_s = (plan.retry_us - now_us) / US_PER_S
-        active = self.counts(plan.config.name).active
+        active = self.counts(plan.config.pool_name).active
         reason = f"{life.instance.instance_id} {text}; failure {plan.failure_count}, the next start waits {wait_s:g} s"
         return [alarm, self._decided(plan, active + was_active, active, reason, now_us)]
 
     def _follow(self, plan: Plan, now_us: int) -> list[Action]:
         room = self._room(plan, now_us)
         step = resize(plan.wish, room)
-        leaving = victims(self._fleet.of(plan.config.name), self.loads, step.drain_count)
+        leaving = victims(self._fleet.of(plan.config.pool_name), self.loads, step.drain_count)
         after = room.active + step.start_count - len(leaving)
         actions = self._note(plan, room, step, after, now_us)
         actions += [self._start(plan.config, now_us) for _ in range(step.start_count)]
@@ -127,15 +202,30 @@ class Sizing:
         return actions
 
     def _room(self, plan: Plan, now_us: int) -> Room:
-        model, counts = plan.config, self.counts(plan.config.name)
+        model, counts = plan.config, self.counts(plan.config.pool_name)
         return Room(
             active=counts.active,
             total=counts.total,
             bounds=plan.bounds,
             budget_left=self._config.instances_max - sum(life.launched for life in self._fleet),
             slots_left=len(free_servers(model, self._config.servers, self._fleet)) if model.servers else _UNLIMITED,
+            stock_left=self._stock_left(model),
             step_max=self._config.step_instances_max,
             waiting=now_us < plan.retry_us,
+        )
+
+    def _stock_left(self, model: ModelConfig) -> int:
+        """How many instances the GPUs of its kind in its region suffice for, beside all that is there."""
+        gpu, gpu_count = model.hardware
+        stock = next((one for one in self._config.stocks if (one.region, one.gpu) == (model.region, gpu)), None)
+        return _UNLIMITED if stock is None else (stock.gpu_count - self._taken(stock)) // gpu_count
+
+    def _taken(self, stock: StockConfig) -> int:
+        plans = (plan for plan in self.plans.values() if plan.config.region == stock.region)
+        return sum(
+            plan.config.hardware[1] * sum(life.launched for life in self._fleet.of(plan.config.pool_name))
+            for plan in plans
+            if plan.config.hardware[0] == stock.gpu
         )
 
     def _note(self, plan: Plan, room: Room, step: Resize, after: int, now_us: int) -> list[Action]:
@@ -163,6 +253,8 @@ class Sizing:
             mode=self.mode,
             reason=reason,
             inputs=dict(plan.inputs),
+            pool=plan.config.pool,
+            flip=plan.flip,
         )
         self.log.add(decision)
         plan.last_decision_id = decision.decision_id
@@ -191,6 +283,7 @@ class Sizing:
             batching=Batching[model.batching.upper()],
             state_us=now_us,
             state_reason="being started",
+            pool=model.pool,
         )
         self._fleet.add(Member(instance, Origin.LAUNCHED), False, now_us)
         return Start(instance)
@@ -202,7 +295,7 @@ class Sizing:
         for life in self._fleet:
             if life.leaving or now_us < life.retry_us:
                 continue
-            if life.launched and life.instance.model not in self.plans:
+            if life.launched and self._fleet.pool_of(life.instance) not in self.plans:
                 actions += self._fleet.retire(life, "its model is not configured")
             elif life.member.origin is Origin.FOUND and life.instance.server_id not in servers:
                 actions += self._fleet.drain(life, "its server is not configured", now_us)

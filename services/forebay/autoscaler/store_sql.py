@@ -69,6 +69,7 @@ MEMBERS = Table(
     _text("state_reason", 1024),
     Column("role", SmallInteger, nullable=False),
     Column("batching", SmallInteger, nullable=False),
+    _text("pool", 200),
     Column("origin", SmallInteger, nullable=False),
     _number("ttl_us"),
     Column("was_ready", Boolean, nullable=False),
@@ -95,6 +96,8 @@ DECISIONS = Table(
     _text("mode", 64),
     Column("reason", Text, nullable=False),
     Column("inputs", Text, nullable=False),
+    _text("pool", 200),
+    Column("flip", Text, nullable=False),
     Index("autoscaler_decisions_by_time", "decided_us"),
 )
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}

@@ -29,16 +29,20 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Fewest and most instances of one model; those that start and drain count towards the most."""
+    """Fewest and most instances of one pool of a model (empty: its first); those that start and drain count too."""
 
     model: str
     instances_min: int
     instances_max: int
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ScalingDecision:
-    """One change of the fleet that was wanted, with what was seen. `mode` names the actuator in force."""
+    """One change of the fleet that was wanted, with what was seen. `mode` names the actuator in force.
+
+    `flip` says what would have changed the decision, where the policy tells.
+    """
 
     decision_id: str
     model: str
@@ -50,11 +54,13 @@ class ScalingDecision:
     mode: str
     reason: str
     inputs: Mapping[str, float] = field(default_factory=dict)
+    pool: str = ""
+    flip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFleet:
-    """One model's part of the fleet in numbers."""
+    """One pool's part of the fleet in numbers; `lead_p50_us` and `lead_p90_us` are how long its starts take."""
 
     model: str
     bounds: Bounds
@@ -63,6 +69,11 @@ class ModelFleet:
     starting_count: int
     draining_count: int
     last_decision_id: str = ""
+    pool: str = ""
+    reason: str = ""
+    flip: str = ""
+    lead_p50_us: int = 0
+    lead_p90_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """What holds for the whole fleet: bounds and targets by model, the mode in force, and two counters.
+    """What holds for the whole fleet: bounds and targets by pool, the mode in force, and two counters.
 
     `ordinal` numbers launched servers, `revision` the changes of the fleet; an empty `mode` means none was ever set.
     """

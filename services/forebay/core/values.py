@@ -74,7 +74,7 @@ class LengthQuantiles:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One model on one Triton server."""
+    """One model on one Triton server; `pool` names the pool that it is scaled in (empty: the first of its model)."""
 
     instance_id: str
     model: str
@@ -91,6 +91,7 @@ class Instance:
     state_reason: str = ""
     role: InstanceRole = InstanceRole.MIXED
     batching: Batching = Batching.CONTINUOUS
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from forebay.core.instance import EngineFlags, EngineProfile, flags_of
 from forebay.core.instance.batcher import make_batcher
+from forebay.core.promises import Promises
 from forebay.core.values import InstanceRole, SloClass
 
 CLASS_NAMES: Mapping[int, str] = {
@@ -27,7 +28,8 @@ class Group:
     profile file.
 
     The autoscaler moves the number between the bounds; where a model has several groups, it moves that of the first
-    and the others keep their `instances_initial`. `concurrency_max` is the engine's seats (0: those of [engine]).
+    and of those that name a `pool`, and the others keep their `instances_initial`. `concurrency_max` is the engine's
+    seats (0: those of [engine]).
     `gpu_hour_price` is in any currency. A `spot` group may be taken away by [spot]. Each GPU draws `busy_watts` while
     its instance holds a request and `idle_watts` while it does not; where both are 0, no energy is told. The `role` of
     a group that nobody scales says which classes it is there for: mixed, interactive or batch.
@@ -46,6 +48,7 @@ class Group:
     busy_watts: float = 0.0
     idle_watts: float = 0.0
     role: str = "mixed"
+    pool: str = ""
 
     def __post_init__(self) -> None:
         _need(bool(self.model), "every group needs a model")
@@ -63,6 +66,11 @@ class Group:
         _need_above_0(self, "concurrency_target")
         watts = f"group {self.model}: idle_watts must be from 0 to busy_watts"
         _need(0 <= self.idle_watts <= self.busy_watts, watts)
+
+    @property
+    def pool_name(self) -> str:
+        """The pool that its instances are scaled in, if they are."""
+        return self.pool or self.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,27 +305,6 @@ class StudentConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """What one class is promised; 0 means nothing. `e2e_s` may be outlived by a request's own deadline."""
-
-    ttft_s: float = 0.0
-    tpot_ms: float = 0.0
-    e2e_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        _need_from_0(self, "ttft_s", "tpot_ms", "e2e_s")
-
-
-@dataclass(frozen=True, slots=True)
-class SloConfig:
-    """[slo]: the promises by class; a request meets its SLO if it finishes within all of them and its own deadline."""
-
-    interactive_fast: Promise = field(default_factory=lambda: Promise(ttft_s=1.0, tpot_ms=100.0))
-    interactive_normal: Promise = field(default_factory=lambda: Promise(ttft_s=60.0, tpot_ms=200.0))
-    deferred: Promise = field(default_factory=Promise)
-
-
-@dataclass(frozen=True, slots=True)
 class OracleConfig:
     """[oracle]: `search` looks for the best fleet at each load with each seed, and adds it as one more oracle.
 
@@ -358,10 +345,24 @@ class MigrationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Stock:
+    """[[stocks]]: GPUs of one kind in one region that all groups which are scaled may have together."""
+
+    region: str = "local"
+    gpu: str = ""
+    gpu_count: int = 0
+
+    def __post_init__(self) -> None:
+        _need(bool(self.gpu), "every stock needs a gpu, such as 'H100'")
+        _need_from_0(self, "gpu_count")
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything about a run that no policy decides. `horizon_s` ends the run (0: when the last request has ended)."""
 
     groups: tuple[Group, ...] = ()
+    stocks: tuple[Stock, ...] = ()
     prefill: tuple[Prefill, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -372,7 +373,7 @@ class World:
     spot: SpotConfig = field(default_factory=SpotConfig)
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
-    slo: SloConfig = field(default_factory=SloConfig)
+    slo: Promises = field(default_factory=Promises)
     migration: MigrationConfig = field(default_factory=MigrationConfig)
     horizon_s: float = 0.0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.core.promises import Promises
 from forebay.simulator.arms import check_arm
 from forebay.simulator.config import (
     CLASS_NAMES,
@@ -23,9 +24,9 @@ from forebay.simulator.config import (
     OracleConfig,
     PolicyConfig,
     Prefill,
-    SloConfig,
     SpotConfig,
     StartConfig,
+    Stock,
     StudentConfig,
     World,
 )
@@ -93,6 +94,7 @@ class Experiment:
     horizon_s: float = 0.0
     trace: TraceConfig = field(default_factory=TraceConfig)
     groups: tuple[Group, ...] = ()
+    stocks: tuple[Stock, ...] = ()
     prefill: tuple[Prefill, ...] = ()
     engine: EngineConfig = field(default_factory=EngineConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -103,7 +105,7 @@ class Experiment:
     spot: SpotConfig = field(default_factory=SpotConfig)
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
-    slo: SloConfig = field(default_factory=SloConfig)
+    slo: Promises = field(default_factory=Promises)
     migration: MigrationConfig = field(default_factory=MigrationConfig)
     oracle: OracleConfig = field(default_factory=OracleConfig)
     policies: tuple[Arm, ...] = ()

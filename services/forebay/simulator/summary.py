@@ -7,8 +7,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from forebay.core.promises import Promise, Promises
 from forebay.core.units import US_PER_MS, US_PER_S
-from forebay.simulator.config import CLASS_NAMES, Promise, SloConfig, World
+from forebay.simulator.config import CLASS_NAMES, World
 from forebay.simulator.distance import Distance, distance_of
 from forebay.simulator.fairness import TenantSummary, summarize_tenants
 from forebay.simulator.results import STATUSES, UNKNOWN, RequestColumns, RunResult
@@ -127,7 +128,7 @@ class Summary:
         return next((one for one in self.classes if one.slo_class == name), None)
 
 
-def summarize(result: RunResult, slo: SloConfig, world: World, workload: Workload | None = None) -> Summary:
+def summarize(result: RunResult, slo: Promises, world: World, workload: Workload | None = None) -> Summary:
     """All figures of a run under the promises `slo`; `world` tells the prices of its GPUs.
 
     `workload` is what the run began with: with it the summary says how far the run is from the best possible.
@@ -182,7 +183,7 @@ def summarize_programs(rows: RequestColumns) -> ProgramSummary:
     return ProgramSummary(count, int(finished.sum()), spread(e2e_s), spread(e2e_s / tokens[finished]))
 
 
-def met(requests: RequestColumns, slo: SloConfig) -> Mask:
+def met(requests: RequestColumns, slo: Promises) -> Mask:
     """Which requests finished within all limits of their class and their own deadline."""
     return _Checked.of(requests, slo).met
 
@@ -205,7 +206,7 @@ class _Checked:
         return self.finished & ~self.late_first & ~self.slow_tokens & ~self.late_end
 
     @staticmethod
-    def of(rows: RequestColumns, slo: SloConfig) -> "_Checked":
+    def of(rows: RequestColumns, slo: Promises) -> "_Checked":
         finished = rows.status == STATUSES.index("finished")
         ttft_us, e2e_us = rows.first_us - rows.arrival_us, rows.finish_us - rows.arrival_us
         gaps = np.maximum(rows.output_tokens - 1, 1)
@@ -225,7 +226,7 @@ class _Checked:
         )
 
 
-def _limits(slo_class: Ints, slo: SloConfig, name: str) -> npt.NDArray[np.float64]:
+def _limits(slo_class: Ints, slo: Promises, name: str) -> npt.NDArray[np.float64]:
     """The limit of each request in microseconds; infinite where its class is promised nothing."""
     table = np.full(max(CLASS_NAMES) + 1, np.inf)
     for code, class_name in CLASS_NAMES.items():

@@ -6,7 +6,7 @@ from lmaas.predictor.v1 import workload_pb2
 
 from forebay.core.fleet import Bounds, ModelFleet, ScalingDecision
 from forebay.core.values import Instance
-from forebay.wire.convert import instance_to_proto, timestamp
+from forebay.wire.convert import duration, instance_to_proto, timestamp
 
 _PREFIX = "MODE_"
 
@@ -23,16 +23,18 @@ def mode_from_proto(number: int) -> str:
 
 def bounds_to_proto(value: Bounds) -> fleet_pb2.Bounds:
     """Bounds as a message."""
-    return fleet_pb2.Bounds(model=value.model, instances_min=value.instances_min, instances_max=value.instances_max)
+    return fleet_pb2.Bounds(
+        model=value.model, instances_min=value.instances_min, instances_max=value.instances_max, pool=value.pool
+    )
 
 
 def bounds_from_proto(message: fleet_pb2.Bounds) -> Bounds:
     """Bounds from a message."""
-    return Bounds(message.model, message.instances_min, message.instances_max)
+    return Bounds(message.model, message.instances_min, message.instances_max, message.pool)
 
 
 def model_fleet_to_proto(value: ModelFleet) -> fleet_pb2.ModelFleet:
-    """A model's fleet as a message."""
+    """A pool as a message."""
     return fleet_pb2.ModelFleet(
         model=value.model,
         bounds=bounds_to_proto(value.bounds),
@@ -41,6 +43,11 @@ def model_fleet_to_proto(value: ModelFleet) -> fleet_pb2.ModelFleet:
         starting_count=value.starting_count,
         draining_count=value.draining_count,
         last_decision_id=value.last_decision_id,
+        pool=value.pool,
+        reason=value.reason,
+        flip=value.flip,
+        lead_p50=duration(value.lead_p50_us),
+        lead_p90=duration(value.lead_p90_us),
     )
 
 
@@ -57,6 +64,8 @@ def decision_to_proto(value: ScalingDecision) -> fleet_pb2.ScalingDecision:
         inputs=dict(value.inputs),
         reason=value.reason,
         mode=mode_to_proto(value.mode),
+        pool=value.pool,
+        flip=value.flip,
     )
 
 

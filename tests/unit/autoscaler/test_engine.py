@@ -8,7 +8,7 @@ from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, 
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.life import Figures
-from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, Needs, PerPool, PoolView
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, Origin, ScalingDecision
 from forebay.core.values import Instance, InstanceLoad, InstanceRole, InstanceState, ModelLoad
@@ -177,13 +177,13 @@ def test_what_a_server_tells_fills_only_what_nobody_has_said() -> None:
 
 
 @dataclass(slots=True)
-class Seeing:
+class Seeing(PerPool):
     """A policy that keeps what it saw."""
 
-    views: list[ModelView] = field(default_factory=list)
+    views: list[PoolView] = field(default_factory=list)
     needs: Needs = field(default_factory=lambda: Needs(60 * S, 60 * S, 2))
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         self.views.append(view)
         return Choice(2, 5, "it saw enough", {"x": 1.0}, {"seen": float(len(self.views))})
 

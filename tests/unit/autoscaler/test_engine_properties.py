@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from forebay.autoscaler.actions import Action, Changed, Retire, Start, Stop
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
 from forebay.autoscaler.engine import Engine
-from forebay.autoscaler.policy.autoscaler.base import Choice, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.errors import AlreadyExists
 from forebay.core.fleet import Bounds, FleetState
 from forebay.core.values import Instance, InstanceState, WakeAt
@@ -41,13 +41,13 @@ CONFIG = Config(
 
 
 @dataclass(slots=True)
-class Told:
+class Told(PerPool):
     """A policy that wants what the test tells it."""
 
     wishes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MODELS, 1))
     needs: Needs = field(default_factory=Needs)
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         wish = self.wishes[view.model]
         return Choice(wish, wish, "told")
 

@@ -17,6 +17,7 @@ def room(**changes: object) -> Room:
         "bounds": Bounds("m", 1, 10),
         "budget_left": 100,
         "slots_left": 100,
+        "stock_left": 100,
         "step_max": 100,
         "waiting": False,
     }
@@ -39,6 +40,7 @@ def test_bounds_clamp(wanted: int, expected: int) -> None:
         (5, {"budget_left": 1}, Resize(start_count=1, bound_by="the budget of the fleet is used up")),
         (5, {"budget_left": -2}, Resize(bound_by="the budget of the fleet is used up")),
         (5, {"slots_left": 2}, Resize(start_count=2, bound_by="no server has room for one more")),
+        (5, {"stock_left": 1}, Resize(start_count=1, bound_by="no GPU of its kind is left in its region")),
         (5, {"step_max": 2}, Resize(start_count=2, bound_by="a step starts at most 2")),
         (1, {"active": 9, "step_max": 2}, Resize(drain_count=2, bound_by="a step drains at most 2")),
         (10, {"total": 8}, Resize(start_count=2, bound_by="at most 10 with those that drain")),

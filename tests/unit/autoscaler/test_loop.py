@@ -12,7 +12,7 @@ from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.loop import Loop
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, ForecastWindow, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, ForecastWindow, Needs, PerPool, PoolView
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.store import MemoryStore
@@ -59,12 +59,12 @@ class Clumsy:
 
 
 @dataclass(slots=True)
-class Broken:
+class Broken(PerPool):
     """A policy that fails."""
 
     needs: Needs = field(default_factory=Needs)
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         raise ZeroDivisionError("a policy of somebody else")
 
 

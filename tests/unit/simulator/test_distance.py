@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
+from forebay.core.promises import Promise, Promises
 from forebay.core.values import SloClass
-from forebay.simulator.config import Group, PolicyConfig, Prefill, Promise, SloConfig, StudentConfig, World
+from forebay.simulator.config import Group, PolicyConfig, Prefill, StudentConfig, World
 from forebay.simulator.distance import Distance, distance_of
 from forebay.simulator.oracles.bound import lower_hours
 from forebay.simulator.parts import Scenario
@@ -48,7 +49,7 @@ def test_the_ratio_is_the_runs_gpu_hours_over_the_bound() -> None:
 
 
 def test_the_bound_is_for_the_promises_that_the_run_kept() -> None:
-    strict = world(slo=SloConfig(interactive_fast=Promise(ttft_s=0.05, tpot_ms=100.0)))
+    strict = world(slo=Promises(interactive_fast=Promise(ttft_s=0.05, tpot_ms=100.0)))
     found = summary(burst(), strict)
     share = found.classes[0].attainment
     assert share is not None
@@ -59,7 +60,7 @@ def test_the_bound_is_for_the_promises_that_the_run_kept() -> None:
 
 def test_the_promises_are_those_that_the_summary_is_made_for() -> None:
     result = simulate(Scenario(burst(), world(), STATIC), kernel="reference")
-    impossible = SloConfig(interactive_fast=Promise(ttft_s=1e-6, tpot_ms=1.0))
+    impossible = Promises(interactive_fast=Promise(ttft_s=1e-6, tpot_ms=1.0))
     assert summarize(result, impossible, world(), burst()).distance == Distance(0.0, 0.0, None)
 
 
@@ -93,4 +94,4 @@ def test_where_nothing_is_proven_the_reason_stands_instead(refused: World, words
 
 def test_without_the_workload_there_is_no_distance() -> None:
     result = simulate(Scenario(burst(), world(), STATIC), kernel="reference")
-    assert summarize(result, SloConfig(), world()).distance == Distance()
+    assert summarize(result, Promises(), world()).distance == Distance()

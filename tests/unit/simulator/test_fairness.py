@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from forebay.core.promises import Promise, Promises
 from forebay.core.values import SloClass
-from forebay.simulator.config import Promise, SloConfig
 from forebay.simulator.fairness import TenantSummary, jain, summarize_tenants
 from forebay.simulator.statistics import MEASURES
 from forebay.simulator.summary import Summary, summarize
 from tests.unit.simulator.made import UNFINISHED, WORLD, S, columns, result
 
-SLO = SloConfig(interactive_normal=Promise(ttft_s=1.0), deferred=Promise())
+SLO = Promises(interactive_normal=Promise(ttft_s=1.0), deferred=Promise())
 VALUE = {measure.key: measure.value for measure in MEASURES}
 
 

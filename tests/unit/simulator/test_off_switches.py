@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from forebay.core.instance import EngineFlags
-from forebay.simulator.config import NetworkConfig, Promise, SloConfig
+from forebay.core.promises import Promise, Promises
+from forebay.simulator.config import NetworkConfig
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
@@ -209,7 +210,7 @@ def test_one_class_alone_has_nobody_to_pass(order: str, slo_class: int) -> None:
 
 def test_what_is_refused_is_missed() -> None:
     def attained(hold_s: float) -> tuple[float, int]:
-        promise = SloConfig(interactive_normal=Promise(ttft_s=1_000.0))
+        promise = Promises(interactive_normal=Promise(ttft_s=1_000.0))
         result = serve(bursty(), world(), hold_timeout_interactive_normal_s=hold_s, puller_parameters={"count": 4})
         everyone = summarize(result, promise, world()).classes[0]
         return everyone.attainment or 0.0, everyone.rejected_count

@@ -10,16 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forebay.core.promises import Promises
 from forebay.scheduler.policy.router import ROUTERS
-from forebay.simulator.config import (
-    Knob,
-    NetworkConfig,
-    ObservationConfig,
-    Prefill,
-    SloConfig,
-    StartConfig,
-    StudentConfig,
-)
+from forebay.simulator.config import Knob, NetworkConfig, ObservationConfig, Prefill, StartConfig, StudentConfig
 from forebay.simulator.results import RunResult
 from forebay.simulator.shell.journal import Journal
 from forebay.simulator.summary import summarize
@@ -118,7 +111,7 @@ def test_a_closed_loop_waits_for_slow_instances_and_an_open_one_does_not() -> No
     closed = serve(programs(), slow, **EARLY)
     opened = serve(change(programs(), parents_of=ragged([[]] * 120)), slow, **EARLY)
     assert ttft_s(closed).mean() < ttft_s(opened).mean()
-    spent = [summarize(serve(programs(), where, **EARLY), SloConfig(), where).programs for where in (world(), slow)]
+    spent = [summarize(serve(programs(), where, **EARLY), Promises(), where).programs for where in (world(), slow)]
     assert spent[0].finished_count == spent[1].finished_count == 30
     assert (spent[0].s_per_token.mean or 0) < 0.8 * (spent[1].s_per_token.mean or 0)
 
@@ -187,7 +180,7 @@ def test_knobs_at_their_stops_change_nothing_and_turned_down_they_trade_time_for
     def clocked(*knobs: Knob) -> tuple[RunResult, float]:
         where = world(group(busy_watts=400.0, idle_watts=60.0), engine=AMPLE, knobs=knobs)
         result = serve(bursty(per_s=3.0), where, **EARLY)
-        return result, summarize(result, SloConfig(), where).fleet.energy_kwh
+        return result, summarize(result, Promises(), where).fleet.energy_kwh
 
     (fixed, kwh), (full, same_kwh), (half, less_kwh) = (
         clocked(),
@@ -221,7 +214,7 @@ def test_a_student_that_answers_nobody_changes_nothing_and_one_that_answers_cost
     def taught(**given: float) -> tuple[RunResult, float]:
         where = world(student=StudentConfig(**given))
         result = serve(bursty(), where, **EARLY)
-        return result, summarize(result, SloConfig(), where).classes[0].quality_mean or 0.0
+        return result, summarize(result, Promises(), where).classes[0].quality_mean or 0.0
 
     (none, best), (idle, still_best), (some, worse) = (
         taught(share=0.0),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from forebay.autoscaler.policy.autoscaler.base import ModelView
+from forebay.autoscaler.policy.autoscaler.base import PoolView
 from forebay.core.errors import ConfigError
 from forebay.core.instance import EngineRequest, InstanceModel
 from forebay.core.values import InferenceRequest, LengthQuantiles, ModelLoad, SloClass
@@ -150,8 +150,8 @@ def test_a_run_can_have_a_clairvoyant_forecaster() -> None:
 # Fleets
 
 
-def view(now_s: float, model: str = "m") -> ModelView:
-    return ModelView(model, round(now_s * S), 1, 0, 0, 1, 0, 9, 2, 32.0, ModelLoad(model), ((0, 0.0),))
+def view(now_s: float, model: str = "m") -> PoolView:
+    return PoolView(model, round(now_s * S), 1, 0, 0, 1, 0, 9, 2, 32.0, ModelLoad(model), ((0, 0.0),))
 
 
 def test_the_scheduled_fleet_wants_what_will_be_needed_within_its_lead() -> None:

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from forebay.core.promises import Promises
 from forebay.simulator import store
-from forebay.simulator.config import Group, SloConfig, StartConfig
+from forebay.simulator.config import Group, StartConfig
 from forebay.simulator.distance import Distance
 from forebay.simulator.experiment import Arm, Experiment
 from forebay.simulator.jobs import Done, Job, jobs_of
@@ -50,7 +51,7 @@ def made(folder: Path, loads: tuple[float, ...] = (1.0, 2.0), seeds: tuple[int, 
         job = dataclasses.replace(job, policy=dataclasses.replace(job.policy, name=name))
         run = drawn(name, job.seed, job.load, ttft_s=SPEED[name])
         (folder / job.key).mkdir(parents=True)
-        summary = summarize(run, SloConfig(), WORLD)
+        summary = summarize(run, Promises(), WORLD)
         if job.load == 1.0:
             hours = summary.fleet.gpu_hours
             summary = dataclasses.replace(summary, distance=Distance(hours / 2 / job.seed, 0.25, 2.0 * job.seed))

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forebay.core.promises import Promises
 from forebay.simulator import store
-from forebay.simulator.config import SloConfig
 from forebay.simulator.report.data import RunData
 from forebay.simulator.results import RunResult
 from forebay.simulator.summary import summarize
@@ -16,7 +16,7 @@ pytest.importorskip("pyarrow", reason="runs are kept by pyarrow")
 
 
 def kept(run: RunResult, folder: Path) -> RunData:
-    store.write(run, summarize(run, SloConfig(), WORLD), folder)
+    store.write(run, summarize(run, Promises(), WORLD), folder)
     return RunData(folder, WORLD, run.end_us / 1e6)
 
 
@@ -36,7 +36,7 @@ def test_the_cost_at_the_end_is_that_of_the_summary(tmp_path: Path) -> None:
     run = drawn("a", 1)
     times, costs = kept(run, tmp_path).cost()
     assert costs[0] == 0
-    assert costs[-1] == pytest.approx(summarize(run, SloConfig(), WORLD).fleet.cost)
+    assert costs[-1] == pytest.approx(summarize(run, Promises(), WORLD).fleet.cost)
     assert len(times) == len(costs)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from forebay.simulator.config import SloConfig
+from forebay.core.promises import Promises
 from forebay.simulator.statistics import MEASURES, Runs, Verdict, interval, paired, verdicts
 from forebay.simulator.summary import ALL, Summary, summarize
 from tests.unit.simulator.made import WORLD, drawn
@@ -13,7 +13,7 @@ BY_KEY = {measure.key: measure for measure in MEASURES}
 
 
 def summary(name: str, seed: int, load: float = 1.0, attainment: float = 0.9, gpu_hours: float = 1.0) -> Summary:
-    made = summarize(drawn(name, seed, load, count=20), SloConfig(), WORLD)
+    made = summarize(drawn(name, seed, load, count=20), Promises(), WORLD)
     first = dataclasses.replace(made.classes[0], attainment=attainment)
     fleet = dataclasses.replace(made.fleet, gpu_hours=gpu_hours)
     return dataclasses.replace(made, classes=(first,), fleet=fleet)
@@ -79,7 +79,7 @@ def test_oracles_do_not_compete() -> None:
 
 
 def test_fleet_measures_are_judged_once_a_load() -> None:
-    made = [summarize(drawn(name, 1, load), SloConfig(), WORLD) for name in "ab" for load in (1.0, 2.0)]
+    made = [summarize(drawn(name, 1, load), Promises(), WORLD) for name in "ab" for load in (1.0, 2.0)]
     found = [one for one in verdicts(Runs(made)) if one.measure.key == "gpu_hours"]
     assert [(one.load, one.slo_class) for one in found] == [(1.0, ALL), (2.0, ALL)]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from forebay.core.errors import ConfigError
+from forebay.core.promises import Promises
 from forebay.simulator import store
-from forebay.simulator.config import SloConfig
 from forebay.simulator.results import RequestColumns
 from forebay.simulator.summary import summarize
 from tests.unit.simulator.made import WORLD, columns, drawn, result
@@ -18,7 +18,7 @@ pytest.importorskip("pyarrow", reason="keeping runs needs pyarrow")
 
 def test_reading_back_gives_the_run_and_its_summary(tmp_path: Path) -> None:
     run = drawn("arm", 3)
-    summary = summarize(run, SloConfig(), WORLD)
+    summary = summarize(run, Promises(), WORLD)
     store.write(run, summary, tmp_path)
     again, summary_again = store.read(tmp_path)
     assert summary_again == summary
@@ -33,7 +33,7 @@ def test_reading_back_gives_the_run_and_its_summary(tmp_path: Path) -> None:
 
 def test_a_run_of_nothing_is_kept_too(tmp_path: Path) -> None:
     run = result(columns([], [], []))
-    summary = summarize(run, SloConfig(), WORLD)
+    summary = summarize(run, Promises(), WORLD)
     store.write(run, summary, tmp_path)
     again, summary_again = store.read(tmp_path)
     assert (len(again.requests.status), again.changes, summary_again) == (0, (), summary)
@@ -43,7 +43,7 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         run = drawn("arm", 3)
-        store.write(run, summarize(run, SloConfig(), WORLD), tmp_path / name)
+        store.write(run, summarize(run, Promises(), WORLD), tmp_path / name)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
 
@@ -51,7 +51,7 @@ def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [store.REQUESTS, store.FLEET, store.RUN, store.SUMMARY])
 def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
     run = drawn("arm", 1)
-    store.write(run, summarize(run, SloConfig(), WORLD), tmp_path)
+    store.write(run, summarize(run, Promises(), WORLD), tmp_path)
     (tmp_path / name).write_bytes(b"broken")
     with pytest.raises(ConfigError, match=name):
         store.read(tmp_path)

@@ -2,16 +2,16 @@
 
 import pytest
 
+from forebay.core.promises import Promise, Promises
 from forebay.core.values import SloClass
-from forebay.simulator.config import Promise, SloConfig
 from forebay.simulator.summary import ALL, CURVE_SHARES, ProgramSummary, Summary, summarize
 from tests.unit.simulator.made import FAILED, REJECTED, UNFINISHED, WORLD, S, columns, drawn, result
 
-SLO = SloConfig(interactive_normal=Promise(ttft_s=1.0, tpot_ms=100.0), deferred=Promise())
+SLO = Promises(interactive_normal=Promise(ttft_s=1.0, tpot_ms=100.0), deferred=Promise())
 FAST, NORMAL, DEFERRED = (int(one) for one in SloClass)
 
 
-def summary_of(*args: object, slo: SloConfig = SLO, end_s: float = 10.0, **given: object) -> Summary:
+def summary_of(*args: object, slo: Promises = SLO, end_s: float = 10.0, **given: object) -> Summary:
     return summarize(result(columns(*args, **given), end_s=end_s), slo, WORLD)  # type: ignore[arg-type]
 
 

@@ -23,16 +23,19 @@ def test_modes_have_the_names_of_the_contract() -> None:
 
 
 def test_a_decision_carries_everything() -> None:
-    decision = ScalingDecision("d", "m", 5, 1, 3, 2, "kpa", "active", "why", {"x": 1.5})
+    decision = ScalingDecision("d", "m", 5, 1, 3, 2, "kpa", "active", "why", {"x": 1.5}, "p", "less")
     message = codec.decision_to_proto(decision)
     assert len(message.ListFields()) == len(fields(ScalingDecision))
     assert message.decision_time.ToMicroseconds() == 5
     assert (message.instances_before, message.instances_wanted, message.instances_after) == (1, 3, 2)
     assert (dict(message.inputs), message.mode, message.reason) == ({"x": 1.5}, fleet_pb2.MODE_ACTIVE, "why")
+    assert (message.pool, message.flip) == ("p", "less")
 
 
 def test_a_model_in_numbers_carries_everything() -> None:
-    message = codec.model_fleet_to_proto(ModelFleet("m", Bounds("m", 1, 2), 3, 4, 5, 6, "d"))
+    message = codec.model_fleet_to_proto(
+        ModelFleet("m", Bounds("m", 1, 2, "p"), 3, 4, 5, 6, "d", "p", "why", "less", 7, 8)
+    )
     assert len(message.ListFields()) == len(fields(ModelFleet))
     assert (message.instances_wanted, message.ready_count, message.starting_count, message.draining_count) == (
         3,
@@ -40,6 +43,8 @@ def test_a_model_in_numbers_carries_everything() -> None:
         5,
         6,
     )
+    assert (message.bounds.pool, message.pool, message.reason, message.flip) == ("p", "p", "why", "less")
+    assert (message.lead_p50.ToMicroseconds(), message.lead_p90.ToMicroseconds()) == (7, 8)
 
 
 def test_a_change_is_an_event_with_the_instance() -> None:

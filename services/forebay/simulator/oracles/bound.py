@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
 from forebay.core.instance import EngineProfile
+from forebay.core.promises import Promise, Promises
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import SloClass
-from forebay.simulator.config import Group, Promise, SloConfig, World
+from forebay.simulator.config import Group, World
 from forebay.simulator.oracles.fluid import Floats, FluidEngine, demand_of
 from forebay.simulator.oracles.forecast import rows_of, served_tokens
 from forebay.simulator.profiles import profile_of
@@ -87,7 +88,7 @@ def engine_profile(world: World, group: Group) -> EngineProfile:
     )
 
 
-def last_end_us(workload: Workload, slo: SloConfig) -> Ints:
+def last_end_us(workload: Workload, slo: Promises) -> Ints:
     """By when each row must have ended to meet its promises; NO_LIMIT_US where nothing is promised.
 
     A row that waits for a parent has no limit here: nobody knows when it arrives.

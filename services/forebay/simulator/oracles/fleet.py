@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from forebay.autoscaler.policy.autoscaler.base import Choice, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.units import US_PER_S
 
 
@@ -16,7 +16,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledFleet:
+class ScheduledFleet(PerPool):
     """Wants what the schedule says, and what it will say within `lead_s`, so that instances are ready in time.
 
     Before the first step of a model, and without any, it wants the initial number.
@@ -35,7 +35,7 @@ class ScheduledFleet:
         """Nothing: it knows."""
         return Needs()
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         """The most that the schedule asks for from now until `lead_s` later."""
         now_s = view.now_us / US_PER_S
         mine = [one for one in self.steps if one.model == view.model]

@@ -30,7 +30,7 @@ Publish = Callable[[Sequence[Instance]], None]
 
 
 class AutoscalerShell:
-    """The one caller of the autoscaler's engine. `groups` are those that it scales, by model."""
+    """The one caller of the autoscaler's engine. `groups` are those that it scales, by pool."""
 
     def __init__(
         self,
@@ -82,6 +82,10 @@ class AutoscalerShell:
     def observe(self, snapshot: Snapshot) -> None:
         """Load was observed."""
         self._apply(self.engine.on_snapshot(snapshot.models, snapshot.instances, self._context.now_us))
+
+    def feel(self) -> None:
+        """The scheduler is asked what load is on its way."""
+        self._apply(self.engine.on_pressure(self._scheduler.pressure(), self._context.now_us))
 
     # What servers say
 
@@ -158,7 +162,7 @@ class AutoscalerShell:
         if self.engine.mode != ACTIVE:
             self._apply(self.engine.on_actuated(instance.instance_id, None, now_us))
             return
-        server = self._servers.start(instance.instance_id, self._groups[instance.model])
+        server = self._servers.start(instance.instance_id, self._groups[instance.pool or instance.model])
         if server is None:
             text = "there is no machine for it"
             self._context.counters["starts_refused"] += 1

@@ -5,6 +5,7 @@ from functools import partial
 
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.pressures import is_asked
 from forebay.core.metrics import QueueSample, Snapshot
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance
@@ -26,7 +27,8 @@ class LiveFleet:
     """A fleet that the live autoscaler's engine moves and the live metrics engine watches.
 
     Of what is due at one instant, instances are read first, then the scheduler sees the snapshot, then the autoscaler,
-    which thinks last. Snapshots reach both `[observation] delay_s` after they were made.
+    which asks the scheduler what is on its way where its policy wants to know, and thinks last. Snapshots reach both
+    `[observation] delay_s` after they were made.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class LiveFleet:
         self._plan = plan
         self._forecasts = forecasts
         self._watch_interval_s = watch_interval_s
+        self._is_pressed = is_asked(policy.needs)
         self._delay_us = round(context.world.observation.delay_s * US_PER_S)
         self.servers = Servers(context)
         metrics = MetricsConfig()
@@ -55,7 +58,7 @@ class LiveFleet:
         self._scheduler = scheduler
         self.servers.begin(gateway, self.autoscaler.server_changed, self._spots.follow)
         for instance_id, group in self._plan.groups.items():
-            self.servers.adopt(instance_id, group, launched=group is self._plan.scaled[group.model])
+            self.servers.adopt(instance_id, group, launched=self._plan.scaled.get(group.pool_name) is group)
         self.autoscaler.begin(scheduler, self._publish)
         self._faults.begin()
         self._knobs.begin()
@@ -78,6 +81,8 @@ class LiveFleet:
         rhythm.every_s(observation.scrape_s, self.metrics.scrape)
         rhythm.every_s(self._watch_interval_s, partial(self._show, self._show_scheduler))
         rhythm.every_s(observation.snapshot_s, partial(self._show, self.autoscaler.observe))
+        if self._is_pressed:
+            rhythm.every_s(observation.snapshot_s, self.autoscaler.feel)
         # As when the live service starts, there is no load to go by at first.
         rhythm.every_s(self._plan.config.tick_s, self.autoscaler.tick, at_once=False)
         return rhythm

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.core.config import from_mapping
@@ -15,15 +15,16 @@ from forebay.simulator.shell.starting import mean_phases_s
 
 SECTION = "autoscaler"
 COUNTS = ("instances_min", "instances_max", "instances_initial")
-CHOSEN = (*COUNTS, "concurrency_target")
-"""What an arm may say of a model; the rest is the world's."""
+RATES = ("prompt_tokens_per_s", "response_tokens_per_s", "tokens_per_s")
+CHOSEN = (*COUNTS, *RATES, "concurrency_target", "start_s")
+"""What an arm may say of a pool; the rest is the world's."""
 START_TIMEOUT_SHARE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
     """`config` and `state` are what the live engine is made with; `groups` are the groups of the first instances, by
-    id, and `scaled` those that the autoscaler moves, by model."""
+    id, and `scaled` those that the autoscaler moves, by pool."""
 
     config: Config
     state: FleetState
@@ -34,20 +35,23 @@ class FleetPlan:
 def make_plan(world: World, table: Mapping[str, object], machines: Machines) -> FleetPlan:
     """The plan of a run; `table` is the [autoscaler] section of the arm.
 
-    The first group of each model is scaled. Entries of [[autoscaler.models]] change how it is scaled, nothing else.
-    The engine counts the instances of the other groups too, so they are added to all bounds. Where the arm says
+    The first group of each model and those that name a pool are scaled, each for itself. Entries of
+    [[autoscaler.models]] change how that is done, nothing else. The engine counts the instances of the other groups
+    towards the first pool of their model, so they are added to its bounds. Where the arm says
     nothing, the budget suffices for all groups, and a start may take three times what it takes on average. The fleet
     is as after a restart of the autoscaler: everything runs that should run at the start. Raises ConfigError for what
     the live service would refuse, for models that have no group, and for groups that begin above their most.
     """
     config = _config(world, table, machines)
-    models = {model.name: model for model in config.models}
+    models = {model.pool_name: model for model in config.models}
     members: list[Member] = []
     groups: dict[str, Group] = {}
-    scaled, standing = _first_groups(world), _standing(world)
+    scaled, standing = _scaled(world), _standing(world)
     for group in world.groups:
-        is_scaled = scaled[group.model] is group
-        count = _initial(models[group.model]) - standing[group.model] if is_scaled else group.instances_initial
+        is_scaled = scaled.get(group.pool_name) is group
+        count = group.instances_initial
+        if is_scaled:
+            count = _initial(models[group.pool_name]) - standing[group.pool_name]
         for _ in range(count):
             server_id = f"local-{len(members) + 1}"
             instance = _instance(group, server_id, world, machines)
@@ -59,7 +63,7 @@ def make_plan(world: World, table: Mapping[str, object], machines: Machines) -> 
 
 
 def _config(world: World, table: Mapping[str, object], machines: Machines) -> Config:
-    scaled, standing = _first_groups(world), _standing(world)
+    scaled, standing = _scaled(world), _standing(world)
     chosen = dict(_chosen(table.get("models", ()), scaled))
     models = [
         _raised({**_of_group(group, world, machines), **chosen.get(name, {})}, standing[name])
@@ -71,6 +75,8 @@ def _config(world: World, table: Mapping[str, object], machines: Machines) -> Co
     defaults = {
         "instances_max": max(plain.instances_max, most),
         "start_timeout_s": max(plain.start_timeout_s, START_TIMEOUT_SHARE * start_s),
+        "stocks": [asdict(stock) for stock in world.stocks],
+        "promises": asdict(world.slo),
     }
     return from_mapping(Config, {**defaults, **table, "models": models, "servers": []}, SECTION)
 
@@ -82,16 +88,17 @@ def _raised(model: dict[str, object], count: int) -> dict[str, object]:
 
 def _chosen(entries: object, scaled: Mapping[str, Group]) -> Iterator[tuple[str, Mapping[str, object]]]:
     for entry in entries if isinstance(entries, (list, tuple)) else ():
-        name = from_mapping(ModelConfig, entry, f"{SECTION}.models").name
+        name = from_mapping(ModelConfig, entry, f"{SECTION}.models").pool_name
         if name not in scaled:
             known = ", ".join(scaled)
-            raise ConfigError(f"[[{SECTION}.models]] {name}: no group has this model; models of groups: {known}")
+            raise ConfigError(f"[[{SECTION}.models]] {name}: no group has this pool; pools of groups: {known}")
         yield name, {key: value for key, value in entry.items() if key in CHOSEN}
 
 
 def _of_group(group: Group, world: World, machines: Machines) -> dict[str, object]:
     return {
         "name": group.model,
+        "pool": group.pool,
         "region": group.region,
         "profile": group.profile,
         "instances_min": group.instances_min,
@@ -103,6 +110,9 @@ def _of_group(group: Group, world: World, machines: Machines) -> dict[str, objec
         "context_tokens_max": world.engine.model_tokens_max,
         "role": group.role,
         "batching": _batching(world).name.lower(),
+        "gpu_hour_price": group.gpu_hour_price,
+        "gpu_count": machines.profile(group).gpu_count,
+        "start_s": sum(mean_phases_s(world.start, machines.profile(group))),
     }
 
 
@@ -110,10 +120,16 @@ def _batching(world: World) -> Batching:
     return Batching.STATIC if world.engine.batch_given else Batching.CONTINUOUS
 
 
-def _first_groups(world: World) -> dict[str, Group]:
+def _scaled(world: World) -> dict[str, Group]:
+    """The groups that are scaled, by pool."""
     found: dict[str, Group] = {}
+    seen: set[str] = set()
     for group in world.groups:
-        found.setdefault(group.model, group)
+        if group.pool and group.pool in found:
+            raise ConfigError(f"two groups have the pool {group.pool!r}; name them apart")
+        if group.pool or group.model not in seen:
+            found[group.pool_name] = group
+        seen.add(group.model)
     for group in found.values():
         if group.instances_initial > group.instances_max:
             numbers = f"instances_initial {group.instances_initial}, but instances_max {group.instances_max}"
@@ -122,11 +138,12 @@ def _first_groups(world: World) -> dict[str, Group]:
 
 
 def _standing(world: World) -> Counter[str]:
-    """The instances of groups that nobody scales, by model."""
-    scaled = _first_groups(world)
+    """The instances of groups that nobody scales, by the first pool of their model."""
+    scaled = _scaled(world)
+    homes = {group.model: group.pool_name for group in reversed(world.groups) if scaled.get(group.pool_name) is group}
     count: Counter[str] = Counter()
     for group in world.groups:
-        count[group.model] += 0 if scaled[group.model] is group else group.instances_initial
+        count[homes[group.model]] += 0 if scaled.get(group.pool_name) is group else group.instances_initial
     return count
 
 
@@ -150,4 +167,5 @@ def _instance(group: Group, server_id: str, world: World, machines: Machines) ->
         state_reason="there from the start",
         batching=_batching(world),
         role=InstanceRole[group.role.upper()],
+        pool=group.pool,
     )

@@ -1,6 +1,6 @@
 """Views for the tests of policies."""
 
-from forebay.autoscaler.policy.autoscaler.base import ModelView, Samples
+from forebay.autoscaler.policy.autoscaler.base import PoolView, Samples
 from forebay.core.values import ModelLoad
 
 S = 1_000_000
@@ -17,11 +17,11 @@ def view(
     recommendations: Samples = (),
     memo: dict[str, float] | None = None,
     now_us: int = NOW,
-) -> ModelView:
+) -> PoolView:
     """One model with constant load, or with the samples given, `ready` instances and a target in force of `wanted`."""
     steady = isinstance(concurrency, (int, float))
     samples: Samples = ((now_us, float(concurrency)),) if steady else concurrency  # type: ignore[assignment,arg-type]
-    return ModelView(
+    return PoolView(
         model="m",
         now_us=now_us,
         ready_count=ready,

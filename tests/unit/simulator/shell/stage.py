@@ -9,6 +9,7 @@ from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.core.config import from_mapping
 from forebay.core.metrics import QueueSample
 from forebay.core.prediction import WorkloadForecast
+from forebay.core.pressure import Pressure
 from forebay.core.values import Instance, InstanceLoad, InstanceState
 from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.simulator.config import EngineConfig, Group, StartConfig, World
@@ -62,6 +63,10 @@ class Scheduler:
         """A drain is asked for."""
         self.drained.append(instance_id)
         return self.leases.get(instance_id, 0)
+
+    def pressure(self) -> Pressure:
+        """The autoscaler asks what is on its way."""
+        return Pressure(self.now_us())
 
 
 @dataclass

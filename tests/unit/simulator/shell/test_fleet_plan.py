@@ -74,7 +74,7 @@ def test_budget_and_patience_suffice_where_the_arm_says_nothing() -> None:
     [
         ({"polcy": "kpa"}, "did you mean 'policy'"),
         ({"models": [{"name": "m", "instances_maxx": 3}]}, "did you mean 'instances_max'"),
-        ({"models": [{"name": "n"}]}, "no group has this model; models of groups: m"),
+        ({"models": [{"name": "n"}]}, "no group has this pool; pools of groups: m"),
         ({"models": [{"name": "m", "instances_min": 9, "instances_max": 3}]}, "instances_min <= instances_max"),
         ({"mode": "dry"}, "mode must be one of"),
     ],

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, Needs, PerPool, PoolView
 from forebay.core.metrics import RequestRecord, RequestStatus
 from forebay.core.prediction import WorkloadForecast
 from forebay.core.values import WorkloadPoint
@@ -17,7 +17,7 @@ NEEDS = Needs(history_us=W, forecast_window_us=W, forecast_count=2)
 
 
 @dataclass(frozen=True)
-class Curious:
+class Curious(PerPool):
     """Keeps what it is shown."""
 
     seen: list[tuple[int, tuple[ForecastWindow, ...]]] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Curious:
         """Two windows of ten seconds."""
         return NEEDS
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         """One instance."""
         self.seen.append((view.now_us, view.forecast))
         return Choice(1, 1, "enough")

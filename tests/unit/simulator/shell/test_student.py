@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from forebay.simulator.config import SloConfig, StudentConfig
+from forebay.core.promises import Promises
+from forebay.simulator.config import StudentConfig
 from forebay.simulator.results import STATUSES, UNKNOWN, RunResult
 from forebay.simulator.summary import summarize
 from tests.unit.simulator.shell.worlds import S, run, workload, world
@@ -35,7 +36,7 @@ def test_quality_is_that_of_who_answered() -> None:
     result = taught(share=0.4, quality=0.5)
     early = int((result.requests.instance == UNKNOWN).sum())
     of = world(student=StudentConfig(share=0.4, quality=0.5))
-    everyone = summarize(result, SloConfig(), of).classes[0]
+    everyone = summarize(result, Promises(), of).classes[0]
     assert everyone.quality_mean == pytest.approx(1 - 0.5 * early / 100)
     assert everyone.tpot_s.p50 is not None
     assert everyone.tpot_s.curve[0] > 0

@@ -35,16 +35,18 @@ class GetFleetRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class GetFleetResponse(_message.Message):
-    __slots__ = ("instances", "models", "mode", "policy")
+    __slots__ = ("instances", "models", "mode", "policy", "warnings")
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     instances: _containers.RepeatedCompositeFieldContainer[_instance_pb2.Instance]
     models: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ModelFleet]
     mode: _fleet_pb2.Mode
     policy: str
-    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ModelFleet, _Mapping]]] = ..., mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ..., policy: _Optional[str] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ModelFleet, _Mapping]]] = ..., mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ..., policy: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RegisterInstanceRequest(_message.Message):
     __slots__ = ("instance", "ttl", "request_id")

@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from lmaas.common.v1 import rules_pb2 as _rules_pb2
 from google.protobuf.internal import containers as _containers
@@ -21,17 +22,19 @@ MODE_ADVISORY: Mode
 MODE_ACTIVE: Mode
 
 class Bounds(_message.Message):
-    __slots__ = ("model", "instances_min", "instances_max")
+    __slots__ = ("model", "instances_min", "instances_max", "pool")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_MIN_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_MAX_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
     model: str
     instances_min: int
     instances_max: int
-    def __init__(self, model: _Optional[str] = ..., instances_min: _Optional[int] = ..., instances_max: _Optional[int] = ...) -> None: ...
+    pool: str
+    def __init__(self, model: _Optional[str] = ..., instances_min: _Optional[int] = ..., instances_max: _Optional[int] = ..., pool: _Optional[str] = ...) -> None: ...
 
 class ScalingDecision(_message.Message):
-    __slots__ = ("decision_id", "model", "decision_time", "instances_before", "instances_wanted", "instances_after", "policy", "inputs", "reason", "mode")
+    __slots__ = ("decision_id", "model", "decision_time", "instances_before", "instances_wanted", "instances_after", "policy", "inputs", "reason", "mode", "pool", "flip")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +52,8 @@ class ScalingDecision(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    FLIP_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     model: str
     decision_time: _timestamp_pb2.Timestamp
@@ -59,10 +64,12 @@ class ScalingDecision(_message.Message):
     inputs: _containers.ScalarMap[str, float]
     reason: str
     mode: Mode
-    def __init__(self, decision_id: _Optional[str] = ..., model: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., instances_before: _Optional[int] = ..., instances_wanted: _Optional[int] = ..., instances_after: _Optional[int] = ..., policy: _Optional[str] = ..., inputs: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
+    pool: str
+    flip: str
+    def __init__(self, decision_id: _Optional[str] = ..., model: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., instances_before: _Optional[int] = ..., instances_wanted: _Optional[int] = ..., instances_after: _Optional[int] = ..., policy: _Optional[str] = ..., inputs: _Optional[_Mapping[str, float]] = ..., reason: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ..., pool: _Optional[str] = ..., flip: _Optional[str] = ...) -> None: ...
 
 class ModelFleet(_message.Message):
-    __slots__ = ("model", "bounds", "instances_wanted", "ready_count", "starting_count", "draining_count", "last_decision_id")
+    __slots__ = ("model", "bounds", "instances_wanted", "ready_count", "starting_count", "draining_count", "last_decision_id", "pool", "reason", "flip", "lead_p50", "lead_p90")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     BOUNDS_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_WANTED_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +77,11 @@ class ModelFleet(_message.Message):
     STARTING_COUNT_FIELD_NUMBER: _ClassVar[int]
     DRAINING_COUNT_FIELD_NUMBER: _ClassVar[int]
     LAST_DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    FLIP_FIELD_NUMBER: _ClassVar[int]
+    LEAD_P50_FIELD_NUMBER: _ClassVar[int]
+    LEAD_P90_FIELD_NUMBER: _ClassVar[int]
     model: str
     bounds: Bounds
     instances_wanted: int
@@ -77,4 +89,9 @@ class ModelFleet(_message.Message):
     starting_count: int
     draining_count: int
     last_decision_id: str
-    def __init__(self, model: _Optional[str] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., instances_wanted: _Optional[int] = ..., ready_count: _Optional[int] = ..., starting_count: _Optional[int] = ..., draining_count: _Optional[int] = ..., last_decision_id: _Optional[str] = ...) -> None: ...
+    pool: str
+    reason: str
+    flip: str
+    lead_p50: _duration_pb2.Duration
+    lead_p90: _duration_pb2.Duration
+    def __init__(self, model: _Optional[str] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., instances_wanted: _Optional[int] = ..., ready_count: _Optional[int] = ..., starting_count: _Optional[int] = ..., draining_count: _Optional[int] = ..., last_decision_id: _Optional[str] = ..., pool: _Optional[str] = ..., reason: _Optional[str] = ..., flip: _Optional[str] = ..., lead_p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lead_p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...

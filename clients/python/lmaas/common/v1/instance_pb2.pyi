@@ -48,7 +48,7 @@ BATCHING_CONTINUOUS: Batching
 BATCHING_STATIC: Batching
 
 class Instance(_message.Message):
-    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role", "batching")
+    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role", "batching", "pool")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class Instance(_message.Message):
     CONTEXT_TOKENS_MAX_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     model: str
     grpc_address: str
@@ -79,4 +80,5 @@ class Instance(_message.Message):
     context_tokens_max: int
     role: InstanceRole
     batching: Batching
-    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ..., batching: _Optional[_Union[Batching, str]] = ...) -> None: ...
+    pool: str
+    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ..., batching: _Optional[_Union[Batching, str]] = ..., pool: _Optional[str] = ...) -> None: ...

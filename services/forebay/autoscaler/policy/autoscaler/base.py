@@ -4,39 +4,85 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from forebay.core.values import ModelLoad
+from forebay.core.pressure import InstancePressure, WaitingGroup
+from forebay.core.promises import Promise
+from forebay.core.units import US_PER_S
+from forebay.core.values import InstanceLoad, InstanceRole, ModelLoad, SloClass
 
 Samples: TypeAlias = tuple[tuple[int, float], ...]
 """Pairs of time in microseconds and value, oldest first."""
+Quantiles: TypeAlias = tuple[float, float, float, float]
+"""p10, p50, p90 and p97."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a policy wants to see: how far back, and how many forecast windows of which length (0: no forecast)."""
+    """What a policy wants to see: how far back, and how many forecast windows of which length (0: no forecast).
+
+    `by_demand` asks for the forecasts of each region and class too, and `pressure` says that the policy cannot choose
+    without hearing from the scheduler.
+    """
 
     history_us: int = 0
     forecast_window_us: int = 0
     forecast_count: int = 0
+    by_demand: bool = False
+    pressure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastWindow:
-    """Traffic expected in the window that starts at `start_us`; each a tuple of the quantiles p10, p50, p90, p97."""
+    """Traffic expected in the window that starts at `start_us`."""
 
     start_us: int
-    requests: tuple[float, float, float, float]
-    prompt_tokens: tuple[float, float, float, float]
-    response_tokens: tuple[float, float, float, float]
+    requests: Quantiles
+    prompt_tokens: Quantiles
+    response_tokens: Quantiles
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView:
-    """One model as the engine knows it.
+class Capability:
+    """The highest rates of one instance at which its SLO still holds, in tokens a second; 0: not known.
 
-    `instances_wanted` is the target in force. `concurrency` holds requests held and in flight over the last
-    `Needs.history_us`, never empty where that is positive; `recommendations` what the policy recommended over the same
-    span; `concurrency_target` is in requests an instance. `memo` is what the policy returned last time. `forecast` is
-    empty when the policy asks for none or the predictor does not answer.
+    Prompt, response and total tokens are profiled apart (PreServe, Algorithm 1).
+    """
+
+    prompt_tokens_per_s: float = 0.0
+    response_tokens_per_s: float = 0.0
+    tokens_per_s: float = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all three are."""
+        return min(self.prompt_tokens_per_s, self.response_tokens_per_s, self.tokens_per_s) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How long a start takes from the decision until requests are taken: the median and the 90th percentile."""
+
+    p50_us: int = 0
+    p90_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One ready instance: what its server tells (`load`), and what the scheduler anticipates; None: not heard of."""
+
+    instance_id: str
+    ready_us: int
+    load: InstanceLoad | None = None
+    pressure: InstancePressure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """One pool, instances of one model that are alike, as the engine knows it.
+
+    `concurrency` holds requests held and in flight over the last `Needs.history_us`, never empty where that is
+    positive; `recommendations` what the policy recommended over the same span; `concurrency_target` is in requests an
+    instance. `memo` is what the policy returned last time. `forecast` is that of the model, of all regions and classes,
+    and empty when the policy asks for none or the predictor does not answer. `profile` is GPU/MODEL/tpN or empty.
     """
 
     model: str
@@ -54,6 +100,22 @@ class ModelView:
     recommendations: Samples = ()
     forecast: tuple[ForecastWindow, ...] = ()
     memo: Mapping[str, float] = field(default_factory=dict)
+    pool: str = ""
+    region: str = "local"
+    role: InstanceRole = InstanceRole.MIXED
+    gpu: str = ""
+    gpu_count: int = 1
+    gpu_hour_price: float = 1.0
+    profile: str = ""
+    kv_tokens: int = 0
+    capability: Capability = Capability()
+    lead: Lead = Lead()
+    instances: tuple[InstanceView, ...] = ()
+
+    @property
+    def active_count(self) -> int:
+        """Ready and starting."""
+        return self.ready_count + self.starting_count
 
     def concurrency_mean(self, window_us: int) -> float:
         """Mean of the samples of the last `window_us`, that of the newest sample when none is so young."""
@@ -62,11 +124,75 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """How many instances the policy wants before any limit, and why.
+class Arrived:
+    """Totals of what had arrived at one time: requests, prompt tokens, and response tokens as predicted."""
 
-    `recommended` is remembered and comes back in `ModelView.recommendations`; `memo` comes back as it is. `inputs` are
-    what was seen and computed, by name, and `reason` is one sentence for a reader.
+    at_us: int
+    request_count: float
+    prompt_tokens: float
+    response_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemandView:
+    """The traffic of one model, region and class: what arrived in the last `Needs.history_us`, and what is forecast."""
+
+    model: str
+    region: str
+    slo_class: SloClass
+    arrived: tuple[Arrived, ...] = ()
+    forecast: tuple[ForecastWindow, ...] = ()
+
+    def rate(self, window_us: int) -> Arrived:
+        """What arrived a second over the last `window_us` (or as long as is known); zeros where nothing is."""
+        if len(self.arrived) < 2:
+            return Arrived(0, 0.0, 0.0, 0.0)
+        last = self.arrived[-1]
+        inside = [one for one in self.arrived[:-1] if one.at_us >= last.at_us - window_us]
+        first = inside[0] if inside else self.arrived[-2]
+        seconds = (last.at_us - first.at_us) / US_PER_S
+        return Arrived(
+            last.at_us,
+            (last.request_count - first.request_count) / seconds,
+            (last.prompt_tokens - first.prompt_tokens) / seconds,
+            (last.response_tokens - first.response_tokens) / seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """GPUs of one kind in one region that this fleet may have in all."""
+
+    region: str
+    gpu: str
+    gpu_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """Everything at one time. Pools without a fresh sample are left out, and their plans hold.
+
+    `stocks` already lacks what such pools have; where no stock names a kind of GPU in a region, it is not limited.
+    `instances_max` is the budget of all pools of this view together.
+    """
+
+    now_us: int
+    pools: tuple[PoolView, ...]
+    demands: tuple[DemandView, ...] = ()
+    waiting: tuple[WaitingGroup, ...] = ()
+    stocks: tuple[Stock, ...] = ()
+    promises: Mapping[SloClass, Promise] = field(default_factory=dict)
+    instances_max: int = 1_000_000
+    memo: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How many instances the policy wants in a pool before any limit, and why.
+
+    `recommended` is remembered and comes back in `PoolView.recommendations`; `memo` comes back as it is. `inputs` are
+    what was seen and computed, by name, and `reason` is one sentence for a reader; `flip` says in one sentence what
+    would change the choice.
     """
 
     instances_wanted: int
@@ -74,16 +200,43 @@ class Choice:
     reason: str
     inputs: Mapping[str, float] = field(default_factory=dict)
     memo: Mapping[str, float] = field(default_factory=dict)
+    flip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChoice:
+    """The choice for each pool by its name; a pool that is missing keeps its plan.
+
+    `memo` comes back as it is. `warnings` are for the operator: what cannot be had, and what would mend it.
+    """
+
+    pools: Mapping[str, Choice]
+    memo: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Autoscaler(Protocol):
-    """Chooses how many instances one model should have; the engine holds the answer to bounds, budget and steps."""
+    """Chooses how many instances each pool should have; the engine holds the answer to bounds, budget and steps."""
 
     @property
     def needs(self) -> Needs:
         """What the policy wants to see; the same for ever."""
         ...
 
-    def choose(self, view: ModelView) -> Choice:
-        """The wanted number of instances; the same view gives the same choice."""
+    def plan(self, view: FleetView) -> FleetChoice:
+        """The wanted numbers of instances; the same view gives the same choice."""
         ...
+
+
+class PerPool:
+    """Half of a policy that looks at one pool at a time: it says `choose`, and this makes a plan of it."""
+
+    __slots__ = ()
+
+    def choose(self, view: PoolView) -> Choice:
+        """The wanted number of instances of one pool."""
+        raise NotImplementedError
+
+    def plan(self, view: FleetView) -> FleetChoice:
+        """The choices of all pools."""
+        return FleetChoice({pool.pool: self.choose(pool) for pool in view.pools})

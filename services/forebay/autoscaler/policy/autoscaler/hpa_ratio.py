@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from math import ceil
 
-from forebay.autoscaler.policy.autoscaler.base import Choice, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.units import US_PER_S
 
 
 @dataclass(frozen=True, slots=True)
-class HpaRatio:
+class HpaRatio(PerPool):
     """`n' = ceil(n * value / target)`, unchanged while value / target is within `tolerance` of 1.
 
     The value is the mean concurrency an instance over `window_s`. The highest recommendation of the last
@@ -29,7 +29,7 @@ class HpaRatio:
         """The longer of both windows."""
         return Needs(history_us=int(max(self.window_s, self.stabilization_s) * US_PER_S))
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         """The ratio's recommendation, held up by the window."""
         mean = view.concurrency_mean(int(self.window_s * US_PER_S))
         current = view.instances_wanted
@@ -45,7 +45,7 @@ class HpaRatio:
         }
         return Choice(wanted, recommended, self._reason(mean, ratio, near, recommended, wanted), inputs)
 
-    def _stabilized(self, view: ModelView, recommended: int) -> int:
+    def _stabilized(self, view: PoolView, recommended: int) -> int:
         since_us = view.now_us - int(self.stabilization_s * US_PER_S)
         recent = [int(count) for at_us, count in view.recommendations if at_us > since_us]
         highest = max([recommended, *recent])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor
 
-from forebay.autoscaler.policy.autoscaler.base import Choice, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.units import US_PER_S
 
 CALM = -1
@@ -23,7 +23,7 @@ class _Panic:
 
 
 @dataclass(frozen=True, slots=True)
-class Kpa:
+class Kpa(PerPool):
     """With r = max(1, ready), up = ceil(rate_up * r) and down = floor(r / rate_down):
 
     `stable = clamp(ceil(mean over the stable window / target), down, up)`, `panic` the same over the panic window.
@@ -53,7 +53,7 @@ class Kpa:
         """The longer of the stable window and the delay."""
         return Needs(history_us=int(max(self.stable_window_s, self.scale_down_delay_s) * US_PER_S))
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         """The stable wish, or in panic the highest of both since it began."""
         ready = max(1, view.ready_count)
         stable_mean = view.concurrency_mean(int(self.stable_window_s * US_PER_S))
@@ -82,14 +82,14 @@ class Kpa:
         most, fewest = ceil(self.scale_up_rate_max * ready), floor(ready / self.scale_down_rate_max)
         return min(max(ceil(ratio), fewest), most)
 
-    def _state(self, view: ModelView, crossed: bool) -> _Panic:
+    def _state(self, view: PoolView, crossed: bool) -> _Panic:
         state = _restored(view)
         if crossed:
             return _Panic(view.now_us, state.highest)
         calm = not state.panicking or view.now_us - state.crossed_us > int(self.stable_window_s * US_PER_S)
         return _Panic() if calm else state
 
-    def _delayed(self, view: ModelView, recommended: int) -> int:
+    def _delayed(self, view: PoolView, recommended: int) -> int:
         since_us = view.now_us - int(self.scale_down_delay_s * US_PER_S)
         return max([recommended, *(int(count) for at_us, count in view.recommendations if at_us > since_us)])
 
@@ -105,7 +105,7 @@ class Kpa:
         return text
 
 
-def _restored(view: ModelView) -> _Panic:
+def _restored(view: PoolView) -> _Panic:
     if view.memo:
         return _Panic(int(view.memo["crossed_us"]), int(view.memo["highest"]))
     return _Panic(view.now_us, view.ready_count) if view.ready_count > 1 else _Panic()

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from forebay.autoscaler.policy.autoscaler.base import Choice, ModelView, Needs
+from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 
 
 @dataclass(frozen=True, slots=True)
-class Static:
+class Static(PerPool):
     """Wants the initial number of instances; setting both bounds to n makes it n."""
 
     @property
@@ -14,7 +14,7 @@ class Static:
         """Nothing."""
         return Needs()
 
-    def choose(self, view: ModelView) -> Choice:
+    def choose(self, view: PoolView) -> Choice:
         """The initial number."""
         wanted = view.instances_initial
         return Choice(wanted, wanted, f"the fleet is static at {wanted}", {"instances_initial": float(wanted)})
