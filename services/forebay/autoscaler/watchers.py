@@ -9,17 +9,21 @@ from lmaas.metrics.v1.metrics_service_pb2 import WatchSnapshotsRequest, WatchSna
 from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from lmaas.predictor.v1.predictor_service_pb2 import ForecastWorkloadRequest
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
+from lmaas.scheduler.v1.scheduler_service_pb2 import GetPressureRequest
+from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.autoscaler.config import SNAPSHOT_S, ServerConfig
 from forebay.autoscaler.leases import SchedulerWatch
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
+from forebay.autoscaler.pressures import Pressures
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceRole
 from forebay.wire.channel import connect
 from forebay.wire.convert import duration, instance_load_from_proto, model_load_from_proto
 from forebay.wire.convert_autoscaler import forecast_quantiles
+from forebay.wire.convert_pressure import pressure_from_proto
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +62,35 @@ def take_snapshot(loop: Loop, message: WatchSnapshotsResponse) -> None:
     models = [model_load_from_proto(model) for model in message.snapshot.models]
     instances = [instance_load_from_proto(instance) for instance in message.snapshot.instances]
     loop.apply(loop.engine.on_snapshot(models, instances, loop.now_us()))
+
+
+class PressureWatch:
+    """Asks every replica of the scheduler what load is on its way; one that does not tell keeps its last word."""
+
+    def __init__(self, channels: Sequence[grpc.aio.Channel], age_us_max: int) -> None:
+        self._stubs = [SchedulerServiceStub(channel) for channel in channels]
+        self._pressures = Pressures(len(channels), age_us_max)
+
+    async def run(self, loop: Loop) -> None:
+        """Asks and tells the engine, for ever."""
+        while True:
+            await self.ask(loop)
+            await asyncio.sleep(SNAPSHOT_S)
+
+    async def ask(self, loop: Loop) -> None:
+        """Asks once; while nobody answers the engine is told nothing."""
+        await asyncio.gather(*(self._ask(loop, number) for number in range(len(self._stubs))))
+        pressure = self._pressures.united(loop.now_us())
+        if pressure is not None:
+            loop.apply(loop.engine.on_pressure(pressure, loop.now_us()))
+
+    async def _ask(self, loop: Loop, number: int) -> None:
+        try:
+            answer = await self._stubs[number].GetPressure(GetPressureRequest(), timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            log.debug("a scheduler does not tell its pressure: %s", error.code().name)
+        else:
+            self._pressures.hear(number, pressure_from_proto(answer.pressure), loop.now_us())
 
 
 class Forecaster:

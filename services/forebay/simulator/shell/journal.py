@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 E = TypeVar("E")
 
-QUESTIONS = frozenset({"snapshot", "queues", "lease_count"})
+QUESTIONS = frozenset({"snapshot", "queues", "lease_count", "pressure"})
 """What one part asks an engine of its own and hands to another part: that is as good as an action."""
 
 

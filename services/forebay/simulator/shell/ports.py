@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from forebay.core.metrics import QueueSample
+from forebay.core.pressure import Pressure
 from forebay.core.scheduling import Placement, Rejected, Retry
 from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction
 from forebay.gateway.values import RequestRecord
@@ -23,6 +24,10 @@ class Scheduling(Protocol):
 
     def drain(self, instance_id: str) -> int | None:
         """Nothing more is placed there; gives the leases that are left, None where the instance is unknown."""
+        ...
+
+    def pressure(self) -> Pressure:
+        """The load that is on its way."""
         ...
 
 

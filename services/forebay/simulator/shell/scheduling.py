@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from forebay.core.metrics import QueueSample
+from forebay.core.pressure import Pressure
 from forebay.core.scheduling import OpenLease, Placement, Rejected, Retry
 from forebay.core.units import US_PER_MS
 from forebay.core.values import (
@@ -100,6 +101,10 @@ class SchedulerShell:
         self._do(self.engine.on_drain(instance_id, self._context.now_us))
         self._tell_fleet()
         return self.engine.lease_count(instance_id)
+
+    def pressure(self) -> Pressure:
+        """The load that is on its way."""
+        return self.engine.pressure(self._context.now_us)
 
     def _tell_fleet(self) -> None:
         known = self.engine.instances()
