@@ -13,10 +13,19 @@ STEPS_PER_OCTAVE = 4
 LENGTH_BUCKETS = 20 * STEPS_PER_OCTAVE + 1
 ROW_COUNT_MIN = 20
 ROW_COUNT_MAX = 2_000
+GROWTH = 1.02
+"""A row's quantiles are drawn anew when it has grown by so much: one outcome more of hundreds moves none."""
 QUANTILES = (0.10, 0.50, 0.90, 0.97)
 
 PRIOR = LengthQuantiles(16, 128, 512, 1_024)
 """Taken for a model without any outcome: the middle and the tails of public chat traces, roughly."""
+
+
+def _prediction(quantiles: LengthQuantiles) -> LengthPrediction:
+    return LengthPrediction(quantiles, float(quantiles.p50), float(quantiles.p50), PREDICTED_BY)
+
+
+BY_PRIOR = _prediction(PRIOR)
 
 _EDGES = [math.ceil(2.0 ** (bucket / STEPS_PER_OCTAVE)) for bucket in range(LENGTH_BUCKETS)]
 
@@ -28,6 +37,7 @@ class _Table:
         self.rows = [[0] * LENGTH_BUCKETS for _ in range(PROMPT_BUCKETS)]
         self.row_counts = [0] * PROMPT_BUCKETS
         self.total = [0] * LENGTH_BUCKETS
+        self._drawn: dict[int, tuple[int, LengthPrediction]] = {}
 
     def add(self, prompt_bucket: int, length_bucket: int) -> None:
         """Counts one outcome; a row that fills up is halved."""
@@ -39,6 +49,23 @@ class _Table:
             halved = [count // 2 for count in row]
             self.total = [total - before + after for total, before, after in zip(self.total, row, halved, strict=True)]
             self.rows[prompt_bucket], self.row_counts[prompt_bucket] = halved, sum(halved)
+            self._drawn.clear()
+
+    def predict(self, prompt_bucket: int) -> LengthPrediction:
+        """By the row, by all rows where it has too few outcomes, or by the prior."""
+        count = self.row_counts[prompt_bucket]
+        if count >= ROW_COUNT_MIN:
+            return self._recent(prompt_bucket, count, self.rows[prompt_bucket])
+        count = sum(self.row_counts)
+        return self._recent(PROMPT_BUCKETS, count, self.total) if count >= ROW_COUNT_MIN else BY_PRIOR
+
+    def _recent(self, row: int, count: int, counts: Sequence[int]) -> LengthPrediction:
+        """What these counts said when they last had grown by GROWTH."""
+        drawn_count, drawn = self._drawn.get(row, (0, BY_PRIOR))
+        if count >= drawn_count * GROWTH:
+            drawn = _prediction(_quantiles(counts))
+            self._drawn[row] = count, drawn
+        return drawn
 
 
 class Histogram:
@@ -60,17 +87,8 @@ class Histogram:
 
     def predict(self, model: str, prompt_tokens: int) -> LengthPrediction:
         """The distribution known for such prompts; quantiles are the upper edges of their buckets."""
-        quantiles = self._quantiles(model, prompt_tokens)
-        return LengthPrediction(quantiles, float(quantiles.p50), float(quantiles.p50), PREDICTED_BY)
-
-    def _quantiles(self, model: str, prompt_tokens: int) -> LengthQuantiles:
         table = self._tables.get(model)
-        if table is None:
-            return PRIOR
-        bucket = _prompt_bucket(prompt_tokens)
-        if table.row_counts[bucket] >= ROW_COUNT_MIN:
-            return _quantiles(table.rows[bucket])
-        return _quantiles(table.total) if sum(table.total) >= ROW_COUNT_MIN else PRIOR
+        return BY_PRIOR if table is None else table.predict(_prompt_bucket(prompt_tokens))
 
 
 def _quantiles(counts: Sequence[int]) -> LengthQuantiles:

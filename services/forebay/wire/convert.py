@@ -6,6 +6,7 @@ from lmaas.metrics.v1 import metrics_service_pb2, snapshot_pb2
 from lmaas.predictor.v1 import length_pb2 as prediction_pb2
 from lmaas.scheduler.v1 import decision_pb2, request_pb2
 
+from forebay.core.units import US_PER_S
 from forebay.core.values import (
     Batching,
     Candidate,
@@ -23,6 +24,10 @@ from forebay.core.values import (
     WorkloadPoint,
 )
 
+_NOBODY: frozenset[str] = frozenset()
+_SLO_CLASSES = {0: SloClass.INTERACTIVE_NORMAL, **{one.value: one for one in SloClass}}
+_OUTCOMES = {one.value: one for one in Outcome}
+
 
 def timestamp(us: int) -> timestamp_pb2.Timestamp:
     """Microseconds since 1970 as a Timestamp."""
@@ -33,9 +38,9 @@ def timestamp(us: int) -> timestamp_pb2.Timestamp:
 
 def duration(us: int) -> duration_pb2.Duration:
     """Microseconds as a Duration."""
-    span = duration_pb2.Duration()
-    span.FromMicroseconds(us)
-    return span
+    seconds, rest_us = divmod(abs(us), US_PER_S)
+    sign = -1 if us < 0 else 1
+    return duration_pb2.Duration(seconds=sign * seconds, nanos=sign * rest_us * 1_000)
 
 
 def quantiles_to_proto(value: LengthQuantiles) -> length_pb2.LengthQuantiles:
@@ -52,7 +57,7 @@ def quantiles_from_proto(message: length_pb2.LengthQuantiles) -> LengthQuantiles
 
 def slo_class_from_proto(number: int) -> SloClass:
     """The class; UNSPECIFIED becomes INTERACTIVE_NORMAL where a message may leave it out."""
-    return SloClass(number) if number else SloClass.INTERACTIVE_NORMAL
+    return _SLO_CLASSES[number]
 
 
 def slo_class_to_proto(value: SloClass) -> str:
@@ -78,6 +83,7 @@ def instance_to_proto(value: Instance) -> instance_pb2.Instance:
         context_tokens_max=value.context_tokens_max,
         role=f"INSTANCE_ROLE_{value.role.name}",
         batching=f"BATCHING_{value.batching.name}",
+        pool=value.pool,
     )
 
 
@@ -99,6 +105,7 @@ def instance_from_proto(message: instance_pb2.Instance) -> Instance:
         state_reason=message.state_reason,
         role=InstanceRole(message.role or InstanceRole.MIXED),
         batching=Batching(message.batching or Batching.CONTINUOUS),
+        pool=message.pool,
     )
 
 
@@ -127,30 +134,31 @@ def request_to_proto(value: InferenceRequest) -> request_pb2.InferenceRequest:
 
 def request_from_proto(message: request_pb2.InferenceRequest) -> InferenceRequest:
     """A request from a message that keeps its rules."""
+    # By position and looking only at what is set: this is done for each request.
     return InferenceRequest(
-        request_id=message.request_id,
-        model=message.model,
-        prompt_tokens=message.prompt_tokens,
-        slo_class=slo_class_from_proto(message.slo_class),
-        tokens_max=message.tokens_max,
-        tenant=message.tenant or "default",
-        application=message.application,
-        prompt_head=message.prompt_head,
-        temperature=message.temperature,
-        region=message.region or "local",
-        excluded_instance_ids=frozenset(message.excluded_instance_ids),
-        hold_timeout_us=message.hold_timeout.ToMicroseconds(),
-        turn_number=message.turn_number,
-        system_digest=message.system_digest,
-        session=message.session,
-        deadline_us=message.deadline.ToMicroseconds(),
-        prefix_hashes=tuple(message.prefix_hashes),
+        message.request_id,
+        message.model,
+        message.prompt_tokens,
+        _SLO_CLASSES[message.slo_class],
+        message.tokens_max,
+        message.tenant or "default",
+        message.application,
+        message.prompt_head,
+        message.temperature,
+        message.region or "local",
+        frozenset(message.excluded_instance_ids) if message.excluded_instance_ids else _NOBODY,
+        message.hold_timeout.ToMicroseconds() if message.HasField("hold_timeout") else 0,
+        message.turn_number,
+        message.system_digest,
+        message.session,
+        message.deadline.ToMicroseconds() if message.HasField("deadline") else 0,
+        tuple(message.prefix_hashes) if message.prefix_hashes else (),
     )
 
 
 def outcome_from_proto(number: int) -> Outcome:
     """The outcome from a message that keeps its rules."""
-    return Outcome(number)
+    return _OUTCOMES[number]
 
 
 def length_query_to_proto(value: InferenceRequest) -> prediction_pb2.LengthQuery:

@@ -65,10 +65,10 @@ def placement_from_proto(request_id: str, message: request_pb2.Placement) -> Pla
 
 def answer_to_proto(value: Answer) -> scheduler_service_pb2.ScheduleResponse:
     """The answer to one arrival as a message."""
-    answer = scheduler_service_pb2.ScheduleResponse(request_id=value.request_id)
     if isinstance(value, Placement):
-        answer.placed.CopyFrom(placement_to_proto(value))
-    elif isinstance(value, Rejected):
+        return scheduler_service_pb2.ScheduleResponse(request_id=value.request_id, placed=placement_to_proto(value))
+    answer = scheduler_service_pb2.ScheduleResponse(request_id=value.request_id)
+    if isinstance(value, Rejected):
         answer.rejected.reason = value.reason
         answer.rejected.message = value.message
         answer.rejected.decision_id = value.decision_id

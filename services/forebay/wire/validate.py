@@ -37,10 +37,8 @@ def refuse(violations: dict[str, str]) -> None:
 def violations_of(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Pairs of field path and what is wrong with the field; empty for a message that keeps every rule."""
     rules = _rules(message)
-    for name, broken in rules.own:
-        text = broken(message)
-        if text:
-            yield prefix + name, text
+    if not rules.glance.suffices(message):
+        yield from _own(rules, message, prefix)
     for name, is_repeated in rules.inner:
         value = getattr(message, name)
         if is_repeated:
@@ -52,10 +50,38 @@ def violations_of(message: Message, prefix: str = "") -> Iterator[tuple[str, str
 
 def violations_of_fields(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
     """As `violations_of`, but of the message's own fields only, not of the messages inside it."""
-    for name, broken in _rules(message).own:
+    yield from _own(_rules(message), message, prefix)
+
+
+def _own(rules: "_Rules", message: Message, prefix: str) -> Iterator[tuple[str, str]]:
+    for name, broken in rules.own:
         text = broken(message)
         if text:
             yield prefix + name, text
+
+
+class _Glance(NamedTuple):
+    """Bounds that say of most good messages that they are good, in a third of the time that the checks take.
+
+    Texts and lists stay within `sizes`, numbers within `ranges`, and of what is in `closer` nothing is set.
+    """
+
+    sized: Callable[[Message], tuple[Any, ...]]
+    sizes: Sequence[tuple[float, float]]
+    numbers: Callable[[Message], tuple[Any, ...]]
+    ranges: Sequence[tuple[float, float]]
+    closer: Sequence[str]
+    always_closer: bool
+
+    def suffices(self, message: Message) -> bool:
+        """Whether the message's own fields surely keep their rules."""
+        for value, (least, most) in zip(self.sized(message), self.sizes, strict=True):
+            if not least <= len(value) <= most:
+                return False
+        for value, (least, most) in zip(self.numbers(message), self.ranges, strict=True):
+            if not least <= value <= most:
+                return False
+        return not (self.always_closer or any(map(message.HasField, self.closer)))
 
 
 class _Rules(NamedTuple):
@@ -63,6 +89,7 @@ class _Rules(NamedTuple):
 
     own: Sequence[tuple[str, Check]]
     inner: Sequence[tuple[str, bool]]
+    glance: _Glance
 
 
 _CACHE: dict[str, _Rules] = {}
@@ -78,13 +105,56 @@ def _learn(descriptor: Descriptor) -> _Rules:
     extension = cast(Any, rules_pb2.rules)
     fields = cast("list[FieldDescriptor]", descriptor.fields)
     options = ((field, field.GetOptions()) for field in fields)
-    ruled = ((field, of) for field, of in options if of.HasExtension(extension) or _always_checked(field))
-    own = tuple((field.name, _check_of(field, of.Extensions[extension])) for field, of in ruled)
+    ruled = [
+        (field, of.Extensions[extension])
+        for field, of in options
+        if of.HasExtension(extension) or _always_checked(field)
+    ]
+    own, glance = tuple((field.name, _check_of(field, rules)) for field, rules in ruled), _glance_of(ruled)
     # First known without what is inside, so that a type which holds itself comes to an end.
-    _CACHE[descriptor.full_name] = _Rules(own, ())
+    _CACHE[descriptor.full_name] = _Rules(own, (), glance)
     inner = tuple((field.name, field.is_repeated) for field in fields if _holds_rules(field))
-    _CACHE[descriptor.full_name] = found = _Rules(own, inner)
+    _CACHE[descriptor.full_name] = found = _Rules(own, inner, glance)
     return found
+
+
+def _glance_of(ruled: Sequence[tuple[FieldDescriptor, rules_pb2.Rules]]) -> _Glance:
+    sizes: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    closer = {field.name: rules.required for field, rules in ruled if field.message_type and not field.is_repeated}
+    for field, rules in ruled:
+        if field.is_repeated:
+            sizes[field.name] = int(rules.required), rules.max_items or math.inf
+        elif field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES):
+            # A character has four bytes at most: most texts need not be encoded to be measured.
+            sizes[field.name] = int(rules.required), rules.max_len // 4 or math.inf
+        elif field.enum_type is not None:
+            ranges[field.name] = _known_values(field, rules.required)
+        elif field.name not in closer:
+            ranges[field.name] = _bounds(rules)
+    readers = _reader(tuple(sizes)), _reader(tuple(ranges))
+    return _Glance(
+        readers[0], tuple(sizes.values()), readers[1], tuple(ranges.values()), tuple(closer), any(closer.values())
+    )
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Message], tuple[Any, ...]]:
+    """Reads fields; one name alone would be read as it is, and none not at all."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
+
+
+def _known_values(field: FieldDescriptor, required: bool) -> tuple[float, float]:
+    """The numbers up to which an enum has no gap; a number beyond needs a closer look."""
+    assert field.enum_type is not None
+    known = field.enum_type.values_by_number
+    return int(required), next(number for number in range(len(known) + 1) if number not in known) - 1
+
+
+def _bounds(rules: rules_pb2.Rules) -> tuple[float, float]:
+    least = rules.gte if rules.HasField("gte") else -math.inf
+    return least, rules.lte if rules.HasField("lte") else math.inf
 
 
 def _holds_rules(field: FieldDescriptor) -> bool:
@@ -119,9 +189,6 @@ def _check_of(field: FieldDescriptor, rules: rules_pb2.Rules) -> Check:
 def _check_of_text(read: Callable[[Message], Any], required: bool, most: int) -> Check:
     def broken(message: Message) -> str:
         value = read(message)
-        # A character has four bytes at most: most texts need not be encoded to be measured.
-        if value and (not most or 4 * len(value) <= most):
-            return ""
         size = len(value) if isinstance(value, bytes) else len(value.encode())
         return _broken_size(size, "bytes", required, most)
 
@@ -129,8 +196,7 @@ def _check_of_text(read: Callable[[Message], Any], required: bool, most: int) ->
 
 
 def _check_of_number(read: Callable[[Message], Any], rules: rules_pb2.Rules) -> Check:
-    least = rules.gte if rules.HasField("gte") else -math.inf
-    most = rules.lte if rules.HasField("lte") else math.inf
+    least, most = _bounds(rules)
     # What is no number is not within any bounds.
     return lambda message: "" if least <= read(message) <= most else _broken_range(read(message), rules)
 
