@@ -1,12 +1,16 @@
-"""What every actuator that acts promises: local processes, an emulated Triton's repository, and a real one's."""
+"""What every actuator that acts promises.
+
+Local processes, the repository of an emulated and of a real Triton, and containers of three engines: a small one that
+keeps to the documented rules of Docker's API, and where they are installed Docker and podman.
+"""
 
 import asyncio
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -14,18 +18,23 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.autoscaler import process
-from forebay.autoscaler.actuator import Actuator, Advisory, ByModel, Survey
+from forebay.autoscaler.actuator import Actuator, Advisory, ByPool, Elsewhere, Limited, Survey
+from forebay.autoscaler.actuator_docker import DockerActuator, Recipe
 from forebay.autoscaler.actuator_process import MARK, ProcessActuator
 from forebay.autoscaler.actuator_repository import RepositoryActuator
 from forebay.autoscaler.config import ModelConfig
+from forebay.autoscaler.container import ContainerConfig
+from forebay.autoscaler.docker_api import DockerApi
 from forebay.autoscaler.launch import command_of
-from forebay.core.errors import ForebayError
+from forebay.core.errors import ActuatorTimeout, ForebayError, Unavailable
 from forebay.core.values import Instance
 from forebay.wire.channel import connect
+from tests.integration.container_engines import Engine, docker_engine, podman_engine
 from tests.integration.emulated_triton import start_emulator
+from tests.integration.fake_docker import FakeDocker
 from tests.integration.real_triton import RealTriton, real_triton
 
-__all__ = ["real_triton"]
+__all__ = ["docker_engine", "podman_engine", "real_triton"]
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "services")}
 PATIENCE_S = 60.0
@@ -69,13 +78,16 @@ def pid_of(tmp_path: Path, name: str) -> int:
     return int(str(record_of(tmp_path, name)["pid"]))
 
 
+def limited(actuator: Actuator) -> Limited:
+    """As it is made for the autoscaler."""
+    return Limited(actuator, start_s=45.0, stop_s=60.0, survey_s=10.0)
+
+
 async def process_stage(tmp_path: Path) -> AsyncIterator[Stage]:
     commands = {"m": command_of(ModelConfig(name="m"), ""), "broken": ("/no/such/program",)}
-    made: list[ProcessActuator] = []
 
-    def again() -> ProcessActuator:
-        made.append(processes(tmp_path, commands))
-        return made[-1]
+    def again() -> Limited:
+        return limited(processes(tmp_path, commands))
 
     async def end(instance: Instance) -> None:
         os.kill(pid_of(tmp_path, instance.server_id), signal.SIGKILL)
@@ -89,10 +101,10 @@ async def process_stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def repository_stage(address: str, model: str) -> AsyncIterator[Stage]:
     instance = Instance(f"gpu-1/{model}", model, address, "gpu-1")
     broken = Instance("gpu-1/nonsense", "nonsense", address, "gpu-1")
-    made: list[RepositoryActuator] = []
+    made: list[Limited] = []
 
-    def again() -> RepositoryActuator:
-        made.append(RepositoryActuator([instance], 60.0, 30.0))
+    def again() -> Limited:
+        made.append(limited(RepositoryActuator([instance], 60.0, 30.0)))
         return made[-1]
 
     async def end(instance: Instance) -> None:
@@ -107,20 +119,68 @@ async def repository_stage(address: str, model: str) -> AsyncIterator[Stage]:
         await actuator.close()
 
 
-@pytest.fixture(params=["process", "repository", "real_triton"])
+async def docker_stage(host: str, good: ContainerConfig, broken: ContainerConfig) -> AsyncIterator[Stage]:
+    recipes = {"m": Recipe(good), "broken": Recipe(broken)}
+    made: list[Limited] = []
+
+    def again() -> Limited:
+        made.append(limited(DockerActuator(host, "test", recipes, 0, 10.0)))
+        return made[-1]
+
+    async def end(instance: Instance) -> None:
+        async with DockerApi(host) as api:
+            await api.stop(f"test-{instance.server_id}", 0)
+
+    yield Stage(again(), local("local-1"), local("local-2", "broken"), again, end)
+    for instance in (await made[0].survey([])).alive.values():
+        await made[0].stop(instance)
+    for actuator in made:
+        await actuator.close()
+
+
+async def fake_docker_stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    good = emulated(ContainerConfig(image="triton", networks=("host",)))
+    async with FakeDocker(tmp_path).serving() as engine:
+        broken = ContainerConfig(image="triton", command=("/no/such/program",))
+        async for one in docker_stage(engine.host, good, broken):
+            yield one
+
+
+async def engine_stage(engine: Engine) -> AsyncIterator[Stage]:
+    good, broken = engine.container(command_of(ModelConfig(name="m"), "")), engine.container(["/no/such/program"])
+    async for one in docker_stage(engine.host, good, broken):
+        yield one
+
+
+def emulated(container: ContainerConfig) -> ContainerConfig:
+    environment = (f"PYTHONPATH={ENVIRONMENT['PYTHONPATH']}",)
+    return replace(container, command=command_of(ModelConfig(name="m"), ""), environment=environment)
+
+
+async def emulator_stage() -> AsyncIterator[Stage]:
+    server = await asyncio.to_thread(start_emulator, "--available", "m", "--model", "other")
+    async for one in repository_stage(server.grpc_address, "m"):
+        yield one
+    await asyncio.to_thread(server.terminate)
+
+
+@pytest.fixture(params=["process", "repository", "real_triton", "docker_rules", "docker", "podman"])
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
-    if request.param == "process":
-        async for one in process_stage(tmp_path):
-            yield one
-    elif request.param == "repository":
-        server = await asyncio.to_thread(start_emulator, "--available", "m", "--model", "other")
-        async for one in repository_stage(server.grpc_address, "m"):
-            yield one
-        await asyncio.to_thread(server.terminate)
-    else:
-        real: RealTriton = request.getfixturevalue("real_triton")
-        async for one in repository_stage(real.grpc_address, "smollm2_short"):
-            yield one
+    stages: dict[str, Callable[[], AsyncIterator[Stage]]] = {
+        "process": lambda: process_stage(tmp_path),
+        "repository": emulator_stage,
+        "real_triton": lambda: real_stage(request.getfixturevalue("real_triton")),
+        "docker_rules": lambda: fake_docker_stage(tmp_path),
+        "docker": lambda: engine_stage(request.getfixturevalue("docker_engine")),
+        "podman": lambda: engine_stage(request.getfixturevalue("podman_engine")),
+    }
+    async for one in stages[request.param]():
+        yield one
+
+
+async def real_stage(real: RealTriton) -> AsyncIterator[Stage]:
+    async for one in repository_stage(real.grpc_address, "smollm2_short"):
+        yield one
 
 
 async def is_ready(instance: Instance) -> bool:
@@ -165,6 +225,41 @@ async def test_an_instance_that_starts_is_alive_and_never_gone(stage: Stage) -> 
     assert await until(lambda: is_ready(instance))
     survey = await stage.actuator.survey([instance])
     assert instance.instance_id in survey.alive
+
+
+async def test_starting_what_starts_or_runs_already_changes_nothing(stage: Stage) -> None:
+    first = await stage.actuator.start(stage.instance)
+    assert first is not None
+    second = await stage.actuator.start(stage.instance)
+    assert second is not None
+    assert second.grpc_address == first.grpc_address
+    assert await until(lambda: is_ready(first))
+    third = await stage.actuator.start(stage.instance)
+    assert third is not None
+    assert third.grpc_address == first.grpc_address
+    assert await is_ready(first)
+    assert list((await stage.actuator.survey([])).alive) == [first.instance_id]
+
+
+async def test_closing_leaves_the_instances_alive(stage: Stage) -> None:
+    instance = await started(stage)
+    await stage.again().close()
+    assert await is_ready(instance)
+
+
+async def test_asking_whether_it_may_go_changes_nothing(stage: Stage) -> None:
+    instance = await started(stage)
+    assert await stage.actuator.retire(instance)
+    assert await is_ready(instance)
+    assert instance.instance_id in (await stage.actuator.survey([instance])).alive
+
+
+async def test_a_stop_while_it_starts_ends_it_too(stage: Stage) -> None:
+    instance = await stage.actuator.start(stage.instance)
+    assert instance is not None
+    assert await stage.actuator.stop(instance)
+    assert instance.instance_id not in (await stage.actuator.survey([])).alive
+    assert not await is_ready(instance)
 
 
 async def test_a_stop_ends_it_and_stopping_again_is_no_error(stage: Stage) -> None:
@@ -317,15 +412,101 @@ async def test_the_advisory_actuator_sees_everything_and_does_nothing(tmp_path: 
     await real.stop(instance)
 
 
-async def test_each_model_has_its_actuator(tmp_path: Path) -> None:
-    first, second = processes(tmp_path / "a", {"m": SLEEPER}), processes(tmp_path / "b", {"n": SLEEPER})
-    both = ByModel({"m": first}, otherwise=second)
-    started = [await both.start(local("local-1", "m")), await both.start(local("local-2", "n"))]
-    assert set((await first.survey([])).alive) == {"local-1/m"}
+async def test_an_actuator_for_what_others_start_asks_for_nothing_and_may_refuse() -> None:
+    elsewhere = Elsewhere()
+    assert await elsewhere.start(local("local-1")) is None
+    assert not await elsewhere.retire(local("local-1"))
+    assert not await elsewhere.stop(local("local-1"))
+    assert await elsewhere.survey([local("local-1")]) == Survey()
+    await elsewhere.close()
+
+
+async def test_each_pool_has_its_actuator(tmp_path: Path) -> None:
+    first, second = processes(tmp_path / "a", {"m": SLEEPER, "eu": SLEEPER}), processes(tmp_path / "b", {"n": SLEEPER})
+    both = ByPool({"m": first, "eu": first}, otherwise=second)
+    wanted = [local("local-1", "m"), local("local-2", "n"), replace(local("local-5", "n"), pool="eu")]
+    started = [await both.start(one) for one in wanted]
+    assert set((await first.survey([])).alive) == {"local-1/m", "local-5/n"}
     assert set((await second.survey([])).alive) == {"local-2/n"}
-    assert set((await both.survey([])).alive) == {"local-1/m", "local-2/n"}
+    assert set((await both.survey([])).alive) == {"local-1/m", "local-2/n", "local-5/n"}
     gone = (await both.survey([local("local-3", "m"), local("local-4", "n")])).gone
     assert set(gone) == {"local-3/m", "local-4/n"}
     for instance in started:
         assert instance is not None
         await both.stop(instance)
+
+
+class Stuck:
+    """An actuator whose calls hang until `release`; it notes what it did."""
+
+    def __init__(self) -> None:
+        self.release = asyncio.Event()
+        self.done: list[str] = []
+
+    async def start(self, instance: Instance) -> Instance | None:
+        await self._do("start")
+        return instance
+
+    async def retire(self, instance: Instance) -> bool:
+        await self._do("retire")
+        return True
+
+    async def stop(self, instance: Instance) -> bool:
+        await self._do("stop")
+        return True
+
+    async def survey(self, expected: Collection[Instance]) -> Survey:
+        await self._do("survey")
+        return Survey()
+
+    async def close(self) -> None:
+        self.done.append("close")
+
+    async def _do(self, verb: str) -> None:
+        await self.release.wait()
+        self.done.append(verb)
+
+
+async def test_an_actuator_that_hangs_is_an_error_in_time() -> None:
+    hanging = Limited(Stuck(), start_s=0.05, stop_s=0.05, survey_s=0.05)
+    one = local("local-1")
+    with pytest.raises(ActuatorTimeout, match="local-1/m was not started within"):
+        await hanging.start(one)
+    with pytest.raises(ActuatorTimeout, match="not taken out"):
+        await hanging.retire(one)
+    with pytest.raises(ActuatorTimeout, match="not stopped"):
+        await hanging.stop(one)
+    with pytest.raises(ActuatorTimeout, match="not seen"):
+        await hanging.survey([one])
+    await hanging.close()
+
+
+async def test_a_start_that_comes_too_late_is_undone_before_the_next() -> None:
+    stuck = Stuck()
+    late = Limited(stuck, start_s=0.3, stop_s=1.0, survey_s=1.0)
+    with pytest.raises(ActuatorTimeout):
+        await late.start(local("local-1"))
+    with pytest.raises(Unavailable, match="being undone"):
+        await late.start(local("local-1"))
+    stuck.release.set()
+
+    async def is_undone() -> bool:
+        return stuck.done == ["start", "stop"]
+
+    assert await until(is_undone)
+    await asyncio.sleep(0)
+    assert await late.start(local("local-1")) == local("local-1")
+    await late.close()
+
+
+async def test_an_actuator_that_cannot_look_around_hides_nothing_of_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = processes(tmp_path, {"n": SLEEPER})
+    both = ByPool({"m": Limited(Stuck(), 1.0, 1.0, survey_s=0.05)}, otherwise=real)
+    instance = await real.start(local("local-1", "n"))
+    assert instance is not None
+    survey = await both.survey([local("local-2", "m"), instance])
+    assert (set(survey.alive), survey.gone) == ({"local-1/n"}, {})
+    assert "cannot look around" in caplog.text
+    await real.stop(instance)

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from forebay.autoscaler import process
-from forebay.autoscaler.actuator import Survey
+from forebay.autoscaler.actuator import Survey, pool_of
+from forebay.autoscaler.container import PORTS, filled
 from forebay.core.errors import FailedPrecondition, Unavailable
 from forebay.core.fleet import instance_of
 from forebay.core.values import Instance
@@ -19,7 +20,6 @@ MARK = "FOREBAY_SERVER"
 KILL_WAIT_S = 10.0
 POLL_S = 0.05
 LOG_COUNT_MAX = 50
-PORTS = ("grpc_port", "http_port", "metrics_port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Record:
 
 
 class ProcessActuator:
-    """Starts one process an instance from a command line by model; {model}, {grpc_port} and so on are filled in.
+    """Starts one process an instance from a command line by pool; {model}, {grpc_port} and so on are filled in.
 
     A record and a log a process lie in `state_dir`. A process is known by its pid and start time, so a stranger who
     got the same pid is never signalled. Stopping is SIGTERM, then SIGKILL to the whole session after `grace_s`.
@@ -57,6 +57,9 @@ class ProcessActuator:
     async def start(self, instance: Instance) -> Instance | None:
         """Spawns the process. Raises FailedPrecondition when that is not possible."""
         async with self._spawning:
+            known = self._read(self._path(instance))
+            if known is not None and self._lives(known) and known.instance.instance_id == instance.instance_id:
+                return known.instance
             try:
                 return await asyncio.to_thread(self._spawn, instance)
             except OSError as error:
@@ -113,9 +116,9 @@ class ProcessActuator:
     def _spawn(self, instance: Instance) -> Instance:
         self._dir.mkdir(parents=True, exist_ok=True)
         self._prune()
-        command = self._commands.get(instance.model)
+        command = self._commands.get(pool_of(instance))
         if command is None:
-            raise OSError(f"no command line for model {instance.model}")
+            raise OSError(f"no command line for {pool_of(instance)}")
         taken = {port for record in self._records() for port in record.ports}
         ports = process.free_ports(self._port_base, len(PORTS), taken)
         placed = replace(
@@ -128,7 +131,7 @@ class ProcessActuator:
         self._write(record)
         values = {"model": instance.model, **dict(zip(PORTS, map(str, ports), strict=True))}
         environment = {**self._environment, MARK: self._mark(instance)}
-        pid = process.spawn([_filled(word, values) for word in command], environment, self._log(instance))
+        pid = process.spawn([filled(word, values) for word in command], environment, self._log(instance))
         self._write(replace(record, pid=pid, identity=process.identity(pid)))
         return placed
 
@@ -193,9 +196,3 @@ class ProcessActuator:
 
     def _mark(self, instance: Instance) -> str:
         return str(self._dir / instance.server_id)
-
-
-def _filled(word: str, values: Mapping[str, str]) -> str:
-    for key, value in values.items():
-        word = word.replace("{" + key + "}", value)
-    return word

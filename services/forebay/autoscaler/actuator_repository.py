@@ -16,6 +16,8 @@ from forebay.wire.errors import from_rpc_error
 INDEX_TIMEOUT_S = 3.0
 POLL_S = 0.1
 LIVING = ("READY", "LOADING")
+HELD = (*LIVING, "UNLOADING")
+"""States in which a model takes memory: an unload returns before the model is gone."""
 
 
 class RepositoryActuator:
@@ -33,8 +35,10 @@ class RepositoryActuator:
         self._loads: dict[str, asyncio.Task[str]] = {}
 
     async def start(self, instance: Instance) -> Instance | None:
-        """Begins to load the model."""
-        self._loads[instance.instance_id] = asyncio.create_task(self._load(instance))
+        """Begins to load the model, unless that is under way."""
+        known = self._loads.get(instance.instance_id)
+        if known is None or known.done():
+            self._loads[instance.instance_id] = asyncio.create_task(self._load(instance))
         return instance
 
     async def retire(self, instance: Instance) -> bool:
@@ -47,16 +51,16 @@ class RepositoryActuator:
         if load is not None:
             load.cancel()
             await asyncio.gather(load, return_exceptions=True)
-        request = service_pb2.RepositoryModelUnloadRequest(model_name=instance.model)
-        try:
-            await self._stub(instance).RepositoryModelUnload(request, timeout=self._unload_timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise Unavailable(f"cannot unload {instance.instance_id}: {from_rpc_error(error).message}") from error
+        await self._unload(instance)
         for _ in range(int(self._unload_timeout_s / POLL_S) + 1):
-            if instance.model not in (await self._living(instance.grpc_address) or {instance.model}):
+            states = await self._states(instance.grpc_address)
+            if states is not None and states.get(instance.model) not in HELD:
                 return True
+            if states is not None and states[instance.model] == "READY":
+                # A load that was under way when the unload came is done only now.
+                await self._unload(instance)
             await asyncio.sleep(POLL_S)
-        raise Unavailable(f"{instance.instance_id} is still loaded {self._unload_timeout_s:g} s after its unload")
+        raise Unavailable(f"{instance.instance_id} is still there {self._unload_timeout_s:g} s after its unload")
 
     async def survey(self, expected: Collection[Instance]) -> Survey:
         """Asks every server what is loaded; nothing can be told of a server that does not answer."""
@@ -110,12 +114,25 @@ class RepositoryActuator:
         self._loads.pop(instance.instance_id, None)
         return ""
 
+    async def _unload(self, instance: Instance) -> None:
+        request = service_pb2.RepositoryModelUnloadRequest(model_name=instance.model)
+        try:
+            await self._stub(instance).RepositoryModelUnload(request, timeout=self._unload_timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise Unavailable(f"cannot unload {instance.instance_id}: {from_rpc_error(error).message}") from error
+
     async def _living(self, address: str) -> frozenset[str] | None:
         """The models that are loaded or being loaded; None when the server does not answer."""
+        states = await self._states(address)
+        return None if states is None else frozenset(model for model, state in states.items() if state in LIVING)
+
+    async def _states(self, address: str) -> Mapping[str, str] | None:
+        """The state of each model of a server; None when it does not answer."""
         with suppress(grpc.aio.AioRpcError):
             stub = self._stub_at(address)
             index = await stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=INDEX_TIMEOUT_S)
-            return frozenset(model.name for model in index.models if model.state in LIVING)
+            # Of a model with several versions, one that takes memory counts.
+            return {model.name: model.state for model in sorted(index.models, key=lambda one: one.state in HELD)}
         return None
 
     def _stub(self, instance: Instance) -> service_pb2_grpc.GRPCInferenceServiceStub:

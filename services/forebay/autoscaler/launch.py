@@ -1,32 +1,78 @@
-"""How each configured model is launched: its command line, or its place on a running server."""
+"""How each configured model is launched: its command line, its container, or its place on a running server."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from forebay.autoscaler.actuator import Actuator, ByModel
+from forebay.autoscaler.actuator import Actuator, ByPool, Elsewhere, Limited
+from forebay.autoscaler.actuator_docker import DockerActuator, Recipe
 from forebay.autoscaler.actuator_process import ProcessActuator
 from forebay.autoscaler.actuator_repository import RepositoryActuator
 from forebay.autoscaler.config import Config, ModelConfig
+from forebay.autoscaler.container import ContainerConfig
+from forebay.autoscaler.docker_api import SOCKET
 from forebay.core.values import Batching, Instance, InstanceRole
 
+START_LIMIT_S, SURVEY_LIMIT_S = 45.0, 10.0
+"""Longest times for beginning a start and for looking around; what a start begins may take longer."""
+STOP_MARGIN_S = 60.0
+"""How long a stop may take beyond the grace of what it ends."""
 _PORTS = ("--grpc-port", "{grpc_port}", "--http-port", "{http_port}", "--metrics-port", "{metrics_port}")
 
 
 def make_actuator(config: Config, environment: Mapping[str, str]) -> Actuator:
-    """The actuator that acts: local processes, and model repositories for the models that say so."""
-    processes = ProcessActuator(
-        commands={model.name: command_of(model, config.triton_start) for model in config.models if not model.servers},
+    """The actuator that acts, by pool: local processes unless the launcher says otherwise; every call ends in time."""
+    made = {kind: make(config, environment) for kind, make in _MAKERS.items() if _pools(config, kind)}
+    limited = {kind: _limited(actuator, config) for kind, actuator in made.items()}
+    by_pool = {model.pool_name: limited[kind] for kind in made for model in _pools(config, kind)}
+    # An instance from before its pool had a name belongs to the first pool of its model.
+    homes = {model.name: by_pool.get(model.pool_name) for model in reversed(config.models)}
+    by_home = {name: actuator for name, actuator in homes.items() if actuator is not None}
+    return ByPool({**by_home, **by_pool}, otherwise=_limited(_processes(config, environment), config))
+
+
+def _pools(config: Config, launcher: str) -> list[ModelConfig]:
+    return [model for model in config.models if model.launcher == launcher]
+
+
+def _limited(actuator: Actuator, config: Config) -> Actuator:
+    return Limited(actuator, START_LIMIT_S, config.stop_grace_s + STOP_MARGIN_S, SURVEY_LIMIT_S)
+
+
+def _processes(config: Config, environment: Mapping[str, str]) -> Actuator:
+    return ProcessActuator(
+        commands={
+            model.pool_name: command_of(model, config.triton_start)
+            for model in config.models
+            if model.launcher not in _MAKERS
+        },
         state_dir=Path(config.state_dir),
         port_base=config.port_base,
         environment=environment,
         grace_s=config.stop_grace_s,
     )
-    templates = templates_of(config)
-    if not templates:
-        return processes
-    repository = RepositoryActuator(templates, config.start_timeout_s, config.stop_grace_s)
-    return ByModel({template.model: repository for template in templates}, otherwise=processes)
+
+
+def _repository(config: Config, environment: Mapping[str, str]) -> Actuator:
+    return RepositoryActuator(templates_of(config), config.start_timeout_s, config.stop_grace_s)
+
+
+def _docker(config: Config, environment: Mapping[str, str]) -> Actuator:
+    recipes = {model.pool_name: Recipe(_with_arguments(model), model.hardware[1]) for model in _pools(config, "docker")}
+    host = config.docker_host or environment.get("DOCKER_HOST", "") or SOCKET
+    return DockerActuator(host, config.fleet, recipes, config.port_base, config.stop_grace_s)
+
+
+def _with_arguments(model: ModelConfig) -> ContainerConfig:
+    return replace(model.container, command=(*model.container.command, *model.arguments))
+
+
+_MAKERS: Mapping[str, Callable[[Config, Mapping[str, str]], Actuator]] = {
+    "repository": _repository,
+    "docker": _docker,
+    "keda": lambda config, environment: Elsewhere(),
+}
 
 
 def command_of(model: ModelConfig, triton_start: str) -> tuple[str, ...]:
@@ -56,6 +102,7 @@ def templates_of(config: Config) -> list[Instance]:
             context_tokens_max=model.context_tokens_max,
             role=InstanceRole[model.role.upper()],
             batching=Batching[model.batching.upper()],
+            pool=model.pool,
         )
         for model in config.models
         for server_id in model.servers

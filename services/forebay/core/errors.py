@@ -105,6 +105,12 @@ class DeadlineExceeded(ForebayError):
     reason = "DEADLINE_EXCEEDED"
 
 
+class ActuatorTimeout(DeadlineExceeded):
+    """What starts and stops instances did not answer in time; what it was asked may still happen."""
+
+    reason = "ACTUATOR_TIMEOUT"
+
+
 class Unimplemented(ForebayError):
     """The server does not offer this."""
 

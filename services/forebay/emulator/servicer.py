@@ -1,5 +1,6 @@
 """Triton's gRPC inference service over an emulated repository."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, TypeAlias
 
@@ -115,7 +116,8 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
     ) -> service_pb2.RepositoryModelLoadResponse:
         """Loads a model and returns when it is ready; INTERNAL where it cannot be loaded."""
         config_json = request.parameters["config"].string_param if "config" in request.parameters else ""
-        failure = await self._repository.load(request.model_name, config_json)
+        # As in Triton, a load goes on when whoever asked for it has gone.
+        failure = await asyncio.shield(self._repository.load(request.model_name, config_json))
         if failure:
             await context.abort(grpc.StatusCode.INTERNAL, failure)
         return service_pb2.RepositoryModelLoadResponse()

@@ -23,6 +23,7 @@ CODES: dict[type[errors.ForebayError], int] = {
     errors.Unavailable: code_pb2.UNAVAILABLE,
     errors.NoInstanceReady: code_pb2.UNAVAILABLE,
     errors.DeadlineExceeded: code_pb2.DEADLINE_EXCEEDED,
+    errors.ActuatorTimeout: code_pb2.DEADLINE_EXCEEDED,
     errors.Unimplemented: code_pb2.UNIMPLEMENTED,
     errors.Aborted: code_pb2.ABORTED,
 }

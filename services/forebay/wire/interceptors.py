@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
-OURS = "/lmaas."
+OURS = ("/lmaas.", "/externalscaler.")
 
 
 class CallStats:
@@ -67,7 +67,7 @@ def _digest(request: Message) -> bytes:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Wraps every handler of our own services; health and reflection pass untouched."""
+    """Wraps every handler of the services that are ours to answer; health and reflection pass untouched."""
 
     def __init__(self, clock: Clock, registry: CollectorRegistry) -> None:
         self._clock = clock

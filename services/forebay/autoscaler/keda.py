@@ -1,0 +1,118 @@
+"""Answers KEDA: how many instances each pool should have, for Kubernetes to start and end them.
+
+The metric is the number itself and its target for one replica is 1, so the rule of Kubernetes' autoscaler for a metric
+with an average value, ceil(total / target), gives exactly that number.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from lmaas.externalscaler import externalscaler_pb2 as pb
+from lmaas.externalscaler.externalscaler_pb2_grpc import ExternalScalerServicer
+
+from forebay.autoscaler.config import ModelConfig
+from forebay.autoscaler.loop import Loop
+from forebay.core.errors import FailedPrecondition, InvalidArgument, ModelUnknown, NotFound
+from forebay.core.fleet import ModelFleet
+
+SERVICE = "externalscaler.ExternalScaler"
+LAUNCHER = "keda"
+METRIC = "instances_wanted"
+TARGET = 1
+LOOK_S = 0.25
+"""How often the requests that wait are looked at; every change of the fleet is seen at once."""
+
+
+class KedaServicer(ExternalScalerServicer):
+    """KEDA's external scaler over one loop, for the pools whose launcher is "keda".
+
+    A trigger's metadata names the `model`, and the `pool` where the model has several. Everything else is an error, and
+    so is any question while the mode is not active: KEDA and Kubernetes then leave the replicas as they are.
+    """
+
+    def __init__(self, loop: Loop, models: Sequence[ModelConfig]) -> None:
+        self._loop = loop
+        self._engine = loop.engine
+        self._models = models
+
+    async def IsActive(self, request: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
+        """Whether instances are wanted or requests wait for one."""
+        return pb.IsActiveResponse(result=self._is_active(request))
+
+    async def StreamIsActive(self, request: pb.ScaledObjectRef, context: Any) -> AsyncIterator[pb.IsActiveResponse]:
+        """The same at once and after every change."""
+        told: bool | None = None
+        while True:
+            changed = self._loop.changed
+            active = self._is_active(request)
+            if active is not told:
+                told = active
+                yield pb.IsActiveResponse(result=active)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), LOOK_S)
+
+    async def GetMetricSpec(self, request: pb.ScaledObjectRef, context: Any) -> pb.GetMetricSpecResponse:
+        """The metric and its target, which never change."""
+        self._pool(request)
+        return _spec()
+
+    async def StreamMetricSpec(
+        self, request: pb.ScaledObjectRef, context: Any
+    ) -> AsyncIterator[pb.GetMetricSpecResponse]:
+        """The same at once; the stream stays open, so that KEDA does not ask again."""
+        self._pool(request)
+        yield _spec()
+        await asyncio.Event().wait()
+
+    async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
+        """The number of instances that the pool should have."""
+        if request.metricName not in ("", METRIC):
+            raise NotFound(f"no metric {request.metricName!r}; this scaler has {METRIC!r}")
+        wanted = self._numbers(self._pool(request.scaledObjectRef)).instances_wanted
+        value = pb.MetricValue(metricName=METRIC, metricValue=wanted, metricValueFloat=wanted)
+        return pb.GetMetricsResponse(metricValues=[value])
+
+    def _is_active(self, ref: pb.ScaledObjectRef) -> bool:
+        model = self._pool(ref)
+        numbers = self._numbers(model)
+        is_home = model == next(one for one in self._models if one.name == model.name)
+        # Requests that wait belong to no pool yet: the first one of the model, if it may have any, wakes up for them.
+        may_wake = is_home and numbers.bounds.instances_max > 0
+        return numbers.instances_wanted > 0 or (may_wake and self._engine.held_count(model.name) > 0)
+
+    def _pool(self, ref: pb.ScaledObjectRef) -> ModelConfig:
+        """The pool that a trigger means."""
+        if self._engine.mode != "active":
+            raise FailedPrecondition("the autoscaler only advises; set its mode to active to let KEDA act")
+        name, pool = ref.scalerMetadata.get("model", ""), ref.scalerMetadata.get("pool", "")
+        if not name:
+            text = "is missing; the trigger's metadata must name it"
+            raise InvalidArgument(f"model {text}", violations={"scalerMetadata.model": text})
+        known = [model for model in self._models if model.name == name]
+        found = next((model for model in known if pool in ("", model.pool_name)), None)
+        if found is None:
+            what = f"pool {pool!r} of model {name!r}" if known else f"model {name!r}"
+            pools = ", ".join(model.pool_name for model in self._models if model.launcher == LAUNCHER) or "none"
+            raise ModelUnknown(f"{what} is not scaled; pools that KEDA may ask for: {pools}")
+        if len(known) > 1 and not pool:
+            text = f"must be one of {', '.join(model.pool_name for model in known)}"
+            raise InvalidArgument(
+                f"model {name!r} has several pools: pool {text}", violations={"scalerMetadata.pool": text}
+            )
+        if found.launcher != LAUNCHER:
+            text = (
+                f"pool {found.pool_name!r} is started by launcher {found.launcher!r}; two hands must not scale one pool"
+            )
+            raise FailedPrecondition(f'{text}: set launcher = "{LAUNCHER}"')
+        return found
+
+    def _numbers(self, model: ModelConfig) -> ModelFleet:
+        pools = self._engine.models(model.name)
+        return next(numbers for numbers in pools if (numbers.pool or numbers.model) == model.pool_name)
+
+
+def _spec() -> pb.GetMetricSpecResponse:
+    spec = pb.MetricSpec(metricName=METRIC, targetSize=TARGET, targetSizeFloat=TARGET)
+    return pb.GetMetricSpecResponse(metricSpecs=[spec])
