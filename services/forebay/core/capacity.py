@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from forebay.core.units import PS_PER_S
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Samples: TypeAlias = Sequence[int] | Sequence[float] | Floats | Ints
 
 Z_KV = 1.5
 """Standard deviations of room that the caches of a full batch have: 7 in 100 batches of that size do not fit."""
@@ -30,8 +32,8 @@ GRID_COUNTS = (6, 5)
 STATES = (0.125, 0.5, 0.8, 0.95, 0.995)
 """Quantiles of the batch at which the pace is looked at, and what share of the time each stands for."""
 _STATE_WEIGHTS = np.array((0.3, 0.375, 0.22, 0.085, 0.02))
-POWER = 2.5
-"""How few requests the tiers at both ends hold: of seven, the last has one in a hundred."""
+POWER = 3.0
+"""How few requests the tiers at both ends hold: of eight, the last has three in a thousand."""
 _LEVELS = 9
 _TINY = 1e-12
 
@@ -45,7 +47,7 @@ class Mix:
     shares: Floats
 
     @staticmethod
-    def of_samples(prompts: Sequence[int] | Floats, responses: Sequence[int] | Floats, point_count: int = 49) -> "Mix":
+    def of_samples(prompts: Samples, responses: Samples, point_count: int = 64) -> "Mix":
         """The mix of pairs that were seen, in about `point_count` points that keep the tails of both lengths.
 
         Raises ValueError without any, or for lists of unequal length.
@@ -220,12 +222,13 @@ class _Steady:
         mean = self.context + 1 + rounding
         square = float(((gaps * prompt**2 + prompt * gaps**2 + gaps**3 / 3) @ shares) / self._gap_mean)
         deviation = math.sqrt(max(square - self.context**2, 0.0))
-        room = self._engine.kv_tokens
+        # A prompt that is being computed holds its cache too, and long ones do so for longer.
+        room = max(self._engine.kv_tokens - 0.5 * float(prompt**2 @ shares / (prompt @ shares)), mean)
         # n * mean + Z * sqrt(n) * deviation = room, solved for the root of n.
         root = (-Z_KV * deviation + math.sqrt((Z_KV * deviation) ** 2 + 4 * mean * room)) / (2 * mean)
         self._kv_mean = mean
         longest = float((prompt + self._mix.response_tokens).max())
-        self._kv_seats = 0 if longest > room else max(1, math.floor(root * root))
+        self._kv_seats = 0 if longest > self._engine.kv_tokens else max(1, math.floor(root * root))
 
     def _paces(self) -> None:
         """Seconds of an iteration without prompts, and what a request's prompt adds, by how many decode.
@@ -334,6 +337,9 @@ class _Steady:
         left_s = self._level.ttft_s - queue.alone_s
         possible = np.maximum(left_s, 0.0)
         waits = queue.busy[:, None] * np.exp(-possible / queue.wait_s[:, None])
+        # Behind a very long prompt all wait, which no exponential tells (Pakes 1975).
+        longer = np.maximum(queue.alone_s[:, None, :] - possible[:, :, None], 0.0) @ self._mix.shares
+        waits = np.maximum(waits, np.minimum(1.0, (rates / (1.0 - queue.busy))[:, None] * longer))
         return np.where(left_s < 0, 1.0, waits), full[:, None] * np.exp(-possible * drain[:, None]), ttft_s
 
     def _slow(
