@@ -12,6 +12,9 @@ class SloClass(IntEnum):
     INTERACTIVE_NORMAL = 2
     DEFERRED = 3
 
+    # Enum hashes names, in Python; a class is a key several times for each request.
+    __hash__ = int.__hash__
+
 
 class InstanceState(IntEnum):
     """Where an instance stands in its life; numbers are those of the contract."""

@@ -136,24 +136,25 @@ class Gate:
         lanes = self._fleet.models.get(request.model)
         queue = self._held.queues.get(request.model)
         counts = self._placer.counts(request.model)
+        # By position, as what is made for each request is.
         return AdmissionView(
             request.model,
             request.slo_class,
             request.tenant,
             request.prompt_tokens,
             held.quantiles.p50,
-            tokens_in_flight=lanes.tokens_total if lanes else 0,
-            tokens_held=queue.predicted_tokens if queue else 0,
-            lease_count=counts.leases,
-            held_count=counts.held,
-            ready_count=lanes.ready_count if lanes else 0,
-            tokens_per_s=self.tokens_per_s(request.model, now_us),
-            quota=self._quotas.look(request.tenant, request.prompt_tokens + held.quantiles.p50, now_us),
-            slack_us=held.due_us - now_us,
-            tightest_itl_us=self._tightest_itl_us,
-            itl_us=self._itl_us[request.slo_class],
-            wait_us=self._wait_us(held, now_us) if self._looks_ahead else 0,
-            virtual_count=self._virtual_count(request.model) if self._looks_ahead else 0.0,
+            lanes.tokens_total if lanes else 0,
+            queue.predicted_tokens if queue else 0,
+            counts.leases,
+            counts.held,
+            lanes.ready_count if lanes else 0,
+            self.tokens_per_s(request.model, now_us),
+            self._quotas.look(request.tenant, request.prompt_tokens + held.quantiles.p50, now_us),
+            held.due_us - now_us,
+            self._tightest_itl_us,
+            self._itl_us[request.slo_class],
+            self._wait_us(held, now_us) if self._looks_ahead else 0,
+            self._virtual_count(request.model) if self._looks_ahead else 0.0,
         )
 
     def _wait_us(self, held: Held, now_us: int) -> int:

@@ -38,15 +38,13 @@ class SchedulerServicer(SchedulerServiceServicer):
         self._engine = shell.engine
         self._grace_us = round(config.resume_grace_s * US_PER_S)
 
-    async def Schedule(
+    def Schedule(
         self, request_iterator: AsyncIterator[pb.ScheduleRequest], context: Any
     ) -> AsyncIterator[pb.ScheduleResponse]:
         """Answers a gateway's arrivals for as long as its stream lives."""
         stream = GatewayStream(self._shell)
         context.add_done_callback(lambda _: stream.close())
-        async for answers in stream.answers(request_iterator):
-            messages = [convert_scheduler.answer_to_proto(answer) for answer in answers]
-            yield messages[0] if len(messages) == 1 else pb.ScheduleResponse(batch=messages)
+        return stream.responses(request_iterator)
 
     async def Place(self, request: pb.PlaceRequest, context: Any) -> pb.PlaceResponse:
         """Waits for one placement."""

@@ -86,7 +86,11 @@ class Shell:
     def arrive(self, request: InferenceRequest, reply: Reply, gateway_id: str = "") -> None:
         """Takes an arrival; `reply` gets its one answer, now or later, unless it is withdrawn before."""
         request_id = request.request_id
-        self._waiting.setdefault(request_id, []).append(reply)
+        replies = self._waiting.get(request_id)
+        if replies is None:
+            self._waiting[request_id] = [reply]
+        else:
+            replies.append(reply)
         if request_id in self._predicting:
             return
         if self.engine.knows(request):
@@ -192,14 +196,14 @@ class Shell:
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case WakeAt(at_us):
-                    self._alarm.set(at_us)
-                case Observe():
-                    self._lengths.observe(action)
-                case Plan():
-                    self._plan(action)
                 case Placement() | Rejected() | Retry():
                     self._answer(action)
+                case Observe():
+                    self._lengths.observe(action)
+                case WakeAt(at_us):
+                    self._alarm.set(at_us)
+                case Plan():
+                    self._plan(action)
         if self.engine.revision != self._seen_revision:
             self._seen_revision = self.engine.revision
             self._changed.set()

@@ -1,10 +1,10 @@
 """One gateway's Schedule stream: messages in, answers out, each at its own pace."""
 
 import asyncio
-from collections import Counter
+from collections import deque
 from collections.abc import AsyncIterator
 
-from lmaas.scheduler.v1 import scheduler_service_pb2
+from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2
 
 from forebay.core.errors import InvalidArgument
 from forebay.core.scheduling import Answer, Rejected
@@ -13,6 +13,7 @@ from forebay.wire import convert, convert_scheduler, validate
 
 BATCH_MAX = 1_024
 Message = scheduler_service_pb2.ScheduleRequest
+Response = scheduler_service_pb2.ScheduleResponse
 
 
 class GatewayStream:
@@ -25,46 +26,58 @@ class GatewayStream:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._gateway_id = ""
-        self._owed: Counter[str] = Counter()
-        self._outbox: asyncio.Queue[Answer | Exception | None] = asyncio.Queue()
+        self._owed: dict[str, int] = {}
+        self._ready: deque[Answer] = deque()
+        self._waiter: asyncio.Future[None] | None = None
         self._is_read = False
+        self._error: Exception | None = None
         self.takes_batches = False
         self._reader: asyncio.Task[None] | None = None
 
-    async def answers(self, requests: AsyncIterator[Message]) -> AsyncIterator[list[Answer]]:
+    async def responses(self, requests: AsyncIterator[Message]) -> AsyncIterator[Response]:
         """The answers to the stream's arrivals, several at once only to a gateway that `takes_batches`.
 
         Raises InvalidArgument when a message breaks a rule.
         """
         self._reader = asyncio.create_task(self._read(requests))
-        while not self._is_read or self._owed or not self._outbox.empty():
-            ready = [await self._outbox.get()]
-            while self.takes_batches and not self._outbox.empty() and len(ready) < BATCH_MAX:
-                ready.append(self._outbox.get_nowait())
-            answers = [one for one in ready if one is not None and not isinstance(one, Exception)]
-            if answers:
-                yield answers
-            for one in ready:
-                if isinstance(one, Exception):
-                    raise one
+        while await self._has_more():
+            count = min(len(self._ready), BATCH_MAX) if self.takes_batches else 1
+            messages = [convert_scheduler.answer_to_proto(self._ready.popleft()) for _ in range(count)]
+            yield messages[0] if count == 1 else Response(batch=messages)
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
         """Ends reading and withdraws what waits for an answer."""
         if self._reader is not None:
             self._reader.cancel()
-        for request_id in list(self._owed.elements()):
-            self._shell.abandon(request_id, self._reply)
+        # Each room that this makes may go to another request of the stream.
+        for request_id, count in list(self._owed.items()):
+            for _ in range(count):
+                self._shell.abandon(request_id, self._reply)
         self._owed.clear()
 
+    async def _has_more(self) -> bool:
+        """Waits for an answer; False when none comes any more."""
+        while not self._ready:
+            if self._error is not None or (self._is_read and not self._owed):
+                return False
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return True
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     async def _read(self, requests: AsyncIterator[Message]) -> None:
-        last: Exception | None = None
         try:
             async for message in requests:
                 self._take(message)
         except Exception as error:
-            last = error
+            self._error = error
         self._is_read = True
-        self._outbox.put_nowait(last)
+        self._wake()
 
     def _take(self, message: Message) -> None:
         kind = message.WhichOneof("event")
@@ -72,14 +85,14 @@ class GatewayStream:
             raise InvalidArgument("the first event of a stream must be resume", violations={"resume": "must be set"})
         match kind:
             case "arrive":
-                self._arrive(message)
+                self._arrive(message.arrive)
             case "progress":
                 validate.check(message.progress)
                 self._shell.progress(message.progress.lease_id, message.progress.generated_tokens)
             case "finish":
-                validate.check(message.finish)
-                outcome = convert.outcome_from_proto(message.finish.outcome)
-                self._shell.finish(message.finish.lease_id, outcome, message.finish.generated_tokens)
+                end = message.finish
+                validate.check(end)
+                self._shell.finish(end.lease_id, convert.outcome_from_proto(end.outcome), end.generated_tokens)
             case "cancel":
                 validate.check(message.cancel)
                 self._shell.cancel(message.cancel.request_id)
@@ -99,15 +112,16 @@ class GatewayStream:
         for event in events:
             self._take(event)
 
-    def _arrive(self, message: Message) -> None:
-        request_id = message.arrive.request_id
-        violations = dict(validate.violations_of(message.arrive))
+    def _arrive(self, arrival: request_pb2.InferenceRequest) -> None:
+        request_id = arrival.request_id
+        violations = dict(validate.violations_of(arrival))
         if violations:
             text = "; ".join(f"{field} {broken}" for field, broken in violations.items())
-            self._outbox.put_nowait(Rejected(request_id, InvalidArgument.reason, text, ""))
+            self._ready.append(Rejected(request_id, InvalidArgument.reason, text, ""))
+            self._wake()
             return
-        self._owed[request_id] += 1
-        self._shell.arrive(convert.request_from_proto(message.arrive), self._reply, self._gateway_id)
+        self._owed[request_id] = self._owed.get(request_id, 0) + 1
+        self._shell.arrive(convert.request_from_proto(arrival), self._reply, self._gateway_id)
 
     def _resume(self, message: Message) -> None:
         validate.check(message.resume)
@@ -116,7 +130,8 @@ class GatewayStream:
         self._shell.resume(self._gateway_id, leases)
 
     def _reply(self, answer: Answer) -> None:
-        self._owed[answer.request_id] -= 1
-        if not self._owed[answer.request_id]:
-            del self._owed[answer.request_id]
-        self._outbox.put_nowait(answer)
+        count = self._owed.pop(answer.request_id)
+        if count > 1:
+            self._owed[answer.request_id] = count - 1
+        self._ready.append(answer)
+        self._wake()

@@ -56,6 +56,9 @@ class Admitted:
     """Now: the request may be placed or held."""
 
 
+ADMITTED = Admitted()
+
+
 @dataclass(frozen=True, slots=True)
 class Later:
     """Not yet: the request may come back after `retry_delay_us`; the engine keeps the delay within its bounds.
@@ -95,7 +98,7 @@ def in_time(view: AdmissionView, margin: float) -> Admitted | Later:
     wait_us = round(margin * view.wait_us)
     late_us = wait_us - view.slack_us
     if late_us <= 0:
-        return Admitted()
+        return ADMITTED
     return Later(
         "SLO_INFEASIBLE",
         f"the request would wait {wait_us / US_PER_S:.1f} s and is due in {view.slack_us / US_PER_S:.1f} s; come "

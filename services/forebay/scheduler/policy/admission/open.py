@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted
+from forebay.scheduler.policy.admission.base import ADMITTED, AdmissionView, Admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,4 +11,4 @@ class Open:
 
     def admit(self, view: AdmissionView) -> Admitted:
         """Always now."""
-        return Admitted()
+        return ADMITTED

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later, in_time
+from forebay.scheduler.policy.admission.base import ADMITTED, AdmissionView, Admitted, Later, in_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Scorpio:
         own = view.tightest_itl_us / view.itl_us if view.itl_us else 1.0
         most = self.virtual_count_max * view.ready_count
         if view.virtual_count + own <= most:
-            return Admitted()
+            return ADMITTED
         return Later(
             "VIRTUAL_BATCH_FULL",
             f"model {view.model!r} runs a virtual batch of {view.virtual_count:.1f}; with {own:.2f} more its bound of "

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later
+from forebay.scheduler.policy.admission.base import ADMITTED, AdmissionView, Admitted, Later
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class TenantQuota:
         """Now, or the exact time until the bucket has the tokens."""
         quota = view.quota
         if quota is None or quota.is_promised:
-            return Admitted()
+            return ADMITTED
         tokens = view.prompt_tokens + view.predicted_tokens
         short = min(tokens, quota.tokens_max) + quota.promised_tokens - quota.tokens
         if short <= 0:
-            return Admitted()
+            return ADMITTED
         left = max(0, math.floor(quota.tokens - quota.promised_tokens))
         return Later(
             "TENANT_QUOTA_EXHAUSTED",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from forebay.core.units import US_PER_S
-from forebay.scheduler.policy.admission.base import AdmissionView, Admitted, Later
+from forebay.scheduler.policy.admission.base import ADMITTED, AdmissionView, Admitted, Later
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class TokenBudget:
         used = view.tokens_in_flight + view.tokens_held
         excess = used + view.predicted_tokens - self.tokens_max
         if excess <= 0 or used == 0:
-            return Admitted()
+            return ADMITTED
         delay_s = min(excess, used) / view.tokens_per_s if view.tokens_per_s > 0 else self.retry_delay_s
         return Later(
             "TOKEN_BUDGET_EXHAUSTED",
