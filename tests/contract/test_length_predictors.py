@@ -23,9 +23,10 @@ from forebay.predictor.policy.length import (
     LengthPredictor,
     OnnxQuantile,
 )
+from forebay.predictor.policy.length import Magnus as MagnusForest
 from forebay.predictor.sessions import CPU, Feeds, choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.trained import Extractor, OnnxModel, Opening, open_trained
+from forebay.predictor.trained import Extractor, OnnxModel, Opening, Showing, open_trained
 
 TEXTS = (
     "",
@@ -102,7 +103,7 @@ MAKERS: dict[str, Callable[[], LengthPredictor]] = {
     "kernel_history": KernelHistory,
     "onnx_quantile": lambda: OnnxQuantile(ProportionalModel()),
     "onnx_quantile as shipped": shipped,
-    "magnus": lambda: family("magnus", Magnus(Checksums())),
+    "magnus": lambda: MagnusForest(Showing(OnnxModel(Magnus(Checksums()), ProportionalSession()))),  # type: ignore[arg-type]
     "semantic": lambda: family("semantic", Semantic(Checksums())),
     "semantic as shipped": lambda: shipped("semantic"),
     "preserve": lambda: family("preserve", Tokens(Checksums())),

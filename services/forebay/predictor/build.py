@@ -15,11 +15,11 @@ from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.forecasting import ForecastingEngine, Settings
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
-from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
+from forebay.predictor.policy.length import LENGTH_PREDICTORS, SHOWING, TRAINED, LengthPredictor
 from forebay.predictor.remembered import Remembered
 from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.trained import HASHED, Opening, open_trained
+from forebay.predictor.trained import HASHED, Opening, Showing, open_trained
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def opener(config: Config) -> Opener:
             known = ", ".join(sorted(TRAINED))
             raise FailedPrecondition(f"{model.name!r} is no kind of trained model; known: {known}")
         trained = open_trained(model, content, opening)
-        parameters = {**config.parameters.get(model.name, {}), "model": Remembered(trained), "name": model.name}
+        asked = Remembered(Showing(trained) if model.name in SHOWING else trained)
+        parameters = {**config.parameters.get(model.name, {}), "model": asked, "name": model.name}
         policy = choose("length predictor", model.name, LENGTH_PREDICTORS, parameters)
         is_slow = model.metadata.get("features", HASHED) != HASHED
         return Loaded(dataclasses.replace(model, execution_provider=trained.provider), policy, is_slow=is_slow)

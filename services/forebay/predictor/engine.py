@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
+from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.predictor.accuracy import Accuracy
 from forebay.predictor.bounds import Bounds, Loaded, label
 from forebay.predictor.care import Care
 from forebay.predictor.policy.forecaster import Forecaster
-from forebay.predictor.policy.length import Lasting, PredictionFailed
+from forebay.predictor.policy.length import Lasting, PredictionFailed, Relearning
 from forebay.predictor.shadowing import Duel, is_better, pinball_loss
 from forebay.predictor.snapshots import EVERYBODY, Snapshot, owner_of
 from forebay.predictor.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
@@ -48,6 +49,7 @@ class PredictorEngine:
         self._bounds = Bounds(self._care, self.accuracy)
         self._duels: dict[str, Duel] = {}
         self._request_ids: OrderedDict[str, None] = OrderedDict()
+        self._relearnt_at_us: dict[str, int] = {}
         self.failure_count = 0
         for kind, name in active.items():
             self.known(kind, name)
@@ -204,6 +206,19 @@ class PredictorEngine:
             if index:
                 yield None
             yield from self._teach(chunk)
+        yield from self._relearn(now_us)
+
+    def _relearn(self, now_us: int) -> Iterator[Predictor | None]:
+        """Those who learn anew now and then do so when it is their time, each in a step of its own."""
+        for one in tuple(self._lengths.values()):
+            if isinstance(one.policy, Relearning) and self._is_due(one, one.policy, now_us):
+                self._relearnt_at_us[one.label] = now_us
+                yield one
+                one.policy.relearn()
+
+    def _is_due(self, one: Predictor, policy: Relearning, now_us: int) -> bool:
+        before_us = self._relearnt_at_us.get(one.label)
+        return before_us is None or now_us - before_us >= policy.relearn_s * US_PER_S
 
     def _teach(self, outcomes: Sequence[LengthOutcome]) -> Iterator[Predictor | None]:
         for one in _fast_first(self._lengths.values()):
@@ -277,6 +292,7 @@ class PredictorEngine:
             if (one.is_slow or has_file) and name not in stay:
                 del self._lengths[name]
                 self._bounds.forget(name)
+                self._relearnt_at_us.pop(name, None)
                 self.accuracy.forget(name)
 
     def _on_failure(self) -> None:

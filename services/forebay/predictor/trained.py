@@ -86,10 +86,28 @@ class OnnxModel:
 
     def infer(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
         """Tokens [n, 4] as the model gives them, in batches of `features.BATCH_COUNT_MAX`. Raises PredictionFailed."""
-        step = features.BATCH_COUNT_MAX
-        starts = range(0, len(queries), step)
-        parts = [self._session.run(self._extractor.extract(queries[start : start + step])) for start in starts]
+        parts = [self._session.run(self._extractor.extract(some)) for some in _batches(queries)]
         return np.concatenate(parts, dtype=np.float64) if parts else np.empty((0, 4))
+
+    def shown(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
+        """As `infer`, with the columns of the input "features" after the tokens. Raises PredictionFailed."""
+        parts = []
+        for some in _batches(queries):
+            feeds = self._extractor.extract(some)
+            parts.append(np.hstack((self._session.run(feeds), feeds["features"])))
+        width = 4 + self._extractor.widths["features"]
+        return np.concatenate(parts, dtype=np.float64) if parts else np.empty((0, width))
+
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """A model whose rows also hold what it reads: tokens [4], then its one input of fixed width."""
+
+    model: OnnxModel
+
+    def infer(self, queries: Sequence[InferenceRequest]) -> npt.NDArray[np.float64]:
+        """Tokens and features [n, 4 + width]. Raises PredictionFailed."""
+        return self.model.shown(queries)
 
 
 def open_trained(model: PredictorModel, content: bytes, opening: Opening) -> OnnxModel:
@@ -107,3 +125,8 @@ def open_trained(model: PredictorModel, content: bytes, opening: Opening) -> Onn
             f"{dict(extractor.widths)} of version {extractor.version}; train again with `forebay train length`"
         )
     return OnnxModel(extractor, session)
+
+
+def _batches(queries: Sequence[InferenceRequest]) -> list[Sequence[InferenceRequest]]:
+    step = features.BATCH_COUNT_MAX
+    return [queries[start : start + step] for start in range(0, len(queries), step)]

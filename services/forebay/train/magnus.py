@@ -26,10 +26,8 @@ def step_count() -> int:
 def run(examples: Examples, seed: int, on_step: OnStep) -> Trained:
     """See `family.Family`. Raises FailedPrecondition with the command to run where the encoder is not installed.
 
-    Source: Magnus (ICWS'24). It trains its forest anew every 3 minutes with what was predicted badly (more than 10
-    tokens and 10 % off). Here the forest stays as it is until this is run again, since prompts are not kept; between
-    two runs the residual corrector of the predictor learns from every outcome, good ones too, without which its
-    quantiles would not cover what they promise. A cut answer counts as if it had ended there.
+    Source: Magnus (ICWS'24). What it learns anew every 3 minutes is the work of the predictor that serves it
+    (`predictor/policy/length/magnus.py`). A cut answer counts as if it had ended there.
     """
     require_text(NAME, examples)
     extractor = EXTRACTORS[NAME](Opening([CPU], 1))

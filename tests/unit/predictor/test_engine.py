@@ -401,3 +401,38 @@ def test_a_model_that_is_not_loaded_cannot_answer(name: str) -> None:
         engine().on_activate(ModelKind.LENGTH, name)
     with pytest.raises(NotFound):
         engine(active=name)
+
+
+class Anew(Fixed):
+    """Learns anew every three minutes, and counts how often."""
+
+    relearn_s = 180.0
+    count = 0
+
+    def relearn(self) -> None:
+        self.count += 1
+
+
+def test_who_learns_anew_now_and_then_does_so_with_outcomes_when_it_is_time() -> None:
+    policy = Anew(5)
+    state = engine(anew=policy)
+    counts = []
+    for second in (0, 100, 179, 180, 359, 360):
+        learning = state.on_outcomes(f"r{second}", outcomes(40), second * 1_000_000)
+        while not learning.step():
+            pass
+        counts.append(policy.count)
+    assert counts == [1, 1, 1, 2, 2, 3]
+    assert sum(policy.taught) == 6 * 40
+
+
+def test_a_slow_one_learns_anew_in_a_step_of_its_own() -> None:
+    policy = Anew(5)
+    state = engine()
+    state.on_loaded(replace(loaded("anew", policy), is_slow=True))
+    learning = state.on_outcomes("r", outcomes(1), NOW_US)
+    while not policy.count:
+        used = learning.uses
+        assert not learning.step() or policy.count
+    assert used is not None
+    assert used.label == "anew"

@@ -2,17 +2,21 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from forebay.core.errors import ConfigError
-from forebay.core.prediction import ModelKind, PredictorModel
+from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.values import InferenceRequest
 from forebay.predictor import trained
+from forebay.predictor.build import opener
+from forebay.predictor.config import Config
 from forebay.predictor.encoders.extractors import Magnus, Semantic
 from forebay.predictor.encoders.sentences import EMBEDDING_SIZE
+from forebay.predictor.policy.length import Relearning
 from forebay.predictor.sessions import CPU
 from forebay.predictor.trained import Opening, open_trained
 from forebay.train import magnus, semantic
@@ -64,6 +68,21 @@ def test_what_was_trained_answers_in_the_predictor(name: str) -> None:
     assert 250 < long[1] < 600
     assert 10 < short[1] < 40
     assert long[0] < long[2]
+
+
+def test_a_trained_forest_of_magnus_learns_anew_from_outcomes_where_it_is_served() -> None:
+    made = magnus.run(examples(), 7, lambda step: None)
+    metadata = {key: str(value) for key, value in made.metadata.items()}
+    model = PredictorModel("magnus", ModelKind.LENGTH, "1", metadata=metadata)
+    policy = opener(Config(provider="cpu"))(model, made.content).policy
+    assert isinstance(policy, Relearning)
+    # Now stories are short and words are long.
+    queries = [replace(query, request_id="", model="new") for query in examples(300).queries]
+    policy.observe([LengthOutcome(query, 400 if row % 2 == 0 else 20) for row, query in enumerate(queries)])
+    policy.relearn()
+    story, word = policy.predict([replace(query, prompt_head=query.prompt_head + "!") for query in queries[299:297:-1]])
+    assert story.quantiles.p50 < 60
+    assert word.quantiles.p50 > 200
 
 
 @pytest.mark.parametrize("name", MODULES)

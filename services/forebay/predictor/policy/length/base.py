@@ -40,3 +40,17 @@ class Lasting(Protocol):
     def restore(self, key: Key, rows: npt.NDArray[np.float64]) -> None:
         """Takes what was saved of a key. Raises ValueError for what was not."""
         ...
+
+
+@runtime_checkable
+class Relearning(Protocol):
+    """A predictor that learns anew now and then from what it keeps of outcomes, in a fraction of a second."""
+
+    @property
+    def relearn_s(self) -> float:
+        """The least time between two times."""
+        ...
+
+    def relearn(self) -> None:
+        """Learns anew; what it said of the same query before may be another answer afterwards."""
+        ...

@@ -8,9 +8,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, mean_of
-from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome
+from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.predictor.correction import Seen
+from forebay.predictor.logs import logs_of, predictions_of, prompt_log
 from forebay.predictor.nearest import Corrections
 from forebay.predictor.policy.length.base import Key, PredictionFailed
 
@@ -49,8 +50,7 @@ class OnnxQuantile:
         """What the model says of each query, corrected. Raises PredictionFailed."""
         pairs = zip(queries, self._infer(queries), strict=True)
         logs = np.array([self._corrected(query, found) for query, found in pairs]).reshape(-1, len(QUANTILE_LEVELS))
-        caps = np.array([[query.tokens_max or TOKENS_MAX] for query in queries]).reshape(-1, 1)
-        return tuple(_prediction(row, self.name) for row in np.expm1(np.sort(logs, axis=1)).clip(0.0, caps).tolist())
+        return predictions_of(queries, logs, self.name)
 
     def observe(self, outcomes: Sequence[LengthOutcome]) -> None:
         """Takes each outcome into the windows of its application, its model and all. Raises PredictionFailed."""
@@ -58,7 +58,7 @@ class OnnxQuantile:
             answer = math.log1p(outcome.generated_tokens)
             if outcome.censored:
                 answer = max(answer, float(self._corrected(outcome.query, logs)[1]))
-            self._corrections.add(outcome.query, Seen(logs, _prompt(outcome.query), answer))
+            self._corrections.add(outcome.query, Seen(logs, prompt_log(outcome.query), answer))
 
     def saved(self) -> Iterator[tuple[Key, Floats]]:
         """See `Lasting`."""
@@ -72,17 +72,7 @@ class OnnxQuantile:
         tokens = self.model.infer(queries)
         if not np.isfinite(tokens).all():
             raise PredictionFailed("the model gave a number that is not finite")
-        return np.log1p(np.maximum(np.sort(tokens, axis=1), 0.0))
+        return logs_of(tokens)
 
     def _corrected(self, query: InferenceRequest, logs: Floats) -> Floats:
-        return self._corrections.of(query).apply(logs, _prompt(query))
-
-
-def _prompt(query: InferenceRequest) -> float:
-    return math.log1p(query.prompt_tokens)
-
-
-def _prediction(tokens: Sequence[float], name: str) -> LengthPrediction:
-    p10, p50, p90, p97 = tokens
-    mean = mean_of(tokens)
-    return LengthPrediction(LengthQuantiles(round(p10), round(p50), round(p90), round(p97)), mean, mean, name)
+        return self._corrections.of(query).apply(logs, prompt_log(query))
