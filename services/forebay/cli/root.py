@@ -15,6 +15,7 @@ from forebay.cli.explain import explain
 from forebay.cli.export import export
 from forebay.cli.load import load
 from forebay.cli.predictors import predictors
+from forebay.cli.profile import profile
 from forebay.cli.shadows import shadows
 from forebay.cli.simulate import simulate
 from forebay.cli.status import status
@@ -75,5 +76,6 @@ for command in (up, down, load, status, batch, explain, simulate, compare, docto
 main.add_command(predictors)
 main.add_command(shadows)
 main.add_command(calibrate)
+main.add_command(profile)
 main.add_command(export)
 main.add_command(tenants)

@@ -57,10 +57,12 @@ class Mix:
             raise ValueError("a mix needs as many prompts as responses, and at least one")
         if len(prompt) <= point_count:
             return Mix(prompt, response, np.full(len(prompt), 1.0 / len(prompt)))
-        columns = max(1, round(math.sqrt(point_count)))
-        by_response = _tiers(response, columns)
+        # Prompts have the longer tails, and a few long ones make everybody else late.
+        rows = max(1, round(math.sqrt(point_count / 2)))
+        columns = max(1, point_count // rows)
+        by_response = _tiers(response, rows)
         cells = by_response * columns
-        for tier in range(columns):
+        for tier in range(rows):
             mine = by_response == tier
             cells[mine] += _tiers(prompt[mine], columns)
         counts = np.bincount(cells)
@@ -74,6 +76,13 @@ class Mix:
         one, other = _curve(prompt), _curve(response)
         grid = np.meshgrid(one, other)
         return Mix(grid[0].ravel(), grid[1].ravel(), np.full(len(one) * len(other), 1.0 / (len(one) * len(other))))
+
+    def draw(self, count: int, seed: int) -> tuple[Ints, Ints]:
+        """Prompt and response tokens of so many requests of the mix."""
+        picked = np.random.default_rng(seed).choice(len(self.shares), count, p=self.shares / self.shares.sum())
+        columns = (self.prompt_tokens[picked], self.response_tokens[picked])
+        prompts, responses = (np.maximum(np.rint(one), 1).astype(np.int64) for one in columns)
+        return prompts, responses
 
     @property
     def prompt_mean(self) -> float:
