@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 
+from forebay.autoscaler.planning.exchange import Board
 from forebay.autoscaler.planning.linear import Effort, whole
 from forebay.autoscaler.planning.program import SLACK, Floats, Ints, Program, Shortage, Solution
 from forebay.autoscaler.planning.rounding import one_by_one, rounded
@@ -28,6 +29,7 @@ def solve(program: Program, effort: Effort = Effort()) -> Solution:
         instances[models], least, method = _solved(part, effort)
         bound += least
         methods[method] = None
+    _fill(fitted, instances)
     cost = fitted.value(instances)
     return Solution(instances, cost, min(bound, cost), ", ".join(methods), (*shortages, *_shortages(fitted, instances)))
 
@@ -47,6 +49,14 @@ def _solved(part: Program, effort: Effort) -> tuple[Ints, float, str]:
         if found is not None:
             return *found, HIGHS
     return *rounded(part), ROUNDED
+
+
+def _fill(program: Program, instances: Ints) -> None:
+    """So little may be unmet that its price is below an instance's: it is served all the same where there is room."""
+    local, total = program.missing(instances)
+    board = Board(program, instances)
+    for i in np.flatnonzero(local.any(axis=1) | (total > 0)).tolist():
+        board.fill(i)
 
 
 def _is_local(part: Program) -> bool:

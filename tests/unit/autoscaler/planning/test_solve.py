@@ -88,6 +88,13 @@ def test_each_part_is_solved_in_the_simplest_way() -> None:
     assert solve(program([[10, 10]], 60), Effort(pools_max=1)).method == ROUNDED
 
 
+def test_what_is_cheaper_to_leave_unmet_is_served_all_the_same_where_there_is_room() -> None:
+    for of in (program([[100.001]], 100.001, kinds=2), program([[100.001]], 100.001, stocks=20.0)):
+        found = solve(of)
+        assert found.instances.sum() == 11
+        assert found.shortages == ()
+
+
 def test_a_stock_that_lacks_gpus_is_named_with_how_many_would_do() -> None:
     of = program([[50], [50]], [50, 50], gpus=4, most=10, stocks=20.0)
     found = solve(of, EXACT)
