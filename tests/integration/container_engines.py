@@ -3,12 +3,13 @@
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -39,7 +40,7 @@ class Engine:
             environment=(f"PYTHONPATH={ROOT / 'services'}:{ROOT / 'clients/python'}", "OMP_NUM_THREADS=1"),
             networks=("host",),
             binds=tuple(f"{folder}:{folder}:ro" for folder in dict.fromkeys(folders) if Path(folder).exists()),
-            ulimits=("nofile=1024:1024",),
+            ulimits=("nofile=1024:1024", "nproc=1024:1024"),
         )
 
 
@@ -93,14 +94,19 @@ def _serving(command: list[str], folder: Path) -> Iterator[Engine]:
 
 def _wait(process: subprocess.Popen[bytes], client: httpx.Client, folder: Path) -> None:
     for _ in range(READY_ATTEMPTS):
-        try:
-            if process.poll() is None and client.get("/version").is_success:
-                return
-        except httpx.HTTPError:
-            Event().wait(READY_INTERVAL_S)
         if process.poll() is not None:
             break
+        if _listens(folder / "s") and client.get("/version").is_success:
+            return
+        Event().wait(READY_INTERVAL_S)
     pytest.skip(f"no container engine can run here: {(folder / 'log').read_text()[-500:]}")
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as one, suppress(OSError):
+        one.connect(str(path))
+        return True
+    return False
 
 
 def _import(client: httpx.Client) -> None:

@@ -115,7 +115,10 @@ def fit(
         host["DeviceRequests"] = [{"DeviceIDs": list(gpus), "Capabilities": [["gpu"]]}]
     if networks:
         host["NetworkMode"] = networks[0]
-        alias = [config.pattern[SERVICE]] if config.service and networks[0] != HOST else []
+    body.pop("NetworkingConfig", None)
+    if networks and networks[0] != HOST:
+        # The name of a service stands for all of its containers.
+        alias = [config.pattern[SERVICE]] if config.service else []
         body["NetworkingConfig"] = {"EndpointsConfig": {networks[0]: {"Aliases": alias}}}
     if is_published(config, networks):
         ports = [f"{port}/tcp" for port in config.ports]
