@@ -1,6 +1,6 @@
 """The records of what was decided, kept for a while and cheap until somebody asks."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import NamedTuple
 
 from forebay.core.scheduling import Verdict
@@ -58,6 +58,7 @@ class Records:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._records: OrderedDict[str, Record] = OrderedDict()
+        self._bytes_of: deque[int] = deque()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -68,10 +69,13 @@ class Records:
 
     def add(self, record: Record) -> None:
         """Keeps a record."""
+        array_bytes = _array_bytes(record)
         self._records[record.decision_id] = record
-        self._bytes += _array_bytes(record)
+        self._bytes_of.append(array_bytes)
+        self._bytes += array_bytes
         while len(self._records) > self._count_max or (self._bytes > self._bytes_max and len(self._records) > 1):
-            self._bytes -= _array_bytes(self._records.popitem(last=False)[1])
+            self._records.popitem(last=False)
+            self._bytes -= self._bytes_of.popleft()
 
 
 def _array_bytes(record: Record) -> int:

@@ -20,6 +20,9 @@ def test_answers_are_counted_by_verdict_and_reason() -> None:
     for verdict, reason in (("placed", ""), ("rejected", "MODEL_UNKNOWN"), ("retry", "QUEUE_FULL")):
         assert value(registry, "forebay_scheduler_answers_total", verdict=verdict, reason=reason) == 1
     assert value(registry, "forebay_scheduler_held_seconds_sum") == 2
+    assert value(registry, "forebay_scheduler_held_seconds_count") == 1
+    assert value(registry, "forebay_scheduler_held_seconds_bucket", le="1.0") == 0
+    assert value(registry, "forebay_scheduler_held_seconds_bucket", le="5.0") == 1
 
 
 def test_fallbacks_are_counted() -> None:
