@@ -50,7 +50,7 @@ def instances_for(traffic: Traffic, able: Capability) -> Quantiles:
 
 
 def at(values: Quantiles, z: float) -> float:
-    """The value `z` standard deviations from the median; linear in z between the quantiles and beyond, never below 0."""
+    """The value `z` standard deviations from the median: linear in z between the quantiles and beyond, not below 0."""
     last = len(_Z) - 2
     place = next((number for number in range(last) if z <= _Z[number + 1]), last)
     low, high = values[place], values[place + 1]

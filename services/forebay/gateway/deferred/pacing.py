@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from forebay.core.units import US_PER_S
+from forebay.core.water import water_level
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +56,6 @@ def plan(backlogs: Sequence[Backlog], demand: Demand | None, now_us: int, margin
     here = _rate_at(demand, rates, now_us)
     calm = calm_share * max(rates)
     return Pace(max(0.0, max(level, calm) - here), is_calm=here <= calm)
-
-
-def water_level(spans: Sequence[tuple[float, float]], volume: float) -> float:
-    """The level L where the sum of width x max(0, L - floor) over spans of (floor, width) is `volume`."""
-    width = held = 0.0
-    level = 0.0
-    for floor, one in sorted(spans):
-        if width and (floor * width - held) >= volume:
-            break
-        width += one
-        held += floor * one
-        level = (volume + held) / width
-    return level
 
 
 def _spans(demand: Demand | None, now_us: int, due_us: int) -> Iterator[tuple[float, float]]:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay.gateway.deferred.pacing import Backlog, Demand, Pace, plan, water_level
+from forebay.core.water import water_level
+from forebay.gateway.deferred.pacing import Backlog, Demand, Pace, plan
 
 S = 1_000_000
 SPANS = st.lists(st.tuples(st.floats(0, 1e4), st.floats(0.01, 1e3)), min_size=1, max_size=20)

@@ -2,13 +2,23 @@
 
 from collections.abc import Mapping
 
+from forebay.autoscaler.policy.autoscaler.aibrix_apa import AibrixApa
+from forebay.autoscaler.policy.autoscaler.aibrix_kpa import AibrixKpa
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.policy.autoscaler.hpa_ratio import HpaRatio
 from forebay.autoscaler.policy.autoscaler.kpa import Kpa
+from forebay.autoscaler.policy.autoscaler.llumnix_band import LlumnixBand
+from forebay.autoscaler.policy.autoscaler.ray_serve import RayServe
+from forebay.autoscaler.policy.autoscaler.scheduled import Scheduled
 from forebay.autoscaler.policy.autoscaler.static import Static
 
 AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "static": Static,
+    "scheduled": Scheduled,
     "hpa_ratio": HpaRatio,
     "kpa": Kpa,
+    "aibrix_apa": AibrixApa,
+    "aibrix_kpa": AibrixKpa,
+    "ray_serve": RayServe,
+    "llumnix_band": LlumnixBand,
 }

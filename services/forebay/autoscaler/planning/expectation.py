@@ -1,0 +1,171 @@
+"""What one model is expected to be asked for, by region; what of it can wait; and how well that was forecast."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+from forebay.autoscaler.planning.outlook import Traffic, steady, together
+from forebay.autoscaler.policy.autoscaler.base import DemandView, FleetView, ForecastWindow
+from forebay.core.pressure import WaitingGroup
+from forebay.core.units import US_PER_S
+from forebay.core.values import SloClass
+
+Z_WORK = 1.64
+"""Standard deviations of room for the lengths of what waits: 95 of 100 backlogs are no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Work that can wait until `due_us`: prompt and response tokens."""
+
+    due_us: int
+    prompt_tokens: float
+    response_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One model's demands and waiting work, as of `now_us`; forecast windows are `window_us` long."""
+
+    demands: tuple[DemandView, ...]
+    waiting: tuple[WaitingGroup, ...]
+    window_us: int
+    now_us: int
+
+    @classmethod
+    def of(cls, view: FleetView, model: str, window_us: int) -> "Expectation":
+        """That of one model."""
+        demands = tuple(one for one in view.demands if one.model == model)
+        waiting = tuple(one for one in view.waiting if one.model == model)
+        return cls(demands, waiting, window_us, view.now_us)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Where anything comes from."""
+        return tuple(sorted({one.region for one in self.demands} | {one.region for one in self.waiting}))
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The starts of the windows that are forecast."""
+        return tuple(sorted({window.start_us for one in self.demands for window in one.forecast}))
+
+    def forecast(self, region: str, start_us: int) -> Traffic:
+        """The traffic of one region (empty: of all) that does not wait, in the window that starts then."""
+        return together(self._traffic(window) for one, window in self._at(start_us) if _is_now(one, region))
+
+    def deferred(self, start_us: int) -> Traffic:
+        """The traffic that can wait, of all regions, in the window that starts then."""
+        at = self._at(start_us)
+        return together(self._traffic(window) for one, window in at if one.slo_class is SloClass.DEFERRED)
+
+    def observed(self, region: str, span_us: int) -> Traffic:
+        """What does not wait and arrived over the last `span_us`, with what is held, which is to be done within it."""
+        rates = [one.rate(span_us) for one in self.demands if _is_now(one, region)]
+        held = [one for one in self.waiting if one.slo_class is not SloClass.DEFERRED and region in ("", one.region)]
+        seconds = span_us / US_PER_S
+        prompt = sum(one.prompt_tokens for one in rates) + sum(one.prompt_tokens for one in held) / seconds
+        response = sum(one.response_tokens for one in rates) + sum(one.mean_tokens for one in held) / seconds
+        return steady(prompt, response)
+
+    def backlog(self, span_us: int) -> list[Due]:
+        """What is held and can wait, the most urgent first; what has no deadline is due `span_us` after it came.
+
+        It is taken to be as long as 95 % of such backlogs are at most.
+        """
+        held = [
+            Due(
+                one.due_us or one.oldest_us + span_us,
+                one.prompt_tokens,
+                one.mean_tokens + Z_WORK * sqrt(one.variance),
+            )
+            for one in self.waiting
+            if one.slo_class is SloClass.DEFERRED
+        ]
+        return sorted(held, key=lambda one: one.due_us)
+
+    def coming(self, span_us: int) -> Mapping[int, Traffic]:
+        """What will come and can wait, by window: each window's work is spread over the `span_us` that it has."""
+        rates = [self.deferred(start_us) for start_us in self.windows]
+        share = min(1.0, self.window_us / span_us)
+        count = max(1, ceil(span_us / self.window_us))
+        spread: dict[int, Traffic] = {}
+        prompt = response = 0.0
+        for place, start_us in enumerate(self.windows):
+            old = rates[place - count] if place >= count else Traffic()
+            prompt += share * (rates[place].prompt[1] - old.prompt[1])
+            response += share * (rates[place].response[1] - old.response[1])
+            spread[start_us] = steady(prompt, response)
+        return spread
+
+    def arrived(self, start_us: int, end_us: int) -> float | None:
+        """Prompt and response tokens that arrived between two times; None where that is not known."""
+        found = [_between(one, start_us, end_us) for one in self.demands]
+        known = [one for one in found if one is not None]
+        return sum(known) if known and len(known) == len(found) else None
+
+    def _at(self, start_us: int) -> Iterator[tuple[DemandView, ForecastWindow]]:
+        for one in self.demands:
+            yield from ((one, window) for window in one.forecast if window.start_us == start_us)
+
+    def _traffic(self, window: ForecastWindow) -> Traffic:
+        seconds = self.window_us / US_PER_S
+        p10, p50, p90, p97 = (value / seconds for value in window.prompt_tokens)
+        low, middle, high, top = (value / seconds for value in window.response_tokens)
+        return Traffic((p10, p50, p90, p97), (low, middle, high, top))
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How often the traffic of a window was above its forecast p90, lately; one in ten is what a forecast promises."""
+
+    miss_share: float = 0.1
+    start_us: int = -1
+    upper_tokens: float = 0.0
+
+    @classmethod
+    def of(cls, memo: Mapping[str, float], model: str) -> "Trust":
+        """What was remembered."""
+        fresh = cls()
+        return cls(
+            memo.get(f"{model}|miss_share", fresh.miss_share),
+            int(memo.get(f"{model}|start_us", fresh.start_us)),
+            memo.get(f"{model}|upper_tokens", fresh.upper_tokens),
+        )
+
+    def memo(self, model: str) -> Mapping[str, float]:
+        """What is to be remembered."""
+        return {
+            f"{model}|miss_share": self.miss_share,
+            f"{model}|start_us": float(self.start_us),
+            f"{model}|upper_tokens": self.upper_tokens,
+        }
+
+    def after(self, expected: Expectation, forecast: Sequence[ForecastWindow], weight: float) -> "Trust":
+        """The same after a look at the window that was forecast last, if it is over; then the next one is awaited.
+
+        `weight` is how much one window counts.
+        """
+        share = self.miss_share
+        end_us = self.start_us + expected.window_us
+        if self.start_us >= 0 and expected.now_us < end_us:
+            return self
+        arrived = expected.arrived(self.start_us, end_us) if self.start_us >= 0 else None
+        if arrived is not None:
+            share += weight * ((arrived > self.upper_tokens) - share)
+        if not forecast:
+            return Trust(share)
+        first = forecast[0]
+        return Trust(share, first.start_us, first.prompt_tokens[2] + first.response_tokens[2])
+
+
+def _is_now(demand: DemandView, region: str) -> bool:
+    return demand.slo_class is not SloClass.DEFERRED and region in ("", demand.region)
+
+
+def _between(demand: DemandView, start_us: int, end_us: int) -> float | None:
+    before = [one for one in demand.arrived if one.at_us <= start_us]
+    after = [one for one in demand.arrived if one.at_us >= end_us]
+    if not before or not after:
+        return None
+    low, high = before[-1], after[0]
+    return (high.prompt_tokens - low.prompt_tokens) + (high.response_tokens - low.response_tokens)
