@@ -11,6 +11,7 @@ from forebay.autoscaler.config import Config
 from forebay.autoscaler.describe import figures_of
 from forebay.autoscaler.life import STARTING
 from forebay.autoscaler.loop import Loop
+from forebay.autoscaler.warmup import WarmUp
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance
 from forebay.wire.channel import connect
@@ -36,6 +37,7 @@ class Prober:
         self._due_us: dict[str, int] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._described: set[str] = set()
+        self._warm_up = WarmUp(config.models)
 
     async def run(self) -> None:
         """Probes for ever: those that start more often than the others."""
@@ -63,6 +65,8 @@ class Prober:
             live, ready = await self._ask(instance)
             if ready and instance.instance_id not in self._described:
                 await self._describe(instance)
+            if ready and instance.state in STARTING:
+                ready = await self._warm_up(instance, self._stub(instance))
             self._loop.apply(self._loop.engine.on_probe(instance.instance_id, live, ready, self._loop.now_us()))
         finally:
             self._tasks.pop(instance.instance_id, None)
