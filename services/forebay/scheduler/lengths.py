@@ -32,8 +32,9 @@ Batch: TypeAlias = list[tuple[InferenceRequest, Reply]]
 class Predictions:
     """The predictor as a place to ask: each question is answered within the batching time plus the deadline.
 
-    While no batch is on its way the next one leaves at once; otherwise it gathers for `predictor_batch_ms`. After three
-    failures in a row questions are answered with None for `predictor_pause_s`, so that a dead predictor costs no time.
+    While no batch is on its way the next one leaves at once; otherwise it gathers until that is back, for
+    `predictor_batch_ms` at most. After three failures in a row questions are answered with None for
+    `predictor_pause_s`, so that a dead predictor costs no time.
     """
 
     def __init__(self, channel: grpc.aio.Channel, config: Config, clock: Clock) -> None:
@@ -65,7 +66,12 @@ class Predictions:
         batch, self._batch = self._batch, []
         call = asyncio.create_task(self._predict(batch))
         self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        call.add_done_callback(self._returned)
+
+    def _returned(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if self._batch and not self._calls:
+            self._send()
 
     async def _predict(self, batch: Batch) -> None:
         predictions = await self._call([request for request, _ in batch])
