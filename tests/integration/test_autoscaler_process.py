@@ -30,6 +30,7 @@ from prometheus_client import CollectorRegistry
 
 from forebay.autoscaler import process
 from forebay.autoscaler.actuator_process import MARK
+from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.wire.channel import connect
 from forebay.wire.server import Server
 from tests.integration.emulated_triton import start_emulator
@@ -460,4 +461,4 @@ async def test_a_bad_configuration_ends_it_with_one_line(stage: Stage) -> None:
         subprocess.run, command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "error: unknown policy 'kpaa' in [autoscaler]; known: hpa_ratio, kpa, static\n"
+    assert done.stderr == f"error: unknown policy 'kpaa' in [autoscaler]; known: {', '.join(sorted(AUTOSCALERS))}\n"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from forebay.autoscaler.policy.autoscaler.aibrix_apa import AibrixApa
 from forebay.autoscaler.policy.autoscaler.aibrix_kpa import AibrixKpa
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.policy.autoscaler.forebay import Forebay
 from forebay.autoscaler.policy.autoscaler.hpa_ratio import HpaRatio
 from forebay.autoscaler.policy.autoscaler.kpa import Kpa
 from forebay.autoscaler.policy.autoscaler.llumnix_band import LlumnixBand
@@ -21,4 +22,5 @@ AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "aibrix_kpa": AibrixKpa,
     "ray_serve": RayServe,
     "llumnix_band": LlumnixBand,
+    "forebay": Forebay,
 }

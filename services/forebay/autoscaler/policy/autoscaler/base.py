@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from functools import reduce
+from typing import Protocol, TypeAlias, cast
 
 from forebay.core.pressure import InstancePressure, WaitingGroup
 from forebay.core.promises import Promise
@@ -39,6 +40,21 @@ class ForecastWindow:
     prompt_tokens: Quantiles
     response_tokens: Quantiles
 
+    def times(self, factor: float) -> "ForecastWindow":
+        """The same part of everything."""
+        scaled = (tuple(value * factor for value in one) for one in self._series)
+        return ForecastWindow(self.start_us, *cast("tuple[Quantiles, ...]", tuple(scaled)))
+
+    def plus(self, other: "ForecastWindow") -> "ForecastWindow":
+        """Both together."""
+        series = zip(self._series, other._series, strict=True)
+        summed = (tuple(a + b for a, b in zip(mine, theirs, strict=True)) for mine, theirs in series)
+        return ForecastWindow(self.start_us, *cast("tuple[Quantiles, ...]", tuple(summed)))
+
+    @property
+    def _series(self) -> tuple[Quantiles, Quantiles, Quantiles]:
+        return (self.requests, self.prompt_tokens, self.response_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Capability:
@@ -55,6 +71,14 @@ class Capability:
     def is_known(self) -> bool:
         """Whether all three are."""
         return min(self.prompt_tokens_per_s, self.response_tokens_per_s, self.tokens_per_s) > 0
+
+    def instances_for(self, prompt_tokens_per_s: float, response_tokens_per_s: float) -> float:
+        """How many instances these rates fill: the most that any of the three asks for. Only where it is known."""
+        return max(
+            prompt_tokens_per_s / self.prompt_tokens_per_s,
+            response_tokens_per_s / self.response_tokens_per_s,
+            (prompt_tokens_per_s + response_tokens_per_s) / self.tokens_per_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +209,50 @@ class FleetView:
     instances_max: int = 1_000_000
     memo: Mapping[str, float] = field(default_factory=dict)
 
+    def rivals(self, pool: PoolView) -> tuple[PoolView, ...]:
+        """All pools of its model, itself among them."""
+        return tuple(one for one in self.pools if one.model == pool.model)
+
+    def homes(self, demand: DemandView) -> tuple[PoolView, ...]:
+        """The pools that serve a demand: of its model, of a role for its class, in its region where there are such."""
+        fitting = [one for one in self.pools if one.model == demand.model and serves(one.role, demand.slo_class)]
+        fitting = fitting or [one for one in self.pools if one.model == demand.model]
+        return tuple([one for one in fitting if one.region == demand.region] or fitting)
+
+    def share(self, pool: PoolView, demand: DemandView) -> float:
+        """The part of a demand that a pool serves: as large as it is, by instances and what each can do."""
+        homes = self.homes(demand)
+        if pool not in homes:
+            return 0.0
+        return _size(pool) / sum(map(_size, homes))
+
+    def forecast_of(self, pool: PoolView) -> tuple[ForecastWindow, ...]:
+        """What is expected to come to one pool; empty where nobody knows.
+
+        That of the model for its only pool. Of several, each gets its shares of the demands' forecasts, quantiles added
+        up as if they came together, and where there are none its part of the model's forecast.
+        """
+        rivals = self.rivals(pool)
+        if len(rivals) == 1:
+            return pool.forecast
+        known = [demand for demand in self.demands if demand.model == pool.model and demand.forecast]
+        if not known:
+            part = _size(pool) / sum(map(_size, rivals))
+            return tuple(window.times(part) for window in pool.forecast)
+        parts = [[window.times(self.share(pool, demand)) for window in demand.forecast] for demand in known]
+        return tuple(reduce(ForecastWindow.plus, windows) for windows in zip(*parts, strict=False))
+
+
+def serves(role: InstanceRole, slo_class: SloClass) -> bool:
+    """Whether instances of a role are there for a class."""
+    if role is InstanceRole.MIXED:
+        return True
+    return (role is InstanceRole.BATCH) == (slo_class is SloClass.DEFERRED)
+
+
+def _size(pool: PoolView) -> float:
+    return max(1, pool.instances_wanted) * (pool.capability.tokens_per_s or 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -213,6 +281,16 @@ class FleetChoice:
     pools: Mapping[str, Choice]
     memo: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+def kept(pool: PoolView, reason: str) -> Choice:
+    """What is there stays, with what is remembered of it: the policy does not know enough to choose."""
+    return Choice(pool.instances_wanted, pool.instances_wanted, reason, memo=pool.memo)
+
+
+def not_profiled(pool: PoolView) -> str:
+    """The warning about a pool whose capability a policy needs and nobody measured."""
+    return f"nobody measured what an instance of pool {pool.pool} can do: run `forebay profile` and set its rates"
 
 
 class Autoscaler(Protocol):
