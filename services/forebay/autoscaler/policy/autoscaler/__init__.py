@@ -10,6 +10,8 @@ from forebay.autoscaler.policy.autoscaler.hpa_ratio import HpaRatio
 from forebay.autoscaler.policy.autoscaler.kpa import Kpa
 from forebay.autoscaler.policy.autoscaler.llumnix_band import LlumnixBand
 from forebay.autoscaler.policy.autoscaler.ray_serve import RayServe
+from forebay.autoscaler.policy.autoscaler.reactive import Reactive
+from forebay.autoscaler.policy.autoscaler.sageserve import LtI, LtU, LtUa
 from forebay.autoscaler.policy.autoscaler.scheduled import Scheduled
 from forebay.autoscaler.policy.autoscaler.static import Static
 
@@ -22,5 +24,9 @@ AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "aibrix_kpa": AibrixKpa,
     "ray_serve": RayServe,
     "llumnix_band": LlumnixBand,
+    "reactive": Reactive,
+    "sageserve_lt_i": LtI,
+    "sageserve_lt_u": LtU,
+    "sageserve_lt_ua": LtUa,
     "forebay": Forebay,
 }
