@@ -1,11 +1,15 @@
 """What one placement costs over gRPC: the Schedule stream and the unary Place, beside a bare echo of the same shape.
 
 The scheduler runs in a process of its own over loopback, with 100 instances and without a predictor, so that its
-histogram answers. Each placement is followed by the end of its lease. The echo sends a fixed placement for each
-arrival, from grpc.aio without interceptors. A load is a number of unanswered calls, or arrivals a second sent come what
-may. Decisions per second and core count the server's processor time alone.
+histogram answers. Each placement is followed by the end of its lease. The echo parses the same messages and sends a
+fixed placement for each arrival, from grpc.aio without interceptors. A load is a number of unanswered calls, or
+arrivals a second sent come what may. Decisions per second and core count the server's processor time alone.
 
-Bar: p99 <= 5 ms by gRPC, >= 2,000 Schedule decisions a second.
+Then the stream with a predictor in a process of its own, the shipped fast model and prompts of a hundred words, no two
+alike: from arrival to placement with the prediction in between, and the predictor learning from each end.
+
+Bar: p99 <= 5 ms by gRPC at 1,000 a second, with and without prediction; the stream keeps 80 % of the echo's rate;
+batches reach 10,000 decisions a second.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.schedule_rpc [--quick] [--json FILE]
 """
 
@@ -15,7 +19,9 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import click
@@ -26,15 +32,18 @@ from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2_grpc
 from lmaas.scheduler.v1 import scheduler_service_pb2 as pb
 from prometheus_client import CollectorRegistry
 
-from benchmarks import common
+from benchmarks import common, length_latency
 from benchmarks.decision import fleet
 from forebay.scheduler.actions import Observe
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
+from forebay.scheduler.histogram import PREDICTED_BY
+from forebay.scheduler.lengths import Outcomes, Predictions, PredictorLengths
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.policy import build
 from forebay.scheduler.servicer import SERVICE, SchedulerServicer
-from forebay.scheduler.shell import Shell
+from forebay.scheduler.shell import Lengths, Shell
+from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.main import calm_collector
 from forebay.wire.server import Server
@@ -43,12 +52,14 @@ from forebay.wire.timer import Timer
 INSTANCE_COUNT = 100
 WINDOWS = (1, 16, 128)
 RATES_PER_S = (500, 1_000, 2_000)
+PREDICTED_RATES_PER_S = (250, 500, 1_000)
 BATCHES = (8, 32, 128)
 REPLICAS = (1, 2, 4)
 BATCH_MAX = 1_024
 """Events of a message at most."""
 NAMES = {"": "", " a batch": "_a_batch", "/s": "_per_s"}
 COLUMNS = ("call", "load", "server", "p50 us", "p99 us", "calls/s", "server us a call", "per s and core", "x echo")
+PREDICTED_COLUMNS = ("arrivals/s", "p50 ms", "p99 ms", "placed/s", "scheduler us a call", "% predicted")
 Result = tuple[list[float], float, float]
 """Seconds of each decision, seconds in all, seconds of the server's processor."""
 Run = Callable[[Any, int, int, list[float]], Awaitable[None]]
@@ -67,16 +78,22 @@ class NoPredictor:
         pass
 
 
-async def serve_scheduler() -> None:
+async def serve_scheduler(predictor: str) -> None:
     config, registry = Config(), CollectorRegistry()
     server, timer = Server("127.0.0.1:0", [SERVICE], registry), Timer(now_us)
-    shell = Shell(Engine(config, build(config), f"s{now_us():x}"), now_us, NoPredictor(), timer, Meters(registry))
+    outcomes = Outcomes(connect(predictor), "bench", config.outcome_interval_s) if predictor else None
+    lengths: Lengths = NoPredictor()
+    if outcomes is not None:
+        lengths = PredictorLengths(Predictions(connect(predictor), config, now_us), outcomes)
+    shell = Shell(Engine(config, build(config), f"s{now_us():x}"), now_us, lengths, timer, Meters(registry))
     timer.callback = shell.wake
     scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
     shell.fleet(fleet(INSTANCE_COUNT))
     calm_collector()
     await server.start()
     print(server.port, flush=True)
+    if outcomes is not None:
+        await outcomes.run()
     await server.grpc.wait_for_termination()
 
 
@@ -124,9 +141,9 @@ async def serve_echo() -> None:
 
 
 @contextlib.contextmanager
-def started(name: str) -> Iterator[tuple[str, int]]:
+def started(name: str, predictor: str = "") -> Iterator[tuple[str, int]]:
     """A server in a process of its own: its address and process id."""
-    command = [sys.executable, "-m", "benchmarks.schedule_rpc", "--serve", name]
+    command = [sys.executable, "-m", "benchmarks.schedule_rpc", "--serve", name, "--predictor", predictor]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -224,8 +241,18 @@ async def run_batches(stub: Any, size: int, count: int, seconds: list[float]) ->
     assert await call.read() is grpc.aio.EOF
 
 
-async def run_paced(stub: Any, rate: int, count: int, seconds: list[float]) -> None:
-    """Sends `rate` arrivals a second, come what may; an answer's time counts from when its arrival was due."""
+async def run_paced(
+    stub: Any,
+    rate: int,
+    count: int,
+    seconds: list[float],
+    heads: Iterator[str] | None = None,
+    sources: Counter[str] | None = None,
+) -> None:
+    """Sends `rate` arrivals a second, come what may; an answer's time counts from when its arrival was due.
+
+    `heads` are the beginnings of prompts, where they should differ; `sources` counts who predicted.
+    """
     call = stub.Schedule()
     await call.write(pb.ScheduleRequest(resume=pb.Resume(gateway_id="bench")))
     outbox: asyncio.Queue[pb.ScheduleRequest | None] = asyncio.Queue()
@@ -238,7 +265,10 @@ async def run_paced(stub: Any, rate: int, count: int, seconds: list[float]) -> N
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
             name = f"r{time.monotonic_ns()}-{number}"
             due[name] = at
-            outbox.put_nowait(pb.ScheduleRequest(arrive=request(name)))
+            arrival = request(name)
+            if heads is not None:
+                arrival.prompt_head = next(heads)
+            outbox.put_nowait(pb.ScheduleRequest(arrive=arrival))
 
     async def write() -> None:
         while (message := await outbox.get()) is not None:
@@ -249,6 +279,8 @@ async def run_paced(stub: Any, rate: int, count: int, seconds: list[float]) -> N
     for _ in range(count):
         answer = await call.read()
         seconds.append(time.perf_counter() - due.pop(answer.request_id))
+        if sources is not None:
+            sources[answer.placed.predicted_by] += 1
         outbox.put_nowait(pb.ScheduleRequest(finish=finish(answer.placed.lease_id)))
     outbox.put_nowait(None)
     await asyncio.gather(*tasks)
@@ -294,6 +326,23 @@ async def compare(report: common.Report, count: int) -> list[list[common.Cell]]:
                 per_s = len(seconds) / wall_s
                 rows.append([call, f"{load}{unit}", name, p50, p99, per_s, each_us, 1e6 / each_us, each_us / base_us])
             _note(report, f"{call.lower()}_{load}{NAMES[unit]}", rows[-1], unit != "/s")
+    return rows
+
+
+async def predicted(report: common.Report, seconds_each: int) -> list[list[common.Cell]]:
+    """One row for each rate of arrivals whose lengths a predictor of its own process tells."""
+    rows: list[list[common.Cell]] = []
+    with length_latency.started() as predictor, started("scheduler", predictor) as server:
+        for rate in PREDICTED_RATES_PER_S:
+            sources: Counter[str] = Counter()
+            count = rate * seconds_each
+            heads = (one.prompt_head for one in length_latency.prompts(2 * count, False, seed=rate))
+            run = partial(run_paced, heads=heads, sources=sources)
+            seconds, wall_s, server_s = await measure(run, server, rate, count)
+            p50, p99 = common.percentiles(seconds, 1e3)
+            told = 1 - sources[PREDICTED_BY] / sources.total()
+            rows.append([rate, p50, p99, len(seconds) / wall_s, server_s / len(seconds) * 1e6, 100 * told])
+            report.figures |= {f"predicted_{rate}_per_s_p50_ms": p50, f"predicted_{rate}_per_s_p99_ms": p99}
     return rows
 
 
@@ -348,14 +397,17 @@ def _note(report: common.Report, prefix: str, row: list[common.Cell], saturated:
 @click.command()
 @common.options
 @click.option("--serve", type=click.Choice(["scheduler", "echo"]), hidden=True)
-def main(quick: bool, json_path: str | None, serve: str | None) -> None:
+@click.option("--predictor", default="", hidden=True)
+def main(quick: bool, json_path: str | None, serve: str | None, predictor: str) -> None:
     """Times placements over gRPC."""
     if serve:
-        uvloop.run(serve_scheduler() if serve == "scheduler" else serve_echo())
+        uvloop.run(serve_scheduler(predictor) if serve == "scheduler" else serve_echo())
         return
     report = common.Report("schedule_rpc", quick)
     rows = uvloop.run(compare(report, 3_000 if quick else 20_000))
     report.table(f"One placement over loopback, {INSTANCE_COUNT} instances", COLUMNS, rows)
+    rows = uvloop.run(predicted(report, 5 if quick else 20))
+    report.table("One placement with the prediction of its length, a predictor beside", PREDICTED_COLUMNS, rows)
     rows = uvloop.run(replicas(report, 6_000 if quick else 40_000))
     columns = ("replicas", "decisions/s", "server us a decision", "x one")
     report.table(f"Replicas that share the models, {os.cpu_count()} cores with the client", columns, rows)
