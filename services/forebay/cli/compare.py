@@ -302,7 +302,7 @@ def _show(table: "Table") -> None:
 def _as_json(findings: "Findings") -> dict[str, Any]:
     from forebay.simulator.report.distance import distances
     from forebay.simulator.report.page import versions
-    from forebay.simulator.statistics import MEASURES
+    from forebay.simulator.statistics import MEASURES, STATES
 
     runs = findings.runs
     estimates = [
@@ -310,7 +310,7 @@ def _as_json(findings: "Findings") -> dict[str, Any]:
         for policy in runs.policies
         for load in runs.loads
         for name in runs.classes
-        for measure in MEASURES
+        for measure in (*MEASURES, *STATES)
         if (one := runs.estimate(policy, load, name, measure)) and (name == runs.classes[0] or not measure.of_fleet)
     ]
     verdicts = [

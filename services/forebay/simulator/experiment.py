@@ -33,7 +33,7 @@ from forebay.simulator.config import (
 from forebay.simulator.oracles.bound import refusal
 from forebay.simulator.oracles.search import BEST_FLEET
 from forebay.simulator.profiles import profile_of
-from forebay.simulator.statistics import MEASURES
+from forebay.simulator.statistics import MEASURES, STATES
 from forebay.simulator.summary import ALL
 from forebay.simulator.toml_lines import Path as KeyPath
 from forebay.simulator.toml_lines import key_lines, nearest_line, parse_path
@@ -188,7 +188,7 @@ def read(path: Path, data: Path | None = None, samples: Path = Path()) -> Experi
 
 def _check_column(column: str) -> None:
     key, _, slo_class = column.partition("/")
-    known = [measure.key for measure in MEASURES]
+    known = [measure.key for measure in (*MEASURES, *STATES)]
     _need(key in known, f"columns has {column!r}, but there is no measure {key!r}; known: {', '.join(known)}")
     classes = ["", ALL, *CLASS_NAMES.values()]
     _need(slo_class in classes, f"columns has {column!r}; after the slash goes one of {', '.join(classes[1:])}")

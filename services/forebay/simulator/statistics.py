@@ -80,6 +80,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure("e2e_p99", "E2E p99", "s", False, False, _of("e2e_s.p99")),
     Measure("normalized_mean", "normalised latency mean", "s/token", False, False, _of("normalized_s.mean")),
     Measure("normalized_p99", "normalised latency p99", "s/token", False, False, _of("normalized_s.p99")),
+    Measure("normalized_peak", "normalised latency peak", "s/token", False, False, _of("normalized_peak_s")),
+    Measure("recovery", "recovery", "s", False, False, _of("recovery_s"), plain=0.0),
     Measure("deadline", "deadlines met", "%", True, False, _deadlines),
     Measure("quality", "answer quality", "%", True, False, _of("quality_mean"), plain=1.0),
     Measure("program_p50", "program E2E p50", "s", False, True, lambda summary, _: summary.programs.e2e_s.p50),
@@ -92,7 +94,21 @@ MEASURES: tuple[Measure, ...] = (
     Measure("energy", "energy", "kWh", False, True, _fleet("energy_kwh"), plain=0.0),
     Measure("wasted", "wasted GPU-hours", "", False, True, _fleet("wasted_gpu_hours")),
     Measure("scaling", "scaling actions", "", False, True, _fleet("scaling_count")),
+    Measure("reversals", "reversals", "", False, True, _fleet("reversal_count"), plain=0.0),
 )
+STATES: tuple[Measure, ...] = (
+    Measure("provisioning", "GPU-hours provisioning", "", False, True, _fleet("provisioning_gpu_hours")),
+    Measure("loading", "GPU-hours starting", "", False, True, _fleet("loading_gpu_hours")),
+    Measure("serving", "GPU-hours serving", "", False, True, _fleet("serving_gpu_hours")),
+    Measure("idle", "GPU-hours idle", "", False, True, _fleet("idle_gpu_hours")),
+    Measure("draining", "GPU-hours draining", "", False, True, _fleet("draining_gpu_hours")),
+    Measure("spot", "GPU-hours lent", "", True, True, _fleet("spot_gpu_hours")),
+    Measure("undone", "undone starts", "", False, True, _fleet("undone_count")),
+    Measure("instances", "instances, mean", "", False, True, _fleet("instances_mean")),
+    Measure("instances_peak", "instances, peak", "", False, True, _fleet("instances_peak")),
+    Measure("instance_hours", "instance-hours", "", False, True, _fleet("instance_hours")),
+)
+"""What columns may show and nobody competes by: parts of GPU-hours, and the same in other units."""
 
 
 @dataclass(frozen=True, slots=True)

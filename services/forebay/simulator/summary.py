@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from forebay.core.promises import Promise, Promises
 from forebay.core.units import US_PER_MS, US_PER_S
+from forebay.simulator.bursts import find_bursts, peak, recovery_s
 from forebay.simulator.config import CLASS_NAMES, World
 from forebay.simulator.distance import Distance, distance_of
 from forebay.simulator.fairness import TenantSummary, summarize_tenants
@@ -56,8 +57,10 @@ class ClassSummary:
     `quality_mean` is over finished requests: 1 where an instance answered, less where [student] did, whose answers
     count in everything but tokens and the time between them. `lost_tokens` were dropped by evictions, to be computed
     again. `gap_s` is of the longest time between two tokens of each answer, `normalized_s` of the end-to-end time over
-    the tokens of the answer. `deadline_count` are the requests with a deadline of their own, of which
-    `deadline_met_count` finished in time; those that did not finish are misses.
+    the tokens of the answer, and `normalized_peak_s` its highest mean over the arrivals of five seconds. `recovery_s`
+    is the longest time from a burst until promises are kept again (`bursts`), None without one. `deadline_count` are
+    the requests with a deadline of their own, of which `deadline_met_count` finished in time; those that did not finish
+    are misses.
     """
 
     slo_class: str
@@ -88,6 +91,8 @@ class ClassSummary:
     normalized_s: Spread = field(default_factory=Spread)
     deadline_count: int = 0
     deadline_met_count: int = 0
+    normalized_peak_s: float | None = None
+    recovery_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,7 @@ def summarize(result: RunResult, slo: Promises, world: World, workload: Workload
     masks = {ALL: everyone, **{name: result.requests.slo_class == code for code, name in CLASS_NAMES.items()}}
     end_s = result.end_us / US_PER_S
     fleet = fleet_usage(result, world)
+    bursts_us = find_bursts(np.sort(result.requests.arrival_us))
     shares = _shares(result, checked.met)
     promised = replace(world, slo=slo)
     return Summary(
@@ -147,7 +153,7 @@ def summarize(result: RunResult, slo: Promises, world: World, workload: Workload
         load=result.load,
         end_s=end_s,
         classes=tuple(
-            _of_class(name, result.requests, mask, checked, end_s, quality)
+            _of_class(name, result, mask, checked, quality, bursts_us)
             for name, mask in masks.items()
             if name == ALL or mask.any()
         ),
@@ -241,13 +247,15 @@ def _limits(slo_class: Ints, slo: Promises, name: str) -> npt.NDArray[np.float64
 
 
 def _of_class(
-    name: str, rows: RequestColumns, mask: Mask, checked: _Checked, end_s: float, quality: float
+    name: str, result: RunResult, mask: Mask, checked: _Checked, quality: float, bursts_us: list[int]
 ) -> ClassSummary:
+    rows, end_s = result.requests, result.end_us / US_PER_S
     finished, met = checked.finished & mask, checked.met & mask
     served = finished & (rows.instance != UNKNOWN)
     count = int(mask.sum())
     by_status = dict(_by_status(rows.status[mask]))
     due = mask & (rows.deadline_us > 0)
+    normalized_s = checked.e2e_s[finished] / np.maximum(rows.output_tokens[finished], 1)
     return ClassSummary(
         slo_class=name,
         request_count=count,
@@ -271,9 +279,11 @@ def _of_class(
         quality_mean=float(np.where(served, 1.0, quality)[finished].mean()) if finished.any() else None,
         lost_tokens=int(np.maximum(rows.lost_tokens[mask], 0).sum()),
         gap_s=spread(rows.gap_us[served & (rows.output_tokens > 1) & (rows.gap_us >= 0)] / US_PER_S),
-        normalized_s=spread(checked.e2e_s[finished] / np.maximum(rows.output_tokens[finished], 1)),
+        normalized_s=spread(normalized_s),
         deadline_count=int(due.sum()),
         deadline_met_count=int((due & checked.finished & ~checked.past_deadline).sum()),
+        normalized_peak_s=peak(rows.arrival_us[finished], normalized_s),
+        recovery_s=recovery_s(rows.arrival_us[mask], met[mask], bursts_us, result.end_us),
     )
 
 

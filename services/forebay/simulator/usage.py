@@ -25,7 +25,8 @@ class FleetUsage:
 
     "Wasted" is loading, and the whole stay of an instance that is removed before it has been busy for as long as it
     loaded ("undone"). A scaling action is one instance added or removed; a reversal is an opposite action on the same
-    model and region within one load time. An instance serves while it holds a request and idles otherwise. `energy_kwh`
+    model and region within one load time. Loading is all that comes before an instance is ready, of which provisioning
+    is the time until it has its machine. An instance serves while it holds a request and idles otherwise. `energy_kwh`
     is of GPUs whose groups have watts; at another frequency f of their clock, what they draw above idle is times f**3,
     as voltage follows the clock.
     """
@@ -47,6 +48,7 @@ class FleetUsage:
     lost_count: int = 0
     energy_kwh: float = 0.0
     gpu_hours_by_model: Mapping[str, float] = field(default_factory=dict)
+    provisioning_gpu_hours: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def fleet_usage(result: RunResult, world: World) -> FleetUsage:
         lost_count=sum(stay.lost for stay in stays),
         energy_kwh=sum(_energy_kwh(stay, busy, result, group_of(world, stay)) for stay in stays),
         gpu_hours_by_model=_by_model(stays, bills),
+        provisioning_gpu_hours=sum(bill.provisioning for bill in bills),
     )
 
 
@@ -197,6 +200,7 @@ class _Bill:
     draining: float
     spot: float
     undone: bool
+    provisioning: float
 
     @property
     def paid(self) -> float:
@@ -210,15 +214,17 @@ def _bill(stay: Stay, busy: "_Busy", end_us: int) -> _Bill:
         served_us = busy.within_us(stay.instance_id, start_us, stop_us)
         busy_us += served_us
         ready_busy_us += served_us if state == "READY" else 0
-        spent_us["LOADING" if state in STARTING else state] += stop_us - start_us
+        spent_us[state] += stop_us - start_us
+    loading_us = sum(spent_us[state] for state in STARTING)
     hours = stay.gpu_count / US_PER_HOUR
     return _Bill(
         serving=ready_busy_us * hours,
         idle=(spent_us["READY"] - ready_busy_us) * hours,
-        loading=spent_us["LOADING"] * hours,
+        loading=loading_us * hours,
         draining=spent_us["DRAINING"] * hours,
         spot=spent_us["SPOT"] * hours,
-        undone=stay.removed_us is not None and busy_us < spent_us["LOADING"],
+        undone=stay.removed_us is not None and busy_us < loading_us,
+        provisioning=spent_us["PROVISIONING"] * hours,
     )
 
 

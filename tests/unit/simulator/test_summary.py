@@ -54,6 +54,26 @@ def test_classes_are_apart_and_absent_ones_are_left_out() -> None:
     assert [one.attainment for one in made.classes] == [2 / 3, 1.0, 0.5]
 
 
+def test_the_peak_is_the_worst_five_seconds_of_time_by_token() -> None:
+    """A second for 10 tokens, then 2 s and 4 s for 10 tokens each that came in the same five seconds."""
+    one = summary_of([0, 5 * S, 9 * S], [1, 5 * S, 9 * S], [S, 7 * S, 13 * S], output_tokens=[10] * 3).classes[0]
+    assert one.normalized_peak_s == pytest.approx(0.3)
+
+
+def test_recovery_is_told_of_bursts_and_by_class() -> None:
+    """A request a second, and from minute 15 on four more: those of two minutes are late but for one class."""
+    calm = [second * S for second in range(1_800)]
+    burst = [(900 + index // 4) * S + index for index in range(480)]
+    arrivals = sorted(calm + burst)
+    late = [2 * S if 900 * S <= at_us < 1_020 * S else 0 for at_us in arrivals]
+    classes = [FAST if index % 2 else NORMAL for index in range(len(arrivals))]
+    late = [0 if one == FAST else delay for one, delay in zip(classes, late, strict=True)]
+    first = [at_us + delay for at_us, delay in zip(arrivals, late, strict=True)]
+    made = summary_of(arrivals, first, first, slo_class=classes, output_tokens=[1] * len(arrivals), end_s=1_900.0)
+    assert [one.recovery_s for one in made.classes] == [120.0, 0.0, 120.0]
+    assert summary_of([0], [1], [1]).classes[0].recovery_s is None
+
+
 def test_rates_are_over_the_run() -> None:
     one = summary_of([0, 0], [1, 2 * S], [2, 3 * S], output_tokens=[10, 30]).classes[0]
     assert (one.goodput_per_s, one.throughput_per_s, one.output_tokens_per_s) == (0.1, 0.2, 4.0)

@@ -36,6 +36,7 @@ def test_loading_and_draining_count_and_spot_does_not() -> None:
     )
     hours = (usage.loading_gpu_hours, usage.serving_gpu_hours, usage.draining_gpu_hours, usage.spot_gpu_hours)
     assert hours == pytest.approx((0.2, 0.1, 0.1, 0.1))
+    assert usage.provisioning_gpu_hours == pytest.approx(0.1)
     assert usage.gpu_hours == pytest.approx(0.4)
     assert usage.scaling_count == 2
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from forebay.simulator.report.values import NOTHING, estimate, figure
-from forebay.simulator.statistics import MEASURES, Interval, Measure, Runs, Verdict, is_plain
+from forebay.simulator.statistics import MEASURES, STATES, Interval, Measure, Runs, Verdict, is_plain
 from forebay.simulator.summary import ALL
 
-BY_KEY = {measure.key: measure for measure in MEASURES}
+BY_KEY = {measure.key: measure for measure in (*MEASURES, *STATES)}
 HEADLINE = (
     "gpu_hours",
     "ttft_p50",
@@ -172,7 +172,7 @@ def _half(value: Interval) -> str:
 
 def usage_table(runs: Runs, load: float) -> Table:
     """Where the GPU-hours of each policy went at one load, as means over the seeds."""
-    names = ("serving", "idle", "loading", "draining", "spot", "wasted")
+    names = ("serving", "idle", "loading", "provisioning", "draining", "spot", "wasted")
     rows = []
     for policy in runs.policies:
         fleets = [summary.fleet for seed in runs.seeds if (summary := runs.get(policy, load, seed))]
@@ -183,7 +183,8 @@ def usage_table(runs: Runs, load: float) -> Table:
         ]
         rows.append((policy, *(figure(value) for value in means), *(figure(value) for value in others)))
     others_named = ("instances, mean", "peak", "scaling actions", "reversals", "undone")
-    return Table(f"GPU-hours by state, load {load:g}", ("policy", *names, *others_named), tuple(rows))
+    labels = tuple({"loading": "starting", "provisioning": "of it provisioning"}.get(name, name) for name in names)
+    return Table(f"GPU-hours by state, load {load:g}", ("policy", *labels, *others_named), tuple(rows))
 
 
 def outcome_table(runs: Runs, load: float) -> Table:
