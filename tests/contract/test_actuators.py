@@ -475,7 +475,7 @@ async def test_an_actuator_that_hangs_is_an_error_in_time() -> None:
     with pytest.raises(ActuatorTimeout, match="not taken out"):
         await hanging.retire(one)
     with pytest.raises(ActuatorTimeout, match="not stopped"):
-        await hanging.stop(one)
+        await hanging.stop(local("local-2"))
     with pytest.raises(ActuatorTimeout, match="not seen"):
         await hanging.survey([one])
     await hanging.close()
@@ -486,8 +486,9 @@ async def test_a_start_that_comes_too_late_is_undone_before_the_next() -> None:
     late = Limited(stuck, start_s=0.3, stop_s=1.0, survey_s=1.0)
     with pytest.raises(ActuatorTimeout):
         await late.start(local("local-1"))
-    with pytest.raises(Unavailable, match="being undone"):
-        await late.start(local("local-1"))
+    for call in (late.start(local("local-1")), late.stop(local("local-1"))):
+        with pytest.raises(Unavailable, match="being undone"):
+            await call
     stuck.release.set()
 
     async def is_undone() -> bool:

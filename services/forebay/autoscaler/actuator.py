@@ -114,6 +114,11 @@ class Elsewhere:
         """Nothing is held."""
 
 
+def kind_of(actuator: Actuator) -> str:
+    """The name of the actuator's class, without its limits."""
+    return kind_of(actuator.inner) if isinstance(actuator, Limited) else type(actuator).__name__
+
+
 class Limited:
     """An actuator whose calls end in time; each raises ActuatorTimeout when its limit has passed.
 
@@ -122,7 +127,7 @@ class Limited:
     """
 
     def __init__(self, inner: Actuator, start_s: float, stop_s: float, survey_s: float) -> None:
-        self._inner = inner
+        self.inner = inner
         self._start_s = start_s
         self._stop_s = stop_s
         self._survey_s = survey_s
@@ -133,7 +138,7 @@ class Limited:
         key = instance.instance_id
         if key in self._undoing:
             raise Unavailable(f"an earlier start of {key} took too long and is being undone")
-        begun = asyncio.ensure_future(self._inner.start(instance))
+        begun = asyncio.ensure_future(self.inner.start(instance))
         try:
             async with asyncio.timeout(self._start_s):
                 return await asyncio.shield(begun)
@@ -146,26 +151,36 @@ class Limited:
 
     async def retire(self, instance: Instance) -> bool:
         """As the inner actuator, within `stop_s`."""
-        return await _within(self._inner.retire(instance), self._stop_s, f"{instance.instance_id} was not taken out")
+        return await _within(self.inner.retire(instance), self._stop_s, f"{instance.instance_id} was not taken out")
 
     async def stop(self, instance: Instance) -> bool:
-        """As the inner actuator, within `stop_s`."""
-        return await _within(self._inner.stop(instance), self._stop_s, f"{instance.instance_id} was not stopped")
+        """As the inner actuator, within `stop_s`. Raises Unavailable while a late start of it is undone."""
+        if instance.instance_id in self._undoing:
+            raise Unavailable(f"a late start of {instance.instance_id} is being undone")
+        return await self._stopped(instance)
 
     async def survey(self, expected: Collection[Instance]) -> Survey:
-        """As the inner actuator, within `survey_s`."""
-        return await _within(self._inner.survey(expected), self._survey_s, "the instances were not seen")
+        """As the inner actuator, within `survey_s`; what is being undone is not told of."""
+        survey = await _within(self.inner.survey(expected), self._survey_s, "the instances were not seen")
+        hidden = self._undoing.keys()
+        return Survey(
+            alive={key: value for key, value in survey.alive.items() if key not in hidden},
+            gone={key: value for key, value in survey.gone.items() if key not in hidden},
+        )
 
     async def close(self) -> None:
         """Closes the inner actuator; what is not undone by now is found at the next start."""
         for task in self._undoing.values():
             task.cancel()
         await asyncio.gather(*self._undoing.values(), return_exceptions=True)
-        await self._inner.close()
+        await self.inner.close()
 
     def _undo(self, begun: "asyncio.Future[Instance | None]", instance: Instance) -> None:
         task = self._undoing[instance.instance_id] = asyncio.create_task(self._undone(begun, instance))
         task.add_done_callback(lambda _: self._undoing.pop(instance.instance_id, None))
+
+    async def _stopped(self, instance: Instance) -> bool:
+        return await _within(self.inner.stop(instance), self._stop_s, f"{instance.instance_id} was not stopped")
 
     async def _undone(self, begun: "asyncio.Future[Instance | None]", instance: Instance) -> None:
         await asyncio.wait([begun], timeout=self._start_s)
@@ -173,7 +188,7 @@ class Limited:
         await asyncio.gather(begun, return_exceptions=True)
         for _ in range(UNDO_COUNT):
             try:
-                if await self.stop(instance):
+                if await self._stopped(instance):
                     return
             except Exception as error:
                 log.warning("cannot undo a late start", extra={"fields": {"error": str(error)}})
@@ -200,6 +215,11 @@ class ByPool:
     def __init__(self, by_pool: Mapping[str, Actuator], otherwise: Actuator) -> None:
         self._by_pool = by_pool
         self._otherwise = otherwise
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of actuator by pool; under the empty name that of all others."""
+        return {name: kind_of(actuator) for name, actuator in {**self._by_pool, "": self._otherwise}.items()}
 
     async def start(self, instance: Instance) -> Instance | None:
         """As the pool's actuator does."""

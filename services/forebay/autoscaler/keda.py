@@ -34,7 +34,6 @@ class KedaServicer(ExternalScalerServicer):
 
     def __init__(self, loop: Loop, models: Sequence[ModelConfig]) -> None:
         self._loop = loop
-        self._engine = loop.engine
         self._models = models
 
     async def IsActive(self, request: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
@@ -80,11 +79,11 @@ class KedaServicer(ExternalScalerServicer):
         is_home = model == next(one for one in self._models if one.name == model.name)
         # Requests that wait belong to no pool yet: the first one of the model, if it may have any, wakes up for them.
         may_wake = is_home and numbers.bounds.instances_max > 0
-        return numbers.instances_wanted > 0 or (may_wake and self._engine.held_count(model.name) > 0)
+        return numbers.instances_wanted > 0 or (may_wake and self._loop.engine.held_count(model.name) > 0)
 
     def _pool(self, ref: pb.ScaledObjectRef) -> ModelConfig:
         """The pool that a trigger means."""
-        if self._engine.mode != "active":
+        if self._loop.engine.mode != "active":
             raise FailedPrecondition("the autoscaler only advises; set its mode to active to let KEDA act")
         name, pool = ref.scalerMetadata.get("model", ""), ref.scalerMetadata.get("pool", "")
         if not name:
@@ -109,7 +108,7 @@ class KedaServicer(ExternalScalerServicer):
         return found
 
     def _numbers(self, model: ModelConfig) -> ModelFleet:
-        pools = self._engine.models(model.name)
+        pools = self._loop.engine.models(model.name)
         return next(numbers for numbers in pools if (numbers.pool or numbers.model) == model.pool_name)
 
 

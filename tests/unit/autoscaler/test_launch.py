@@ -1,9 +1,14 @@
 """How models are launched."""
 
 import sys
+from typing import Any
 
+import pytest
+
+from forebay.autoscaler.actuator import ByPool
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
-from forebay.autoscaler.launch import command_of, templates_of
+from forebay.autoscaler.container import ContainerConfig
+from forebay.autoscaler.launch import command_of, make_actuator, templates_of
 from forebay.core.values import InstanceRole
 
 PORTS = ("--grpc-port", "{grpc_port}", "--http-port", "{http_port}", "--metrics-port", "{metrics_port}")
@@ -37,3 +42,45 @@ def test_a_place_has_the_role_of_its_model() -> None:
     model = ModelConfig(name="m", launcher="repository", servers=("a",), role="batch")
     config = Config(models=(model,), servers=(ServerConfig(server_id="a", grpc_address="a:1"),))
     assert [one.role for one in templates_of(config)] == [InstanceRole.BATCH]
+
+
+def test_each_pool_gets_the_actuator_of_its_launcher() -> None:
+    image = ContainerConfig(image="triton", command=("serve",))
+    config = Config(
+        models=(
+            ModelConfig(name="m", launcher="repository", servers=("a",)),
+            ModelConfig(name="m", pool="m-box", launcher="docker", container=image, arguments=("-v",)),
+            ModelConfig(name="n", pool="n-eu", launcher="keda"),
+            ModelConfig(name="own"),
+        ),
+        servers=(ServerConfig(server_id="a", grpc_address="a:1"),),
+        state_dir="/nowhere",
+    )
+    actuator = make_actuator(config, {})
+    assert isinstance(actuator, ByPool)
+    assert actuator.kinds == {
+        "m": "RepositoryActuator",
+        "m-box": "DockerActuator",
+        "n": "Elsewhere",
+        "n-eu": "Elsewhere",
+        "": "ProcessActuator",
+    }
+
+
+def test_a_model_that_is_broadcast_wants_one_on_each_of_its_servers() -> None:
+    model = ModelConfig(name="m", launcher="repository", servers=("a", "b", "c"), broadcast=True, instances_max=1)
+    assert model.instances_range == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"launcher": "docker"}, "for launcher 'docker'"),
+        ({"container": ContainerConfig(image="triton")}, "for launcher 'docker'"),
+        ({"broadcast": True}, "broadcast belongs to launcher 'repository'"),
+        ({"memory_mb": -1}, "memory_mb must not be negative"),
+    ],
+)
+def test_a_launcher_that_is_told_what_it_cannot_do_is_refused(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ModelConfig(name="m", **values)
