@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
@@ -104,7 +105,7 @@ class Stage:
     async def tick(self, seconds: float = 2.0) -> None:
         """Time passes, the engine thinks, and what it asks for is done."""
         self.now_us += int(seconds * S)
-        self.loop.apply(self.engine.on_tick({}, self.now_us))
+        self.loop.apply(self.engine.on_tick(Forecasts(), self.now_us))
         await asyncio.sleep(0.02)
 
     async def ready(self) -> None:

@@ -10,13 +10,19 @@ import grpc
 from lmaas.autoscaler.v1 import autoscaler_service_pb2 as pb
 from lmaas.metrics.v1.metrics_service_pb2 import WatchSnapshotsResponse
 from lmaas.predictor.v1.predictor_service_pb2 import ForecastWorkloadRequest, ForecastWorkloadResponse
-from lmaas.scheduler.v1.scheduler_service_pb2 import DrainInstanceRequest, DrainInstanceResponse
+from lmaas.scheduler.v1.scheduler_service_pb2 import (
+    DrainInstanceRequest,
+    DrainInstanceResponse,
+    GetPressureRequest,
+    GetPressureResponse,
+)
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc import service_pb2
 
 from forebay.autoscaler.actions import Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.leases import SchedulerWatch, ask_leases
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
@@ -24,14 +30,15 @@ from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
 from forebay.autoscaler.probe import Prober
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.servicer import AutoscalerServicer
-from forebay.autoscaler.watchers import Forecaster, take_snapshot
+from forebay.autoscaler.watchers import Forecaster, PressureWatch, take_snapshot
 from forebay.autoscaler.writer import Writer
 from forebay.core.config import from_mapping
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.fleet import FleetSettings, Member, ScalingDecision
 from forebay.core.metrics import InstanceChange, Snapshot
 from forebay.core.prediction import Quantiles, WorkloadForecast
-from forebay.core.values import Instance, InstanceLoad, ModelLoad, WakeAt
+from forebay.core.pressure import Pressure
+from forebay.core.values import Instance, InstanceLoad, ModelLoad, SloClass, WakeAt
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.shell.fleet_plan import FleetPlan, make_plan
@@ -40,7 +47,8 @@ from forebay.simulator.shell.machines import Machines
 from forebay.wire import convert, validate
 from forebay.wire.convert_metrics import event_from_proto, snapshot_to_proto
 from forebay.wire.convert_predictor import forecast_to_proto
-from tests.parity.journal_kit import Clock, Heard, Post, Replay, Wire, failure, settle, told
+from forebay.wire.convert_pressure import pressure_to_proto
+from tests.parity.journal_kit import Clock, Heard, Post, Replay, S, Wire, failure, settle, told
 from tests.parity.scenarios import Case, world_of
 
 PART = "autoscaler"
@@ -127,9 +135,13 @@ class Live:
         dial: Any = lambda address: Wire(self.post, ModelReady=self._ready)  # noqa: E731
         self.prober = Prober(self.loop, plan.config, dial)
         self.servicer = AutoscalerServicer(self.loop)
-        to: Any = Wire(self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain)
+        to: Any = Wire(
+            self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain, GetPressure=self._pressure
+        )
         self._schedulers = SchedulerWatch([to], self.clock)
-        self._forecaster = Forecaster(to, list(plan.scaled), policy.needs)
+        self._pressed = PressureWatch([to], round(plan.config.snapshot_age_s_max * S))
+        models = [model.name for model in plan.config.models]
+        self._forecaster = Forecaster(to, models, policy.needs, watched.demands, self.clock)
         self._rest: list[Entry] = []
         self._place = 0
         self._heard_count = 0
@@ -225,18 +237,27 @@ class Live:
             raise failure(grpc.StatusCode.NOT_FOUND)
         return DrainInstanceResponse(lease_count=count)
 
+    async def _pressure(self, request: GetPressureRequest, context: Any) -> GetPressureResponse:
+        return GetPressureResponse(pressure=pressure_to_proto(self._rest[self._place].arguments[0]))
+
     async def _forecast(self, request: ForecastWorkloadRequest, context: Any) -> ForecastWorkloadResponse:
-        windows = self._rest[self._place].arguments[0][request.model]
+        said: Forecasts = self._rest[self._place].arguments[0]
+        windows = said.models[request.model]
+        if request.region:
+            windows = said.demands[request.model, request.region, SloClass(request.slo_class)]
         return ForecastWorkloadResponse(forecasts=[forecast_to_proto(_forecast_of(window)) for window in windows])
 
     # Events
 
-    async def _on_tick(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> None:
+    async def _on_tick(self, forecasts: Forecasts, now_us: int) -> None:
         await self.loop.think(self._forecaster)
 
     async def _on_snapshot(self, models: Sequence[ModelLoad], loads: Sequence[InstanceLoad], now_us: int) -> None:
         snapshot = snapshot_to_proto(Snapshot(now_us, tuple(loads), tuple(models)))
         take_snapshot(self.loop, self.post.carry(WatchSnapshotsResponse(snapshot=snapshot)))
+
+    async def _on_pressure(self, pressure: Pressure, now_us: int) -> None:
+        await self._pressed.ask(self.loop)
 
     async def _on_probe(self, instance_id: str, live: bool, ready: bool, now_us: int) -> None:
         await self.prober.probe(self.loop.engine.instance(instance_id))

@@ -26,9 +26,9 @@ from forebay.scheduler.policy import Policies, build
 from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.servicer import SchedulerServicer
 from forebay.scheduler.shell import Shell
-from forebay.simulator.shell.journal import Entry
+from forebay.simulator.shell.journal import QUESTIONS, Entry
 from forebay.simulator.shell.scheduling import GATEWAY_ID, SCHEDULER_ID
-from forebay.wire import convert, convert_scheduler, validate
+from forebay.wire import convert, convert_pressure, convert_scheduler, validate
 from forebay.wire.convert_metrics import event_from_proto
 from tests.parity.journal_kit import Clock, Heard, Post, Replay, settle, told
 from tests.parity.scenarios import Case
@@ -45,6 +45,8 @@ def wanted(journal: Sequence[Entry], case: Case) -> Replay:
             continue
         if entry.event == "lease_count":
             replay.note("lease counts", entry.now_us, entry.answer)
+        elif entry.event == "pressure":
+            replay.note("pressures", entry.now_us, entry.answer)
         elif entry.event == "queues":
             for queue in entry.answer:
                 samples += 1
@@ -104,7 +106,7 @@ class Live:
                 continue
             self.clock.now_us = entry.now_us
             await getattr(self, f"_{entry.event}")(*entry.arguments)
-            if entry.event != "queues":
+            if entry.event not in QUESTIONS:
                 answer_count += sum(isinstance(one, Placement | Rejected | Retry) for one in entry.answer)
                 await self._settle(answer_count)
         reader.cancel()
@@ -178,6 +180,10 @@ class Live:
 
     async def _on_wake(self, now_us: int) -> None:
         self.shell.wake()
+
+    async def _pressure(self, now_us: int) -> None:
+        answer = self.post.carry(await self.servicer.GetPressure(pb.GetPressureRequest(), None))
+        self.replay.note("pressures", self.clock.now_us, convert_pressure.pressure_from_proto(answer.pressure))
 
     async def _queues(self, now_us: int) -> None:
         self.sampler.sample()

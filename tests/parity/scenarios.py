@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
+from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.values import SloClass
 from forebay.predictor.policy.length import LENGTH_PREDICTORS
 from forebay.scheduler.policy import KINDS
@@ -99,6 +100,25 @@ class Case:
         return PolicyConfig(name=self.name, gateway=GATEWAY, **tables)
 
 
+@dataclass(frozen=True, slots=True)
+class Listening(PerPool):
+    """Wants to know all that a shell can find out, and scales by what runs and waits."""
+
+    @property
+    def needs(self) -> Needs:
+        """Everything."""
+        return Needs(10 * S, forecast_window_us=4 * S, forecast_count=2, by_demand=True, pressure=True)
+
+    def choose(self, view: PoolView) -> Choice:
+        """An instance for every three requests that instances have."""
+        felt = [one.pressure for one in view.instances if one.pressure]
+        count = sum(one.interactive_count + one.deferred_count for one in felt)
+        inputs = {"tokens": sum(one.remaining_tokens for one in felt), "peak": sum(one.peak_share for one in felt)}
+        return Choice(1 + (count + view.load.held_count) // 3, 0, f"{count} run", inputs)
+
+
+PRESSED = Case("autoscaler", "listening")
+"""The run whose autoscaler asks the scheduler what is on its way, and for the forecasts of regions and classes."""
 FAMILIES = ("magnus", "semantic", "preserve", "finetuned")
 """Length predictors that are onnx_quantile with another model, of which none comes with Forebay for certain."""
 SAME = ("vsq",)

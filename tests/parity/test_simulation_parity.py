@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from forebay.autoscaler.demands import Key
 from forebay.autoscaler.policy.autoscaler.base import Needs
 from forebay.autoscaler.watchers import Forecaster
 from forebay.core.config import from_mapping
@@ -30,18 +31,19 @@ from forebay.predictor.servicer import PredictorServicer
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.policy import KINDS, choice
 from forebay.simulator.oracles.predictor import forecasts_of
-from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import RunForecasts
 from forebay.simulator.workload import make_workload
 from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_relay, live_scheduler
 from tests.parity.journal_kit import Clock, Post, Replay, S, Wire, difference
-from tests.parity.scenarios import CASES, PLAIN, Case, journal
+from tests.parity.scenarios import CASES, PLAIN, PRESSED, Case, journal
 
 ROUTES = ("admission", "orderer", "router", "puller", "grouper", "planner")
 """The kinds of policy that a scheduler has, but for reschedulers: nobody moves running requests live."""
 REPLAYS: Sequence[tuple[ModuleType, Case]] = [
     *((live_scheduler, case) for case in CASES if case.kind in ROUTES),
     *((live_scheduler, case) for case in CASES if case == Case("length", "none")),
-    *((live_autoscaler, case) for case in CASES if case.kind in ("autoscaler", "mode")),
+    *((live_autoscaler, case) for case in (*CASES, PRESSED) if case.kind in ("autoscaler", "mode")),
+    (live_scheduler, PRESSED),
     *((live_predictor, case) for case in CASES if case.kind == "length" and case.name != "none"),
     *((live_gateway, case) for case in CASES if case.kind in ("admission", "mode")),
     *((live_relay, case) for case in CASES if case.kind in ("admission", "mode")),
@@ -75,7 +77,7 @@ class InProcess:
 @pytest.mark.parametrize("name", FORECASTERS)
 async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name: str) -> None:
     clock, history_s, points_max, models = Clock(), 24, 9, ("chat", "code")
-    needs = Needs(forecast_window_us=2 * S, forecast_count=3)
+    needs = Needs(forecast_window_us=2 * S, forecast_count=3, by_demand=True)
     config = PredictorConfig(
         forecaster=name,
         parameters={"seasonal": {"season_s": 12}},
@@ -84,8 +86,8 @@ async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name
         forecast_deadline_s=60.0,
     )
     engine = build_engine(config)
-    forecast, settle_at = forecasts_of(config, engine, make_workload([0], [1], [1]), models, 0)
-    simulated = Forecasts(needs, models, forecast, history_s, points_max, settle_at)
+    forecasters, settle_at = forecasts_of(config, engine, make_workload([0], [1], [1]), 0)
+    simulated = RunForecasts(needs, models, forecasters, history_s, points_max, settle_at)
     metrics = live_metrics.Live(PLAIN, clock)
     to_metrics: Any = Wire(Post(), metrics.servicer)
     nobody: Any = None
@@ -94,20 +96,26 @@ async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name
     forecasts = build_forecasts(config, engine, history, clock, registry, InProcess())
     servicer = PredictorServicer(engine, nobody, forecasts, registry, clock)
     to_predictor: Any = Wire(Post(), servicer)
-    live = Forecaster(to_predictor, models, needs)
+    demands: dict[Key, None] = {}
+    live = Forecaster(to_predictor, models, needs, lambda: tuple(demands), clock)
     asked_count = 0
     for entry in journal(PLAIN):
         await metrics.hear(entry)
         if entry.event == "on_event" and isinstance(entry.arguments[0].kind, RequestRecord):
-            simulated.reported(entry.arguments[0].kind)
+            record = entry.arguments[0].kind
+            simulated.reported(record)
+            demands[record.model, record.region, record.slo_class] = None
         # Before 1970 there was no history.
         if entry.event == "on_tick" and entry.now_us >= history_s * S:
             clock.now_us = entry.now_us
             asked_count += 1
-            assert await live() == simulated.at(entry.now_us)
+            found = simulated.at(entry.now_us, tuple(demands))
+            assert await live() == found
             await asyncio.sleep(0)
     assert asked_count > 10
-    assert any(window.requests[1] for windows in simulated.at(clock.now_us).values() for window in windows)
+    assert len(found.demands) > 4
+    for of_all in (found.models, found.demands):
+        assert any(window.requests[1] for windows in of_all.values() for window in windows)
 
 
 @pytest.mark.parametrize("part", [live_scheduler, live_autoscaler, live_predictor], ids=name_of)

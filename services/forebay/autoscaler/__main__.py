@@ -18,6 +18,7 @@ from forebay.autoscaler.leases import SchedulerWatch, watch_leases
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.pressures import is_asked
 from forebay.autoscaler.probe import Prober
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
@@ -25,6 +26,7 @@ from forebay.autoscaler.store_sql import SqlStore
 from forebay.autoscaler.writer import Writer
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
+from forebay.core.units import US_PER_S
 from forebay.plugins import with_plugins
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
@@ -65,7 +67,7 @@ async def serve(path: str | None, env: Environment) -> None:
         await loop.restore()
         models = [model.name for model in config.models]
         loops = [
-            loop.tick(config.tick_s, watchers.Forecaster(predictor, models, policy.needs)),
+            loop.tick(config.tick_s, watchers.Forecaster(predictor, models, policy.needs, engine.demands)),
             loop.survey(),
             writer.run(),
             reporter.run(),
@@ -75,6 +77,8 @@ async def serve(path: str | None, env: Environment) -> None:
             watchers.watch_snapshots(loop, metrics, watch),
             watchers.find_instances(loop, config.servers),
         ]
+        if is_asked(policy.needs, config):
+            loops.append(watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S)).run(loop))
         await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=loop.close)
         await actuator.close()
     database.dispose()

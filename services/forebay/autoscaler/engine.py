@@ -5,11 +5,13 @@ from dataclasses import replace
 
 from forebay.autoscaler.actions import Action, Alarm, SettingsChanged
 from forebay.autoscaler.config import Config
+from forebay.autoscaler.demands import Key
 from forebay.autoscaler.fleet import Fleet
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import STARTING, Figures, Life
 from forebay.autoscaler.limits import Spans, is_busy
 from forebay.autoscaler.log import DecisionLog
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.sizing import Sizing, homes_of
 from forebay.core.errors import AlreadyExists
 from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, ModelFleet, Origin
@@ -91,6 +93,10 @@ class Engine:
         """The fleet in numbers, by model."""
         return self._sizing.models(model)
 
+    def demands(self) -> tuple[Key, ...]:
+        """Every model, region and class of which the scheduler said that requests came, in order."""
+        return self._sizing.demands()
+
     # Load and time.
 
     def on_snapshot(self, models: Iterable[ModelLoad], instances: Iterable[InstanceLoad], now_us: int) -> list[Action]:
@@ -103,7 +109,7 @@ class Engine:
         self._sizing.feel(pressure, now_us)
         return []
 
-    def on_tick(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> list[Action]:
+    def on_tick(self, forecasts: Forecasts, now_us: int) -> list[Action]:
         """Time to think: the policy chooses for each model, and the fleet follows as far as the limits let it."""
         return [*self._sizing.choose(forecasts, now_us), *self.on_wake(now_us)]
 

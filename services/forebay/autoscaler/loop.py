@@ -10,8 +10,8 @@ from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, 
 from forebay.autoscaler.actuator import Actuator
 from forebay.autoscaler.config import SURVEY_S
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import STARTING
-from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.writer import Writer
 from forebay.core.errors import ForebayError
@@ -23,7 +23,7 @@ from forebay.wire.reporter import Reporter
 log = logging.getLogger(__name__)
 
 ACTUATOR_TIMEOUT_S = 60.0
-Forecasts = Callable[[], Awaitable[Mapping[str, tuple[ForecastWindow, ...]]]]
+Forecasting = Callable[[], Awaitable[Forecasts]]
 
 
 class Waker(Protocol):
@@ -99,7 +99,7 @@ class Loop:
             self.apply(self.engine.on_orphan(instance, self._clock()))
         self.apply(self.engine.on_survey(survey.gone, self._clock()))
 
-    async def tick(self, interval_s: float, forecasts: Forecasts) -> None:
+    async def tick(self, interval_s: float, forecasts: Forecasting) -> None:
         """Lets the engine think, for ever; a policy that fails leaves the fleet as it is."""
         while True:
             try:
@@ -108,7 +108,7 @@ class Loop:
                 log.exception("the policy failed; the last plan holds")
             await asyncio.sleep(interval_s)
 
-    async def think(self, forecasts: Forecasts) -> None:
+    async def think(self, forecasts: Forecasting) -> None:
         """Lets the engine think once."""
         self.apply(self.engine.on_tick(await forecasts(), self._clock()))
 

@@ -3,19 +3,20 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TypeAlias
 
+from forebay.autoscaler.config import Config
+from forebay.autoscaler.demands import Key
 from forebay.autoscaler.policy.autoscaler.base import Needs
 from forebay.core.pressure import Demand, InstancePressure, Pressure
-from forebay.core.values import SloClass
-
-Key: TypeAlias = tuple[str, str, SloClass]
-"""Model, region and class."""
 
 
-def is_asked(needs: Needs) -> bool:
-    """Whether the policy wants to hear from the scheduler: the shells of others never ask, which costs it nothing."""
-    return needs.pressure or needs.by_demand
+def is_asked(needs: Needs, config: Config) -> bool:
+    """Whether anybody wants to hear from the scheduler; where nobody does it is not asked, which costs it nothing.
+
+    The policy may, and where a model has several pools only the scheduler knows what each has to carry.
+    """
+    names = [model.name for model in config.models]
+    return needs.pressure or needs.by_demand or len(set(names)) < len(names)
 
 
 @dataclass(slots=True)

@@ -7,11 +7,12 @@ from forebay.autoscaler.actions import Action, Alarm, Decided, Start
 from forebay.autoscaler.config import Config, ModelConfig, StockConfig
 from forebay.autoscaler.demands import Key
 from forebay.autoscaler.fleet import Fleet
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import Life
 from forebay.autoscaler.limits import Resize, Room, Spans, free_servers, resize, victims
 from forebay.autoscaler.log import DecisionLog
 from forebay.autoscaler.plan import Counts, Plan
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler, ForecastWindow
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.sight import Sight
 from forebay.core.errors import InvalidArgument, ModelUnknown
 from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision
@@ -137,7 +138,11 @@ class Sizing:
         if plan is not None and life.launched and life.begun_us:
             plan.came_up(now_us - life.begun_us)
 
-    def choose(self, forecasts: Mapping[str, tuple[ForecastWindow, ...]], now_us: int) -> list[Action]:
+    def demands(self) -> tuple[Key, ...]:
+        """Every demand that was heard of, in order."""
+        return self._sight.demands.keys
+
+    def choose(self, forecasts: Forecasts, now_us: int) -> list[Action]:
         """Lets the policy choose for every pool; where it has nothing fresh to go by, the last plan holds."""
         needs = self._policy.needs
         deaf = needs.pressure and self._sight.is_deaf(now_us)
@@ -145,14 +150,13 @@ class Sizing:
         for plan in held:
             plan.hold("no fresh word of the scheduler, so the last plan holds" if deaf else _SILENT)
         pools = tuple(
-            self._sight.pool_view(plan, self.counts(name), forecasts.get(plan.config.name, ()), now_us)
+            self._sight.pool_view(plan, self.counts(name), forecasts.models.get(plan.config.name, ()), now_us)
             for name, plan in self.plans.items()
             if plan not in held
         )
         if not pools:
             return []
-        by_demand: Mapping[Key, tuple[ForecastWindow, ...]] = {}
-        chosen = self._policy.plan(self._sight.fleet_view(pools, held, by_demand, self._memo, now_us))
+        chosen = self._policy.plan(self._sight.fleet_view(pools, held, forecasts.demands, self._memo, now_us))
         for name, choice in chosen.pools.items():
             self.plans[name].take(choice, now_us)
         self._memo = chosen.memo

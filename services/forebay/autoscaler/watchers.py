@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import grpc
 from lmaas.metrics.v1.metrics_service_pb2 import WatchSnapshotsRequest, WatchSnapshotsResponse
@@ -14,13 +14,16 @@ from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.autoscaler.config import SNAPSHOT_S, ServerConfig
+from forebay.autoscaler.demands import Key
+from forebay.autoscaler.forecasts import WINDOW_US, Forecasts, Windows, turn_of
 from forebay.autoscaler.leases import SchedulerWatch
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.autoscaler.pressures import Pressures
 from forebay.core.units import US_PER_S
-from forebay.core.values import Instance, InstanceRole
+from forebay.core.values import Instance, InstanceRole, SloClass
 from forebay.wire.channel import connect
+from forebay.wire.clock import Clock, now_us
 from forebay.wire.convert import duration, instance_load_from_proto, model_load_from_proto
 from forebay.wire.convert_autoscaler import forecast_quantiles
 from forebay.wire.convert_pressure import pressure_from_proto
@@ -94,25 +97,51 @@ class PressureWatch:
 
 
 class Forecaster:
-    """Asks the predictor for the forecasts that the policy needs; a model without an answer has none."""
+    """Asks the predictor for the forecasts that the policy needs; what has no answer has none.
 
-    def __init__(self, predictor: grpc.aio.Channel, models: Sequence[str], needs: Needs) -> None:
+    Models are asked for each time, `demands` a few times a window.
+    """
+
+    def __init__(
+        self,
+        predictor: grpc.aio.Channel,
+        models: Iterable[str],
+        needs: Needs,
+        demands: Callable[[], Sequence[Key]] = tuple,
+        clock: Clock = now_us,
+    ) -> None:
         self._predictor = PredictorServiceStub(predictor)
-        self._models = models if needs.forecast_count else ()
-        self._needs = needs
+        self._models = tuple(dict.fromkeys(models)) if needs.forecast_count else ()
+        self._window_us = needs.forecast_window_us or WINDOW_US
+        self._count = needs.forecast_count
+        self._demands = demands if needs.by_demand else tuple
+        self._clock = clock
+        self._kept: dict[Key, tuple[int, Windows]] = {}
 
-    async def __call__(self) -> Mapping[str, tuple[ForecastWindow, ...]]:
-        """The forecasts by model."""
-        found = await asyncio.gather(*map(self._forecast, self._models))
-        return dict(zip(self._models, found, strict=True))
+    async def __call__(self) -> Forecasts:
+        """The forecasts."""
+        found = await asyncio.gather(*map(self._ask, self._models))
+        return Forecasts(dict(zip(self._models, found, strict=True)), await self._of_demands())
 
-    async def _forecast(self, model: str) -> tuple[ForecastWindow, ...]:
-        window = duration(self._needs.forecast_window_us)
-        request = ForecastWorkloadRequest(model=model, window=window, horizon_count=self._needs.forecast_count)
+    async def _of_demands(self) -> dict[Key, Windows]:
+        turn = turn_of(self._clock(), self._window_us)
+        keys = [key for key in self._demands() if key[0] in self._models]
+        due = [key for key in keys if self._kept.get(key, (-1, ()))[0] != turn]
+        found = await asyncio.gather(*(self._ask(*key) for key in due))
+        # What has no answer is asked for again the next time.
+        self._kept.update({key: (turn if windows else -1, windows) for key, windows in zip(due, found, strict=True)})
+        return {key: self._kept[key][1] for key in keys}
+
+    async def _ask(self, model: str, region: str = "", slo_class: SloClass | None = None) -> Windows:
+        request = ForecastWorkloadRequest(
+            model=model, region=region, window=duration(self._window_us), horizon_count=self._count
+        )
+        if slo_class is not None:
+            request.slo_class = slo_class  # type: ignore[assignment]
         try:
             answer = await self._predictor.ForecastWorkload(request, timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            fields = {"model": model, "code": error.code().name}
+            fields = {"model": model, "region": region, "code": error.code().name}
             log.warning("no forecast", extra={"fields": fields})
             return ()
         return tuple(

@@ -23,7 +23,7 @@ from forebay.simulator.parts import (
 )
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.results import RunResult
-from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import RunForecasts
 from forebay.simulator.shell.checks import Checks
 from forebay.simulator.shell.clients import Clients
 from forebay.simulator.shell.context import Context
@@ -98,6 +98,6 @@ def _fleet(context: Context, scenario: Scenario, predictor: PredictorEngine, sch
     config = predictor_config(scenario)
     models = tuple(dict.fromkeys(group.model for group in plan.scaled.values()))
     delay_us = round(scenario.world.network.refit_s * US_PER_S)
-    forecast, settle = forecasts_of(config, predictor, scenario.workload, models, delay_us)
-    forecasts = Forecasts(policy.needs, models, forecast, config.history_s, config.history_points_max, settle)
+    forecast, settle = forecasts_of(config, predictor, scenario.workload, delay_us)
+    forecasts = RunForecasts(policy.needs, models, forecast, config.history_s, config.history_points_max, settle)
     return LiveFleet(context, plan, policy, forecasts, scheduler.watch_interval_s)

@@ -23,6 +23,7 @@ from typing import Any
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.errors import ForebayError
 from forebay.core.fleet import Bounds, FleetState
@@ -42,7 +43,7 @@ class Script:
         self._verbs: dict[str, Callable[..., list[Action]]] = {
             "load": self._load,
             "running": self._running,
-            "tick": lambda: self.engine.on_tick({}, self.now_us),
+            "tick": lambda: self.engine.on_tick(Forecasts(), self.now_us),
             "wake": lambda: self.engine.on_wake(self.now_us),
             "actuated": lambda key: self.engine.on_actuated(key, placed(self.engine.instance(key)), self.now_us),
             "declined": lambda key: self.engine.on_actuated(key, None, self.now_us),

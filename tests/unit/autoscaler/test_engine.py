@@ -7,6 +7,7 @@ import pytest
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, Start, Stop
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import Figures
 from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, Needs, PerPool, PoolView
 from forebay.autoscaler.policy.autoscaler.static import Static
@@ -38,18 +39,18 @@ def test_a_restored_fleet_is_there_at_once_and_needs_no_start() -> None:
     engine = make(FleetState(FleetSettings(ordinal=4, revision=17), (member("local-4"),)))
     assert [one.state for one in engine.instances()] == [InstanceState.READY]
     assert engine.revision == 17
-    assert not [action for action in engine.on_tick({}, NOW) if isinstance(action, Start)]
+    assert not [action for action in engine.on_tick(Forecasts(), NOW) if isinstance(action, Start)]
 
 
 def test_what_is_started_has_the_role_of_its_model() -> None:
     engine = make(models=(ModelConfig(name="m", role="interactive"),))
-    started = [one.instance.role for one in engine.on_tick({}, NOW) if isinstance(one, Start)]
+    started = [one.instance.role for one in engine.on_tick(Forecasts(), NOW) if isinstance(one, Start)]
     assert started == [InstanceRole.INTERACTIVE]
 
 
 def test_new_servers_are_numbered_on_after_a_restart() -> None:
     engine = make(FleetState(FleetSettings(ordinal=4)))
-    started = [action.instance.instance_id for action in engine.on_tick({}, NOW) if isinstance(action, Start)]
+    started = [action.instance.instance_id for action in engine.on_tick(Forecasts(), NOW) if isinstance(action, Start)]
     assert started == ["local-5/m"]
 
 
@@ -79,7 +80,7 @@ def test_a_drain_goes_on_after_a_restart_and_needs_new_zeros() -> None:
 
 def test_one_that_was_never_ready_and_drains_is_stopped_after_a_restart() -> None:
     engine = make(FleetState(members=(member("local-4", InstanceState.DRAINING),)))
-    assert Stop("local-4/m") in engine.on_tick({}, NOW)
+    assert Stop("local-4/m") in engine.on_tick(Forecasts(), NOW)
 
 
 def test_decisions_of_before_can_still_be_explained() -> None:
@@ -126,7 +127,7 @@ def test_a_found_model_that_its_owner_unloads_is_forgotten_when_it_is_empty() ->
 
 def test_a_server_that_is_not_configured_any_more_is_left_alone_politely() -> None:
     engine = make(FleetState(members=(member("gpu-1", origin=Origin.FOUND, model="x"),)))
-    engine.on_tick({}, NOW)
+    engine.on_tick(Forecasts(), NOW)
     assert engine.instance("gpu-1/x").state is InstanceState.DRAINING
     for second in range(4):
         assert not [one for one in engine.on_lease_count("gpu-1/x", 0, NOW + second * S) if isinstance(one, Stop)]
@@ -148,7 +149,7 @@ REPOSITORY = {
 
 def test_a_model_is_loaded_where_most_room_is_once_a_server() -> None:
     engine = make(**REPOSITORY)
-    actions = engine.on_tick({}, NOW)
+    actions = engine.on_tick(Forecasts(), NOW)
     started = [action.instance for action in actions if isinstance(action, Start)]
     assert [one.instance_id for one in started] == ["b/m", "a/m", "b/n"]
     assert started[1].metrics_url == "http://a/metrics"
@@ -198,9 +199,9 @@ def test_a_policy_sees_load_history_forecast_and_its_own_memory() -> None:
     engine, policy = seeing()
     window = ForecastWindow(NOW, (1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.0))
     engine.on_snapshot([ModelLoad("m", held_count=3, in_flight_count=4), ModelLoad("other", 1)], [], NOW)
-    engine.on_tick({"m": (window,)}, NOW)
+    engine.on_tick(Forecasts({"m": (window,)}), NOW)
     engine.on_snapshot([ModelLoad("m", in_flight_count=1)], [], NOW + S)
-    engine.on_tick({}, NOW + 2 * S)
+    engine.on_tick(Forecasts(), NOW + 2 * S)
     first, second = policy.views
     assert first.concurrency == ((NOW, 7.0),)
     assert (first.forecast, first.memo, first.recommendations) == ((window,), {}, ())
@@ -216,28 +217,28 @@ def test_history_older_than_the_policy_needs_is_dropped() -> None:
     engine, policy = seeing()
     for second in range(0, 100, 10):
         engine.on_snapshot([ModelLoad("m")], [], NOW + second * S)
-        engine.on_tick({}, NOW + second * S)
+        engine.on_tick(Forecasts(), NOW + second * S)
     assert [at_us for at_us, _ in policy.views[-1].concurrency] == [NOW + second * S for second in range(40, 100, 10)]
 
 
 def test_without_metrics_the_policy_is_not_asked_and_forgets() -> None:
     engine, policy = seeing()
-    engine.on_tick({}, NOW)
+    engine.on_tick(Forecasts(), NOW)
     assert not policy.views
     engine.on_snapshot([ModelLoad("m")], [], NOW)
-    engine.on_tick({}, NOW)
-    engine.on_tick({}, NOW + 11 * S)
+    engine.on_tick(Forecasts(), NOW)
+    engine.on_tick(Forecasts(), NOW + 11 * S)
     assert len(policy.views) == 1
     assert engine.models()[0].instances_wanted == 2
     engine.on_snapshot([ModelLoad("m")], [], NOW + 12 * S)
-    engine.on_tick({}, NOW + 12 * S)
+    engine.on_tick(Forecasts(), NOW + 12 * S)
     assert policy.views[-1].memo == {}
 
 
 def test_a_snapshot_that_does_not_name_the_model_says_nothing_of_it() -> None:
     engine, policy = seeing()
     engine.on_snapshot([ModelLoad("other")], [], NOW)
-    engine.on_tick({}, NOW)
+    engine.on_tick(Forecasts(), NOW)
     assert not policy.views
 
 

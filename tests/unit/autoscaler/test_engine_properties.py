@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from forebay.autoscaler.actions import Action, Changed, Retire, Start, Stop
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.errors import AlreadyExists
 from forebay.core.fleet import Bounds, FleetState
@@ -115,7 +116,7 @@ class World:
         self.policy.wishes[MODELS[number % 3]] = number // 3 % 7
 
     def tick(self, _: int) -> None:
-        self.apply(self.engine.on_tick({}, self.now_us))
+        self.apply(self.engine.on_tick(Forecasts(), self.now_us))
 
     def wake(self, _: int) -> None:
         self.apply(self.engine.on_wake(self.now_us))

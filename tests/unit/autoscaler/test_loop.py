@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.loop import Loop
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, ForecastWindow, Needs, PerPool, PoolView
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, Needs, PerPool, PoolView
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.store import MemoryStore
@@ -95,7 +96,7 @@ class Stage:
         timer.callback = self.loop.wake
 
     async def tick(self) -> None:
-        self.loop.apply(self.loop.engine.on_tick({}, self.now_us))
+        self.loop.apply(self.loop.engine.on_tick(Forecasts(), self.now_us))
         await self.settle()
 
     async def settle(self) -> None:
@@ -127,8 +128,8 @@ def states(stage: Stage) -> dict[str, InstanceState]:
     return {one.instance_id: one.state for one in stage.loop.engine.instances()}
 
 
-async def none() -> Mapping[str, tuple[ForecastWindow, ...]]:
-    return {}
+async def none() -> Forecasts:
+    return Forecasts()
 
 
 async def test_a_start_is_carried_out_kept_reported_and_counted(make: Make) -> None:

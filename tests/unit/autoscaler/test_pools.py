@@ -7,6 +7,7 @@ import pytest
 from forebay.autoscaler.actions import Action, Retire, Start
 from forebay.autoscaler.config import Config, ModelConfig, StockConfig
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.policy.autoscaler.base import Choice, FleetChoice, FleetView, Needs
 from forebay.core.errors import ModelUnknown
 from forebay.core.fleet import Bounds, FleetState
@@ -52,7 +53,7 @@ def up(engine: Engine, instances: list[Instance], at_us: int) -> None:
 def test_each_pool_is_started_in_its_own_region_with_its_own_profile() -> None:
     policy = Wants()
     policy.wishes = {"m-east": 2, "m-west": 1}
-    begun = starts(engine_of(policy).on_tick({}, S))
+    begun = starts(engine_of(policy).on_tick(Forecasts(), S))
     assert sorted((one.pool, one.region, one.profile) for one in begun) == [
         ("m-east", "east", "H100/Llama-3-8B/tp2"),
         ("m-east", "east", "H100/Llama-3-8B/tp2"),
@@ -64,7 +65,7 @@ def test_gpus_of_a_region_are_never_exceeded_whatever_is_wanted() -> None:
     policy = Wants()
     policy.wishes = {"m-east": 5, "m-west": 3}
     engine = engine_of(policy, stocks=(StockConfig("east", "H100", 5),))
-    begun = starts(engine.on_tick({}, S))
+    begun = starts(engine.on_tick(Forecasts(), S))
     assert [one.pool for one in begun].count("m-east") == 2, "two of two GPUs each fit into five"
     assert [one.pool for one in begun].count("m-west") == 3, "nobody limits the other region"
     reasons = [decision.reason for decision in engine.decisions.page("m", 10, "")[0]]
@@ -73,7 +74,7 @@ def test_gpus_of_a_region_are_never_exceeded_whatever_is_wanted() -> None:
 
 def test_a_policy_that_knows_of_finite_gpus_sees_them_by_region_and_kind() -> None:
     policy = Wants()
-    engine_of(policy, stocks=(StockConfig("east", "H100", 5),)).on_tick({}, S)
+    engine_of(policy, stocks=(StockConfig("east", "H100", 5),)).on_tick(Forecasts(), S)
     (view,) = policy.seen
     assert [(one.region, one.gpu, one.gpu_count) for one in view.stocks] == [("east", "H100", 5)]
     assert [(one.pool, one.gpu, one.gpu_count) for one in view.pools] == [("m-east", "H100", 2), ("m-west", "A100", 1)]
@@ -84,10 +85,10 @@ def test_a_start_teaches_its_pool_how_long_the_next_one_takes() -> None:
     policy = Wants()
     policy.wishes = {"m-east": 1, "m-west": 0}
     engine = engine_of(policy)
-    begun = starts(engine.on_tick({}, S))
+    begun = starts(engine.on_tick(Forecasts(), S))
     assert policy.seen[-1].pools[0].lead.p50_us == 20 * S, "nothing was seen yet"
     up(engine, begun, 34 * S)
-    engine.on_tick({}, 35 * S)
+    engine.on_tick(Forecasts(), 35 * S)
     assert [pool.lead.p50_us for pool in policy.seen[-1].pools] == [33 * S, 60 * S]
 
 
@@ -106,7 +107,7 @@ def test_requests_in_flight_count_where_they_are_and_held_ones_in_their_region()
 
 def _fed(engine: Engine, at_us: int) -> list[Action]:
     engine.on_snapshot([ModelLoad("m", held_count=4, in_flight_count=6)], [], at_us)
-    return engine.on_tick({}, at_us)
+    return engine.on_tick(Forecasts(), at_us)
 
 
 def test_arrivals_are_told_as_rates_and_a_scheduler_that_begins_anew_does_not_count_back() -> None:
@@ -126,7 +127,7 @@ def test_bounds_hold_for_one_pool_and_unknown_pools_are_refused_by_name() -> Non
     policy = Wants()
     policy.wishes = {"m-east": 5, "m-west": 5}
     engine = engine_of(policy, step_instances_max=9)
-    begun = starts(engine.on_bounds(Bounds("m", 0, 1, "m-west"), 0)) + starts(engine.on_tick({}, S))
+    begun = starts(engine.on_bounds(Bounds("m", 0, 1, "m-west"), 0)) + starts(engine.on_tick(Forecasts(), S))
     assert [one.pool for one in begun].count("m-east") == 5
     assert [one.pool for one in begun].count("m-west") == 1
     with pytest.raises(ModelUnknown, match="pool 'm-south' of model 'm' is not scaled"):
@@ -137,10 +138,10 @@ def test_the_pool_survives_a_restart_and_shrinks_by_itself() -> None:
     policy = Wants()
     policy.wishes = {"m-east": 2, "m-west": 2}
     engine = engine_of(policy)
-    begun = starts(engine.on_tick({}, S))
+    begun = starts(engine.on_tick(Forecasts(), S))
     up(engine, begun, 2 * S)
     policy.wishes = {"m-east": 2, "m-west": 1}
-    (leaving,) = [action for action in engine.on_tick({}, 3 * S) if isinstance(action, Retire)]
+    (leaving,) = [action for action in engine.on_tick(Forecasts(), 3 * S) if isinstance(action, Retire)]
     assert engine.instance(leaving.instance_id).pool == "m-west"
     assert [(one.pool, one.instances_wanted, one.flip) for one in engine.models("m")] == [
         ("m-east", 2, "tell it less"),
@@ -152,11 +153,11 @@ def test_a_warning_alarms_once_and_stands_until_it_is_over() -> None:
     policy = Wants()
     policy.warnings = ("12 H100 are missing in east",)
     engine = engine_of(policy)
-    first, second = engine.on_tick({}, S), engine.on_tick({}, 2 * S)
+    first, second = engine.on_tick(Forecasts(), S), engine.on_tick(Forecasts(), 2 * S)
     assert [getattr(action, "text", "") for action in first if "missing" in getattr(action, "text", "")]
     assert not [action for action in second if "missing" in getattr(action, "text", "")]
     assert engine.warnings == policy.warnings
     policy.warnings = ()
-    engine.on_tick({}, 3 * S)
+    engine.on_tick(Forecasts(), 3 * S)
     assert not engine.warnings
     assert policy.seen[-1].memo == {"plans": 2.0}

@@ -1,3 +1,4 @@
+from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.policy.autoscaler.base import Needs
 from forebay.autoscaler.pressures import Pressures, is_asked
 from forebay.core.pressure import Demand, InstancePressure, Pressure, WaitingGroup
@@ -82,7 +83,9 @@ def test_a_replica_that_begins_anew_takes_nothing_back() -> None:
     assert united.demands[0] == demand(8)
 
 
-def test_only_policies_that_want_to_know_ask() -> None:
-    assert not is_asked(Needs(history_us=S, forecast_window_us=S, forecast_count=3))
-    assert is_asked(Needs(pressure=True))
-    assert is_asked(Needs(by_demand=True))
+def test_only_who_wants_to_know_asks() -> None:
+    config, several = Config(), Config(models=(ModelConfig("m"), ModelConfig("m", "m-west")))
+    assert not is_asked(Needs(history_us=S, forecast_window_us=S, forecast_count=3), config)
+    assert is_asked(Needs(pressure=True), config)
+    assert is_asked(Needs(by_demand=True), config)
+    assert is_asked(Needs(), several)

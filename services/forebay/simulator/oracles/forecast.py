@@ -1,5 +1,6 @@
 """A forecaster that knows what will arrive."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,16 @@ from forebay.simulator.workload.base import Ints, Workload
 class ClairvoyantForecast:
     """Forecasts the windows of one model as they will be, as all quantiles; an empty name takes all models together.
 
+    So do an empty region and class 0.
+
     Windows count requests where they arrive, answers with their served length. What waits for a parent counts at the
     time that the trace gives, since when it really arrives depends on the policies.
     """
 
     workload: Workload
     model: str = ""
+    region: str = ""
+    slo_class: int = 0
 
     def forecast(self, history: WorkloadHistory, now_us: int = 0) -> tuple[WorkloadForecast, ...]:
         """The truth of each window; reads nothing of the history, and knows it at any time."""
@@ -40,17 +45,24 @@ class ClairvoyantForecast:
     def _columns(self) -> tuple[Ints, Ints, Ints]:
         workload = self.workload
         answers = served_tokens(workload)
-        if not self.model:
+        if not (self.model or self.region or self.slo_class):
             return workload.arrival_us, workload.prompt_tokens, answers
-        mine = rows_of(workload, self.model)
+        mine = rows_of(workload, self.model, self.region, self.slo_class)
         return workload.arrival_us[mine], workload.prompt_tokens[mine], answers[mine]
 
 
-def rows_of(workload: Workload, model: str) -> npt.NDArray[np.bool_]:
-    """Which rows want the model."""
-    number = workload.models.index(model) if model in workload.models else -1
-    mine: npt.NDArray[np.bool_] = workload.model == number
-    return mine
+def rows_of(workload: Workload, model: str, region: str = "", slo_class: int = 0) -> npt.NDArray[np.bool_]:
+    """Which rows want the model, from the region and of the class; what is empty or 0 takes all."""
+    mine = np.ones(len(workload), dtype=np.bool_)
+    if model:
+        mine &= workload.model == _index(workload.models, model)
+    if region:
+        mine &= workload.region == _index(workload.regions, region)
+    return mine & (workload.slo_class == slo_class) if slo_class else mine
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else -1
 
 
 def served_tokens(workload: Workload) -> Ints:

@@ -1,7 +1,8 @@
 """Puts the predictor of a run together: the live service's, with an oracle where the arm names one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from forebay.core.config import from_mapping
 from forebay.core.prediction import ModelKind, PredictorModel
@@ -10,7 +11,8 @@ from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
 from forebay.predictor.policy.length import LengthPredictor
 from forebay.simulator.oracles import FORECAST_ORACLES, LENGTH_ORACLES, RECORDED
-from forebay.simulator.shell.forecasting import Forecast, LiveForecasts
+from forebay.simulator.oracles.forecast import ClairvoyantForecast
+from forebay.simulator.shell.forecasting import Forecast, Forecasters, LiveForecasts
 from forebay.simulator.workload.base import Workload
 
 
@@ -39,11 +41,17 @@ def build_predictor(config: Config, workload: Workload) -> PredictorEngine:
 
 
 def forecasts_of(
-    config: Config, engine: PredictorEngine, workload: Workload, models: tuple[str, ...], delay_us: int
-) -> tuple[Mapping[str, Forecast], Callable[[int], int]]:
-    """Who forecasts each model, the live forecasting engine or an oracle, and who tells of refits that have ended."""
+    config: Config, engine: PredictorEngine, workload: Workload, delay_us: int
+) -> tuple[Forecasters, Callable[[int], int]]:
+    """Who forecasts each series, the live forecasting engine or an oracle, and who tells of refits that have ended."""
     oracle = FORECAST_ORACLES.get(config.forecaster)
     if oracle is not None:
-        return {model: oracle(workload, model).forecast for model in models}, lambda _: 0
+        return partial(_oracle_of, oracle, workload), lambda _: 0
     live = LiveForecasts(build_forecasting(config), who_of(config, engine), delay_us)
-    return {model: live.of(model) for model in models}, live.settle
+    return live.of, live.settle
+
+
+def _oracle_of(
+    oracle: type[ClairvoyantForecast], workload: Workload, model: str, region: str = "", slo_class: int = 0
+) -> Forecast:
+    return oracle(workload, model, region, slo_class).forecast

@@ -7,8 +7,9 @@ from typing import Any
 
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.config import LEASES_S, SURVEY_S, Config
+from forebay.autoscaler.demands import Key
 from forebay.autoscaler.engine import Engine
-from forebay.autoscaler.policy.autoscaler.base import ForecastWindow
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.core.errors import NotFound
 from forebay.core.metrics import Snapshot
 from forebay.core.units import US_PER_S
@@ -25,7 +26,7 @@ from forebay.simulator.shell.ports import Scheduling
 SURVEY_US, LEASES_US = round(SURVEY_S * US_PER_S), round(LEASES_S * US_PER_S)
 ACTIVE = "active"
 
-Forecasts = Callable[[], Mapping[str, tuple[ForecastWindow, ...]]]
+Forecasting = Callable[[Sequence[Key]], Forecasts]
 Publish = Callable[[Sequence[Instance]], None]
 
 
@@ -39,7 +40,7 @@ class AutoscalerShell:
         config: Config,
         groups: Mapping[str, Group],
         servers: Servers,
-        forecasts: Forecasts,
+        forecasts: Forecasting,
     ) -> None:
         self.engine = context.recorded("autoscaler", engine)
         self._context = context
@@ -77,7 +78,7 @@ class AutoscalerShell:
 
     def tick(self) -> None:
         """Time to think."""
-        self._apply(self.engine.on_tick(self._forecasts(), self._context.now_us))
+        self._apply(self.engine.on_tick(self._forecasts(self.engine.demands()), self._context.now_us))
 
     def observe(self, snapshot: Snapshot) -> None:
         """Load was observed."""

@@ -1,45 +1,48 @@
 """Forecasts for the autoscaler: the live predictor's forecaster on the history that the metrics service would tell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from forebay.autoscaler.demands import Key
+from forebay.autoscaler.forecasts import WINDOW_US, Forecasts, Windows, turn_of
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.core.metrics import RequestRecord
 from forebay.core.prediction import Quantiles, WorkloadForecast
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
 from forebay.predictor.policy.forecaster import WorkloadHistory
-from forebay.simulator.shell.forecasting import Forecast
-
-WINDOW_US = 60 * US_PER_S
-"""The window of a policy that names none."""
+from forebay.simulator.shell.forecasting import Forecast, Forecasters
 
 
 @dataclass(slots=True)
 class _Series:
-    """The complete and begun windows of one model from the start of the run; `version` grows with every record."""
+    """The complete and begun windows of one series from the start of the run.
+
+    `version` grows with every record of a window that was complete when the series was last looked at.
+    """
 
     forecast: Forecast
     points: list[WorkloadPoint] = field(default_factory=list)
     version: int = 0
     asked: tuple[int, int, int] = (-1, -1, -1)
-    answer: tuple[ForecastWindow, ...] = ()
+    turn: int = -1
+    answer: Windows = ()
 
 
-class Forecasts:
-    """What the policy wants to know of the windows to come, by model; nothing where it wants to know nothing.
+class RunForecasts:
+    """What the policy wants to know of the windows to come; nothing where it wants to know nothing.
 
     A request is part of the history once it has ended, in the window in which it arrived, as in the metrics service.
-    A forecast is made anew whenever its history has changed, or more refits have ended by a time than before (which
-    `settle` tells), and reads `history_s` of it, `points_max` windows at most. `forecast` answers for every model, or
-    is one for each: nothing in a history says whose it is.
+    A model's forecast is made anew whenever its history has changed, or more refits have ended by a time than before
+    (which `settle` tells), that of a demand only a few times a window, as the live shell does. Both read `history_s` of
+    it, `points_max` windows at most.
     """
 
     def __init__(
         self,
         needs: Needs,
         models: tuple[str, ...],
-        forecast: Forecast | Mapping[str, Forecast],
+        forecasters: Forecasters,
         history_s: int,
         points_max: int,
         settle: Callable[[int], int] = lambda _: 0,
@@ -48,18 +51,39 @@ class Forecasts:
         self._count = needs.forecast_count
         self._window_us = needs.forecast_window_us or WINDOW_US
         self._span_us = min(history_s * US_PER_S, points_max * self._window_us)
-        each = forecast if isinstance(forecast, Mapping) else dict.fromkeys(models, forecast)
-        self._series = {model: _Series(each[model]) for model in models} if self._count else {}
+        self._forecasters = forecasters
+        self._models = {model: _Series(forecasters(model)) for model in models} if self._count else {}
+        self._demands: dict[Key, _Series] = {}
+        self._has_demands = needs.by_demand
 
     def reported(self, record: RequestRecord) -> None:
         """A request ended."""
-        series = self._series.get(record.model)
-        if series is None:
+        model = self._models.get(record.model)
+        if model is None:
             return
+        self._add(model, record)
+        if self._has_demands:
+            self._add(self._of_demand((record.model, record.region, record.slo_class)), record)
+
+    def at(self, now_us: int, demands: Sequence[Key] = ()) -> Forecasts:
+        """The forecasts of the windows that have not begun, from those that are complete."""
+        settled_count = self._settle(now_us)
+        models = {model: self._answer(series, now_us, settled_count) for model, series in self._models.items()}
+        return Forecasts(models, {key: self._now_and_then(key, now_us) for key in demands if self._wants(key)})
+
+    def _wants(self, key: Key) -> bool:
+        return self._has_demands and key[0] in self._models
+
+    def _of_demand(self, key: Key) -> _Series:
+        if key not in self._demands:
+            self._demands[key] = _Series(self._forecasters(*key))
+        return self._demands[key]
+
+    def _add(self, series: _Series, record: RequestRecord) -> None:
         number = record.arrival_us // self._window_us
         self._reach(series, number + 1)
         point = series.points[number]
-        series.version += 1
+        series.version += number < series.asked[0]
         series.points[number] = WorkloadPoint(
             point.start_us,
             point.request_count + 1,
@@ -67,12 +91,14 @@ class Forecasts:
             point.response_tokens + record.response_tokens,
         )
 
-    def at(self, now_us: int) -> Mapping[str, tuple[ForecastWindow, ...]]:
-        """The forecasts of the windows that have not begun, from those that are complete."""
-        settled_count = self._settle(now_us)
-        return {model: self._answer(series, now_us, settled_count) for model, series in self._series.items()}
+    def _now_and_then(self, key: Key, now_us: int) -> Windows:
+        series, turn = self._of_demand(key), turn_of(now_us, self._window_us)
+        if series.turn != turn or not series.answer:
+            series.turn = turn
+            self._answer(series, now_us, self._settle(now_us))
+        return series.answer
 
-    def _answer(self, series: _Series, now_us: int, settled_count: int) -> tuple[ForecastWindow, ...]:
+    def _answer(self, series: _Series, now_us: int, settled_count: int) -> Windows:
         end = now_us // self._window_us
         asked = (end, series.version, settled_count)
         if series.asked != asked:

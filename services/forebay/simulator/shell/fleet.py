@@ -13,7 +13,7 @@ from forebay.gateway.values import RequestRecord
 from forebay.metrics.config import Config as MetricsConfig
 from forebay.metrics.engine import MetricsEngine
 from forebay.simulator.shell.autoscaling import AutoscalerShell
-from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import RunForecasts
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet_plan import FleetPlan
 from forebay.simulator.shell.fleet_rhythm import Rhythm
@@ -32,13 +32,13 @@ class LiveFleet:
     """
 
     def __init__(
-        self, context: Context, plan: FleetPlan, policy: Autoscaler, forecasts: Forecasts, watch_interval_s: float
+        self, context: Context, plan: FleetPlan, policy: Autoscaler, forecasts: RunForecasts, watch_interval_s: float
     ) -> None:
         self._context = context
         self._plan = plan
         self._forecasts = forecasts
         self._watch_interval_s = watch_interval_s
-        self._is_pressed = is_asked(policy.needs)
+        self._is_pressed = is_asked(policy.needs, plan.config)
         self._delay_us = round(context.world.observation.delay_s * US_PER_S)
         self.servers = Servers(context)
         metrics = MetricsConfig()
@@ -47,7 +47,12 @@ class LiveFleet:
         )
         engine = Engine(plan.config, policy, plan.state, context.now_us)
         self.autoscaler = AutoscalerShell(
-            context, engine, plan.config, plan.scaled, self.servers, lambda: forecasts.at(context.now_us)
+            context,
+            engine,
+            plan.config,
+            plan.scaled,
+            self.servers,
+            lambda demands: forecasts.at(context.now_us, demands),
         )
         self._faults = Faults(context, self.servers)
         self._knobs = Knobs(context, self.servers)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from forebay.core.prediction import WorkloadForecast
 from forebay.predictor.asking import Who
@@ -16,6 +17,14 @@ Forecast = Callable[[WorkloadHistory, int], tuple[WorkloadForecast, ...]]
 """The forecast from a history, at a time."""
 
 
+class Forecasters(Protocol):
+    """Who forecasts which series."""
+
+    def __call__(self, model: str, region: str = "", slo_class: int = 0) -> Forecast:
+        """The forecasts of a model, of one region and class or, without them, of all together."""
+        ...
+
+
 @dataclass(slots=True)
 class LiveForecasts:
     """Every model's forecasts by one engine; `delay_us` is how long a refit takes. Equal calls, equal answers."""
@@ -26,9 +35,9 @@ class LiveForecasts:
     settled_count: int = 0
     _coming: deque[tuple[int, Refit, Learned | None]] = field(default_factory=deque)
 
-    def of(self, model: str) -> Forecast:
-        """The forecasts of one model, all regions and classes together."""
-        return partial(self._forecast, model)
+    def of(self, model: str, region: str = "", slo_class: int = 0) -> Forecast:
+        """The forecasts of one series; without a region and a class, all of the model's together."""
+        return partial(self._forecast, model, region, slo_class)
 
     def settle(self, now_us: int) -> int:
         """Tells the engine of the refits that have ended by now; how many have since the start."""
@@ -41,9 +50,11 @@ class LiveForecasts:
                 self.engine.on_refitted(refit, learned, at_us)
         return self.settled_count
 
-    def _forecast(self, model: str, history: WorkloadHistory, now_us: int) -> tuple[WorkloadForecast, ...]:
+    def _forecast(
+        self, model: str, region: str, slo_class: int, history: WorkloadHistory, now_us: int
+    ) -> tuple[WorkloadForecast, ...]:
         self.settle(now_us)
-        name = SeriesName(model, "", 0, history.window_us)
+        name = SeriesName(model, region, slo_class, history.window_us)
         self.engine.on_history(name, told_of(history.points, history.window_us), now_us)
         asking = self.engine.on_asked(name, self.who(), history.first_start_us, history.horizon_count, now_us)
         assert asking is not None, "the history was told just now"

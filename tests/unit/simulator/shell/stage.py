@@ -15,7 +15,7 @@ from forebay.predictor.policy.forecaster import WorkloadHistory
 from forebay.simulator.config import EngineConfig, Group, StartConfig, World
 from forebay.simulator.kernel import make_kernel
 from forebay.simulator.profiles import profile_of
-from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import RunForecasts
 from forebay.simulator.shell.context import Context
 from forebay.simulator.shell.fleet import LiveFleet
 from forebay.simulator.shell.fleet_plan import make_plan
@@ -98,7 +98,7 @@ class Stage:
         self.scheduler, self.gateway = Scheduler(lambda: self.context.now_us), Gateway()
         plan = make_plan(of, table or {}, self.context.machines)
         chosen = policy or from_mapping(AUTOSCALERS[plan.config.policy], plan.config.parameters, "parameters")
-        forecasts = Forecasts(chosen.needs, tuple(plan.scaled), forecast or _nothing, 86_400, 1_000)
+        forecasts = RunForecasts(chosen.needs, tuple(plan.scaled), lambda *_: forecast or _nothing, 86_400, 1_000)
         self.fleet = LiveFleet(self.context, plan, chosen, forecasts, 1.0)
         self.concurrency: dict[str, Callable[[float], int]] = {}
         self.fleet.begin(self.scheduler, self.gateway)

@@ -8,7 +8,7 @@ from forebay.core.prediction import WorkloadForecast
 from forebay.core.values import WorkloadPoint
 from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import LastValue, WorkloadHistory
-from forebay.simulator.shell.autoscaling_forecasts import Forecasts
+from forebay.simulator.shell.autoscaling_forecasts import RunForecasts
 from tests.unit.simulator.shell.stage import Stage, world
 from tests.unit.simulator.shell.test_observing import RECORD
 
@@ -49,7 +49,7 @@ def test_the_history_holds_complete_windows_with_zeros_and_what_has_ended() -> N
         asked.append(history)
         return ()
 
-    forecasts = Forecasts(NEEDS, ("m",), forecast, 86_400, 1_000)
+    forecasts = RunForecasts(NEEDS, ("m",), lambda *_: forecast, 86_400, 1_000)
     for arrival_us in (1, 2, 2 * W, 3 * W + 5):
         forecasts.reported(ended(arrival_us))
     forecasts.at(3 * W + 9)
@@ -65,13 +65,18 @@ def test_a_forecast_is_made_again_only_when_its_history_changes() -> None:
         count += 1
         return ()
 
-    forecasts = Forecasts(NEEDS, ("m",), forecast, 86_400, 1_000)
+    forecasts = RunForecasts(NEEDS, ("m",), lambda *_: forecast, 86_400, 1_000)
     for now_us in (0, 1, W - 1):
         forecasts.at(now_us)
     assert count == 1
+    # The window that runs is no part of it, and what ends late is.
     forecasts.reported(ended(5))
     forecasts.at(W - 1)
+    assert count == 1
     forecasts.at(W)
+    assert count == 2
+    forecasts.reported(ended(6))
+    forecasts.at(W + 1)
     assert count == 3
 
 
@@ -82,8 +87,8 @@ def test_the_history_is_as_long_as_configured() -> None:
         asked.append(len(history.points))
         return ()
 
-    Forecasts(NEEDS, ("m",), forecast, 50, 1_000).at(100 * W)
-    Forecasts(NEEDS, ("m",), forecast, 86_400, 7).at(100 * W)
+    RunForecasts(NEEDS, ("m",), lambda *_: forecast, 50, 1_000).at(100 * W)
+    RunForecasts(NEEDS, ("m",), lambda *_: forecast, 86_400, 7).at(100 * W)
     assert asked == [5, 7]
 
 
