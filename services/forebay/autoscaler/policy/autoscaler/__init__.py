@@ -9,6 +9,8 @@ from forebay.autoscaler.policy.autoscaler.forebay import Forebay
 from forebay.autoscaler.policy.autoscaler.hpa_ratio import HpaRatio
 from forebay.autoscaler.policy.autoscaler.kpa import Kpa
 from forebay.autoscaler.policy.autoscaler.llumnix_band import LlumnixBand
+from forebay.autoscaler.policy.autoscaler.preserve_artifact import PreserveArtifact
+from forebay.autoscaler.policy.autoscaler.preserve_paper import PreservePaper
 from forebay.autoscaler.policy.autoscaler.ray_serve import RayServe
 from forebay.autoscaler.policy.autoscaler.reactive import Reactive
 from forebay.autoscaler.policy.autoscaler.sageserve import LtI, LtU, LtUa
@@ -24,6 +26,8 @@ AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "aibrix_kpa": AibrixKpa,
     "ray_serve": RayServe,
     "llumnix_band": LlumnixBand,
+    "preserve_paper": PreservePaper,
+    "preserve_artifact": PreserveArtifact,
     "reactive": Reactive,
     "sageserve_lt_i": LtI,
     "sageserve_lt_u": LtU,
