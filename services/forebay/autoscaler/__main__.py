@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 
 import click
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import add_AutoscalerServiceServicer_to_server
+from lmaas.externalscaler.externalscaler_pb2_grpc import add_ExternalScalerServicer_to_server
 from prometheus_client import CollectorRegistry
 
 from forebay import sql
-from forebay.autoscaler import watchers
+from forebay.autoscaler import keda, watchers
 from forebay.autoscaler.actuator import Advisory
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.engine import Engine
@@ -54,7 +55,7 @@ async def serve(path: str | None, env: Environment) -> None:
     store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
     engine = Engine(config, policy, await asyncio.to_thread(store.load), now_us())
     writer, registry = Writer(store, config.decision_count_max), CollectorRegistry()
-    server = Server(env.listen, [SERVICE], registry)
+    server = Server(env.listen, [SERVICE, keda.SERVICE], registry)
     serve_prometheus(env.prometheus, registry)
     async with AsyncExitStack() as stack, connect(env.predictor) as predictor, connect(env.metrics) as metrics:
         schedulers = [await stack.enter_async_context(connect(address)) for address in env.schedulers]
@@ -64,10 +65,13 @@ async def serve(path: str | None, env: Environment) -> None:
         loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), lambda: watch.answers, now_us, timer)
         timer.callback = loop.wake
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
+        add_ExternalScalerServicer_to_server(keda.KedaServicer(loop, config.models), server.grpc)
         await loop.restore()
         models = [model.name for model in config.models]
         loops = [
-            loop.tick(config.tick_s, watchers.Forecaster(predictor, models, policy.needs, engine.demands)),
+            loop.tick(
+                config.tick_s, watchers.Forecaster(predictor, models, policy.needs, lambda: loop.engine.demands())
+            ),
             loop.survey(),
             writer.run(),
             reporter.run(),
