@@ -15,11 +15,15 @@ Key: TypeAlias = tuple[str, str, SloClass]
 
 
 class Demands:
-    """Keeps the totals of each demand over time; a scheduler that begins at zero again is taken to go on."""
+    """Keeps the totals of each demand over time; a scheduler that begins at zero again is taken to go on.
+
+    What had arrived before the scheduler was heard for the first time is no growth.
+    """
 
     def __init__(self) -> None:
         self._last: dict[Key, Demand] = {}
         self._series: dict[Key, deque[Arrived]] = {}
+        self._heard_us: int | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -30,9 +34,12 @@ class Demands:
         """Takes the totals of now."""
         for demand in demands:
             key = (demand.model, demand.region, demand.slo_class)
-            last = self._last.get(key)
-            series = self._series.setdefault(key, deque(maxlen=SAMPLE_COUNT_MAX))
-            grown = _grown(demand, last)
+            grown = _grown(demand, self._last.get(key, demand if self._heard_us is None else _nothing(demand)))
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = deque(maxlen=SAMPLE_COUNT_MAX)
+                if self._heard_us is not None:
+                    series.append(Arrived(self._heard_us, 0.0, 0.0, 0.0))
             before = series[-1] if series else Arrived(now_us, 0.0, 0.0, 0.0)
             series.append(
                 Arrived(
@@ -43,6 +50,7 @@ class Demands:
                 )
             )
             self._last[key] = demand
+        self._heard_us = now_us
 
     def views(
         self, history_us: int, forecasts: Mapping[Key, tuple[ForecastWindow, ...]], now_us: int
@@ -59,10 +67,12 @@ class Demands:
         return DemandView(*key, arrived=tuple(series), forecast=forecast)
 
 
-def _grown(demand: Demand, last: Demand | None) -> Demand:
+def _nothing(demand: Demand) -> Demand:
+    return Demand(demand.model, demand.region, demand.slo_class)
+
+
+def _grown(demand: Demand, last: Demand) -> Demand:
     """What came since the last time; all of it where the counting has begun anew."""
-    if last is None:
-        return Demand(demand.model, demand.region, demand.slo_class)
     if demand.request_count < last.request_count:
         return demand
     return Demand(
