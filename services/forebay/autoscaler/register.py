@@ -1,0 +1,134 @@
+"""Registers an instance that somebody else started, and lets it leave only when it is empty.
+
+`python -m forebay.autoscaler.register` runs beside a Triton, such as in its pod: it registers the model, sends
+heartbeats, and on SIGTERM has the instance drained, writes the file `--done`, and ends. Whoever ends the server waits
+for that file first, so that no request in flight is lost.
+"""
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc
+from lmaas.autoscaler.v1 import autoscaler_service_pb2 as pb
+from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
+
+from forebay.core.units import US_PER_S
+from forebay.core.values import Instance, InstanceRole
+from forebay.wire.channel import connect
+from forebay.wire.convert import duration, instance_to_proto
+from forebay.wire.main import Environment, environment, run
+
+log = logging.getLogger(__name__)
+
+CALL_TIMEOUT_S = 3.0
+HEARTBEATS_PER_TTL = 3
+RETRY_S = 1.0
+
+
+class Registration:
+    """Keeps one instance registered; a registration that the autoscaler has lost is made again."""
+
+    def __init__(self, stub: Any, instance: Instance, ttl_s: float) -> None:
+        self._stub = stub
+        self._instance = instance
+        self._ttl_s = ttl_s
+
+    async def hold(self, leaving: asyncio.Event) -> None:
+        """Registers and sends heartbeats until `leaving`."""
+        known = False
+        while not leaving.is_set():
+            code = await _code(self._renewed() if known else self._registered())
+            known = code is grpc.StatusCode.OK or (known and code is not grpc.StatusCode.NOT_FOUND)
+            wait_s = self._ttl_s / HEARTBEATS_PER_TTL if code is grpc.StatusCode.OK else RETRY_S
+            waiting = asyncio.ensure_future(leaving.wait())
+            await asyncio.wait([waiting], timeout=wait_s)
+            waiting.cancel()
+
+    async def leave(self, timeout_s: float) -> bool:
+        """Has the instance drained and returns True once it is empty and forgotten; False when that took too long."""
+        for _ in range(int(timeout_s / RETRY_S) + 1):
+            # Asked again and again: the autoscaler may be away, and may have restarted in between.
+            request = pb.DeregisterInstanceRequest(instance_id=self._instance.instance_id, request_id=uuid.uuid4().hex)
+            if await _code(self._stub.DeregisterInstance(request, timeout=CALL_TIMEOUT_S)) is grpc.StatusCode.NOT_FOUND:
+                return True
+            await _code(self._renewed())
+            await asyncio.sleep(RETRY_S)
+        return False
+
+    def _registered(self) -> Awaitable[Any]:
+        request = pb.RegisterInstanceRequest(
+            instance=instance_to_proto(self._instance),
+            ttl=duration(round(self._ttl_s * US_PER_S)),
+            request_id=uuid.uuid4().hex,
+        )
+        call: Awaitable[Any] = self._stub.RegisterInstance(request, timeout=CALL_TIMEOUT_S)
+        return call
+
+    def _renewed(self) -> Awaitable[Any]:
+        request = pb.HeartbeatInstanceRequest(instance_id=self._instance.instance_id)
+        call: Awaitable[Any] = self._stub.HeartbeatInstance(request, timeout=CALL_TIMEOUT_S)
+        return call
+
+
+async def _code(call: Awaitable[Any]) -> grpc.StatusCode:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        log.warning("the autoscaler refuses", extra={"fields": {"code": error.code().name, "error": error.details()}})
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+@click.command()
+@click.option("--name", required=True, help="Name of the server, such as the pod's; unique in the fleet.")
+@click.option("--model", required=True, help="The model that the server serves.")
+@click.option("--pool", default="", help="The pool it belongs to. Default: the first one of the model.")
+@click.option("--region", default="local", help="Where it stands.")
+@click.option("--role", default="mixed", type=click.Choice([role.name.lower() for role in InstanceRole]))
+@click.option("--address", required=True, help="Triton's gRPC address as others reach it, host:port.")
+@click.option("--metrics-url", default="", help="Triton's metrics as others reach them.")
+@click.option("--ttl", "ttl_s", default=15.0, help="Seconds without a heartbeat until it counts as lost.")
+@click.option("--drain-timeout", "drain_s", default=600.0, help="Longest wait for requests in flight, in seconds.")
+@click.option("--done", type=click.Path(path_type=Path), help="File to write when nothing is in flight any more.")
+def main(
+    name: str,
+    model: str,
+    pool: str,
+    region: str,
+    role: str,
+    address: str,
+    metrics_url: str,
+    ttl_s: float,
+    drain_s: float,
+    done: Path | None,
+) -> None:
+    """Registers a server with the autoscaler at FOREBAY_AUTOSCALER until it is told to stop, then drains it."""
+    instance = Instance(
+        f"{name}/{model}", model, address, name, metrics_url, region=region, role=InstanceRole[role.upper()], pool=pool
+    )
+    env = environment("")
+    run(lambda: serve(instance, env, ttl_s, drain_s, done), env)
+
+
+async def serve(instance: Instance, env: Environment, ttl_s: float, drain_s: float, done: Path | None) -> None:
+    """Holds the registration until SIGTERM or SIGINT, then lets the instance leave."""
+    leaving = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, leaving.set)
+    async with connect(env.autoscaler) as channel:
+        registration = Registration(AutoscalerServiceStub(channel), instance, ttl_s)
+        await registration.hold(leaving)
+        if not await registration.leave(drain_s):
+            log.error("not drained in time", extra={"fields": {"instance_id": instance.instance_id}})
+    if done is not None:
+        await asyncio.to_thread(done.touch)
+
+
+if __name__ == "__main__":
+    main()
