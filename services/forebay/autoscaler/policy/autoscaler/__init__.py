@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from forebay.autoscaler.policy.autoscaler.aibrix_apa import AibrixApa
 from forebay.autoscaler.policy.autoscaler.aibrix_kpa import AibrixKpa
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.policy.autoscaler.chiron import Chiron
 from forebay.autoscaler.policy.autoscaler.forebay import Forebay
 from forebay.autoscaler.policy.autoscaler.hpa_ratio import HpaRatio
 from forebay.autoscaler.policy.autoscaler.kpa import Kpa
@@ -26,6 +27,7 @@ AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "aibrix_kpa": AibrixKpa,
     "ray_serve": RayServe,
     "llumnix_band": LlumnixBand,
+    "chiron": Chiron,
     "preserve_paper": PreservePaper,
     "preserve_artifact": PreserveArtifact,
     "reactive": Reactive,
