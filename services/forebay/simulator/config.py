@@ -277,6 +277,28 @@ class SpotConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DonationConfig:
+    """[donation]: what the autoscaler drains away is lent out as a spot instance of its region, and not paid for.
+
+    A start takes one of the same model and GPUs back, ready after `reclaim_s`, else as many GPUs of the same kind with
+    another model on them, ready after `redeploy_s`, else it is a cold start. Both are gamma distributed with
+    `variation` as coefficient of variation, and each is refused in a share `refusal_share` of the tries, beside the
+    failures of [start]. Spot groups are not lent out. Times are those of SageServe's published configuration
+    (its summary, section 7).
+    """
+
+    enabled: bool = False
+    reclaim_s: float = 65.0
+    redeploy_s: float = 155.0
+    variation: float = 0.0
+    refusal_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        _need_from_0(self, "reclaim_s", "redeploy_s", "variation", "refusal_share")
+        _need(self.refusal_share <= 1, "refusal_share must be from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
 class ClientConfig:
     """[clients]: what clients do with a refusal that says when to come back, up to `attempts_max` tries in all."""
 
@@ -371,6 +393,7 @@ class World:
     faults: tuple[Fault, ...] = ()
     knobs: tuple[Knob, ...] = ()
     spot: SpotConfig = field(default_factory=SpotConfig)
+    donation: DonationConfig = field(default_factory=DonationConfig)
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     slo: Promises = field(default_factory=Promises)

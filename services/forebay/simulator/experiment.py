@@ -14,6 +14,7 @@ from forebay.simulator.arms import check_arm
 from forebay.simulator.config import (
     CLASS_NAMES,
     ClientConfig,
+    DonationConfig,
     EngineConfig,
     Fault,
     Group,
@@ -103,6 +104,7 @@ class Experiment:
     faults: tuple[Fault, ...] = ()
     knobs: tuple[Knob, ...] = ()
     spot: SpotConfig = field(default_factory=SpotConfig)
+    donation: DonationConfig = field(default_factory=DonationConfig)
     clients: ClientConfig = field(default_factory=ClientConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     slo: Promises = field(default_factory=Promises)

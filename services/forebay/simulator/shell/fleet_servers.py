@@ -9,9 +9,10 @@ from forebay.core.values import InstanceState
 from forebay.simulator.config import Group
 from forebay.simulator.results import KnobTurn
 from forebay.simulator.shell.context import Context
+from forebay.simulator.shell.donating import Donations
 from forebay.simulator.shell.machines import Machine
 from forebay.simulator.shell.ports import Serving
-from forebay.simulator.shell.starting import Starts
+from forebay.simulator.shell.starting import Start, Starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Servers:
         self._context = context
         self._kernel = context.kernel
         self._starts = Starts(context.world.start, context.rng, context.world.spot)
+        self._donations = Donations(context)
         self._servers: dict[str, Server] = {}
         self._frequencies: dict[str, float] = {}
         self._limits: dict[str, Limits] = {}
@@ -108,10 +110,11 @@ class Servers:
     def start(self, instance_id: str, group: Group) -> Server | None:
         """Begins a start; None where there is no machine for it. The server is seen from now on."""
         profile = self._context.machines.profile(group)
-        start = self._starts.next(profile, group.spot)
+        start = self._donated(group, profile) or self._starts.next(profile, group.spot)
         if start.refused:
             return None
         server = self._add(instance_id, group, True)
+        self._donations.make_room(group, self._gpu_count(group))
         self._after(start.live_us, partial(self._up, server))
         self._after(start.ready_us, partial(self._warm, server))
         if start.failed_us is not None:
@@ -124,6 +127,9 @@ class Servers:
         server = self._servers.get(instance_id)
         if server is not None and not server.gone:
             self._end(server, "it was stopped")
+            drained = server.launched and server.noted is InstanceState.DRAINING and server.machine is not None
+            if drained and self._donations.give(instance_id, server.group):
+                server.noted = InstanceState.STOPPED
 
     def crash(self, server: Server, why: str) -> None:
         """A server ends by itself; what it held is lost."""
@@ -187,6 +193,27 @@ class Servers:
             self._limits[name] = self._limits.get(name, Limits()).within(limits)
         for server in self.serving(model):
             self.limit(server, limits)
+
+    def _donated(self, group: Group, profile: EngineProfile) -> Start | None:
+        """A start on GPUs that are lent out, if there are any to be had."""
+        config, donations = self._context.world.donation, self._donations
+        ways = (("reclaims", donations.same, config.reclaim_s), ("redeploys", donations.other, config.redeploy_s))
+        for what, find, mean_s in ways:
+            found = None if group.spot else find(group)
+            if found is not None and self._starts.accepted(config.refusal_share, what):
+                donations.take(found)
+                self._context.counters[f"donation_{what}"] += 1
+                return self._starts.again(profile, mean_s, config.variation)
+        return None
+
+    def _gpu_count(self, group: Group) -> int:
+        """GPUs of the group's kind in its region that serve or start."""
+        gpu = self._context.machines.profile(group).name.partition("/")[0]
+        return sum(
+            server.profile.gpu_count
+            for server in self._servers.values()
+            if not server.gone and (server.group.region, server.profile.name.partition("/")[0]) == (group.region, gpu)
+        )
 
     def _add(self, instance_id: str, group: Group, launched: bool) -> Server:
         server = Server(instance_id, group, self._context.machines.profile(group), launched)

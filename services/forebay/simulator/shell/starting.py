@@ -68,12 +68,26 @@ class Starts:
     def next(self, profile: EngineProfile, on_spot: bool = False) -> Start:
         """The next start."""
         self._count += 1
+        start = self._cold(profile)
+        return self._on_spot(start) if on_spot else start
+
+    def accepted(self, refusal_share: float, what: str) -> bool:
+        """Whether the start that comes next may have `what`; a share of them may not."""
+        return float(self._rng(f"start-{self._count + 1}-{what}").random()) >= refusal_share
+
+    def again(self, profile: EngineProfile, mean_s: float, variation: float) -> Start:
+        """The next start where the machine is there already: it takes `mean_s` on average, and may fail like any."""
+        self._count += 1
+        took_s = mean_s * _factor(self._rng(f"start-{self._count}-again"), variation)
+        failing = self._cold(profile).failing
+        return Start((round(took_s * US_PER_S), 0, 0, 0, 0), failing and PHASES[-1])
+
+    def _cold(self, profile: EngineProfile) -> Start:
         rng = self._rng(f"start-{self._count}")
         fails, phase = rng.random() < self._config.failure_share, PHASES[int(rng.integers(len(PHASES)))]
         means_s = mean_phases_s(self._config, profile)
-        phases_us = (round(mean_s * self._factor(rng) * US_PER_S) for mean_s in means_s)
-        start = Start(tuple(phases_us), phase if fails else "")
-        return self._on_spot(start) if on_spot else start
+        phases_us = (round(mean_s * _factor(rng, self._config.variation) * US_PER_S) for mean_s in means_s)
+        return Start(tuple(phases_us), phase if fails else "")
 
     def _on_spot(self, start: Start) -> Start:
         """The same start on a machine that the provider lends."""
@@ -81,12 +95,13 @@ class Starts:
         refused, wait_s = rng.random() < self._spot.refusal_share, self._spot.delay_s * rng.standard_exponential()
         return replace(start, failing=PHASES[0] if refused else start.failing, wait_us=round(wait_s * US_PER_S))
 
-    def _factor(self, rng: np.random.Generator) -> float:
-        variation = self._config.variation
-        if not variation:
-            return 1.0
-        shape = 1.0 / variation**2
-        return float(rng.standard_gamma(shape)) / shape
+
+def _factor(rng: np.random.Generator, variation: float) -> float:
+    """Of mean 1, gamma distributed with this coefficient of variation."""
+    if not variation:
+        return 1.0
+    shape = 1.0 / variation**2
+    return float(rng.standard_gamma(shape)) / shape
 
 
 def mean_phases_s(config: StartConfig, profile: EngineProfile) -> tuple[float, ...]:
