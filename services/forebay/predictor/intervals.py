@@ -45,14 +45,20 @@ class Spread:
 
 
 def spread_of(
-    leads: Ints, errors: Floats, series: Series, weights: Floats | None = None, span_count: int | None = None
+    leads: Ints,
+    errors: Floats,
+    series: Series,
+    weights: Floats | None = None,
+    span_count: int | None = None,
+    bunch_count: float = 1.0,
 ) -> Spread:
     """The spread that `errors` [origin, lead, quantity] in roots show; NaN where the truth is not known.
 
     Split conformal quantiles, so with the correction for few errors (Vovk); by `weights`, one an origin, where older
     errors shall count less (Barber et al. 2023, arXiv 2202.13415). Forecasts that overlap tell the same thing twice, so
-    those of `span_count` windows count as no more than there are leads in them. Where errors are few, chance has its
-    say as well; a lead with too few of them is as uncertain as the one before it.
+    those of `span_count` windows count as no more than there are leads in them; and `bunch_count` neighbours as one,
+    since large errors come in bunches. Where errors are few, chance has its say as well; a lead with too few of them is
+    as uncertain as the one before it.
     """
     shifts = np.empty((len(leads), 3, len(QUANTILE_LEVELS)))
     before = chance(series)
@@ -60,7 +66,9 @@ def spread_of(
     for row in range(len(leads)):
         known = ~np.isnan(errors[:, row, 0])
         distinct = np.inf if span_count is None else span_count / float(leads[row])
-        before = shifts[row] = _blended(errors[known, row], told[known], distinct, before, chance(series))
+        before = shifts[row] = _blended(
+            errors[known, row], told[known], (distinct, bunch_count), before, chance(series)
+        )
     return Spread(leads, shifts)
 
 
@@ -117,23 +125,23 @@ def forecast_of(start_us: int, curves: Floats) -> WorkloadForecast:
     return WorkloadForecast(start_us, *(Quantiles(*(float(value) for value in curve)) for curve in curves))
 
 
-def _blended(errors: Floats, weights: Floats, distinct: float, before: Floats, chances: Floats) -> Floats:
+def _blended(errors: Floats, weights: Floats, limits: tuple[float, float], before: Floats, chances: Floats) -> Floats:
     count = len(errors)
     if count < ERROR_COUNT_MIN:
         return before
     share = min(1.0, (count - ERROR_COUNT_MIN + 1) / (ERROR_COUNT_ENOUGH - ERROR_COUNT_MIN + 1))
-    found = conformal(errors, weights, distinct)
+    found = conformal(errors, weights, *limits)
     return share * found + (1 - share) * np.where(np.abs(chances) > np.abs(before), chances, before)
 
 
-def conformal(errors: Floats, weights: Floats, distinct: float = np.inf) -> Floats:
+def conformal(errors: Floats, weights: Floats, distinct: float = np.inf, bunch_count: float = 1.0) -> Floats:
     """Quantiles [quantity, level] of errors [error, quantity], each level moved outward as for one error more.
 
-    As many errors count as their weights make of them, and no more than are `distinct`.
+    As many errors count as their weights make of them, and no more than are `distinct`, by bunches of `bunch_count`.
     """
     order = np.argsort(errors, axis=0)
     ranks = np.cumsum(weights[order], axis=0)
-    effective = max(1.0, min(distinct, weights.sum() ** 2 / (weights**2).sum()))
+    effective = max(1.0, min(distinct, weights.sum() ** 2 / (weights**2).sum()) / bunch_count)
     found = np.empty((errors.shape[1], len(QUANTILE_LEVELS)))
     for column in range(errors.shape[1]):
         places = (ranks[:, column] - 0.5 * weights[order[:, column]]) / ranks[-1, column]

@@ -14,6 +14,10 @@ BAND_EDGES = (2, 4, 9, 19, 49, 145, 577)
 SHARES = (1.0, 0.75, 0.5, 0.25)
 """How much of a candidate is tried; the rest is who answered before it."""
 
+PART_COUNT = 2
+"""Parts of the time in each of which a candidate must be better; one more where forecasts are few."""
+FEW_COUNT = 96
+
 
 def bands_of(leads: Ints) -> list[Ints]:
     """The rows of the leads that choose together."""
@@ -69,7 +73,11 @@ def means_of(tracks: Mapping[str, Track], paid: Mapping[str, Floats], costs: Cos
 
 
 def _gain(mixed: Track, usual: Floats, costs: Costs, count: int) -> float:
-    """How much less a mixture surely costs than the base: the mean less its errors; 0 where that is little."""
+    """How much less a mixture surely costs than the base: the mean less its errors.
+
+    0 where that is little, or where it costs more in a part of the time: traffic goes through phases, and who gains
+    in one of them alone is likely to lose in the next.
+    """
     if np.isinf(usual).any():
         return 1.0
     cost = cost_of(mixed, costs)
@@ -85,8 +93,16 @@ def _gain(mixed: Track, usual: Floats, costs: Costs, count: int) -> float:
     gain = float(np.average(less, weights=weights))
     # Forecasts that overlap tell the same thing twice.
     distinct = min(float(len(origins)), float(origins[-1] - origins[0] + 1) / float(mixed.leads.mean()))
+    if not _lasts(less):
+        return 0.0
     sure = gain - costs.sigma_count * float(less.std()) / np.sqrt(max(1.0, distinct))
     return sure if gain > costs.gain_min * float(np.average(before, weights=weights)) else 0.0
+
+
+def _lasts(less: Floats) -> bool:
+    """Whether less is paid in each part of the time."""
+    parts = np.array_split(less, PART_COUNT if len(less) >= FEW_COUNT else PART_COUNT + 1)
+    return all(part.mean() > 0 for part in parts)
 
 
 def _mixed(tracks: Mapping[str, Track], weights: Floats) -> Track:

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from forebay.predictor.tracks import Costs, Stopwatch, Track, age_weights, cost_
 UNREST_POWER, UNREST_MAX = 0.7, 2.0
 MOVE_MIN = 0.25
 """In roots: half of what chance alone moves a count."""
+ERROR_HALF_LIFE = 0.15
+"""Of the series: how wide errors go changes sooner than who errs least."""
+ERROR_BUNCH_COUNT = 2.0
 KIND = "forebay.predictor.policy.forecaster"
 
 
@@ -117,8 +120,9 @@ def _fitted(
         first.leads,
         errors * _unrest(series, first.origins)[:, None, :],
         series,
-        age_weights(first.origins, costs, len(series)),
+        age_weights(first.origins, replace(costs, half_life=min(costs.half_life, ERROR_HALF_LIFE)), len(series)),
         int(np.ptp(first.origins)) + 1 if len(first.origins) else 0,
+        ERROR_BUNCH_COUNT,
     )
     paid = [cost_of(tracks[names[place]], costs) for place in used]
     recent = since_shift(series)

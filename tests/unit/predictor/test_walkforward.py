@@ -144,6 +144,40 @@ def test_what_a_miss_costs_settles_who_is_cheapest() -> None:
     assert dear["wild"] > 0.005
 
 
+@pytest.mark.parametrize(("late_error", "share"), [(0.0, 1.0), (0.9, 0.0), (1.2, 0.0)])
+def test_who_is_better_in_one_part_of_the_time_alone_is_not_trusted(late_error: float, share: float) -> None:
+    origins, leads = np.arange(100, 244), np.array([1])
+    truth = np.full((144, 1, 3), 100.0)
+    errors = np.where(np.arange(144) < 72, 0.0, late_error)[:, None, None]
+    tracks = {
+        "last_value": Track(origins, leads, truth + np.where(np.arange(144) < 72, 1.0, 0.8)[:, None, None], truth),
+        "other": Track(origins, leads, truth + errors, truth),
+    }
+    assert weights_of(tracks, Costs(), 244)[0, 1] == pytest.approx(share)
+
+
+def test_few_forecasts_must_be_better_in_each_third() -> None:
+    truth = np.full((60, 1, 3), 100.0)
+    origins, leads = np.arange(30, 90), np.array([1])
+    # The middle of the three parts costs more, both halves less.
+    errors = np.where((np.arange(60) >= 20) & (np.arange(60) < 40), 1.1, 0.0)[:, None, None]
+    tracks = {
+        "last_value": Track(origins, leads, truth + 1.0, truth),
+        "other": Track(origins, leads, truth + errors, truth),
+    }
+    assert not weights_of(tracks, Costs(), 90)[0, 1].any()
+
+
+def test_a_spread_follows_what_errors_were_like_lately() -> None:
+    chance = np.random.default_rng(SEED)
+    calm, wild = (chance.normal(0, width, 500) for width in (30, 300))
+    found = []
+    for noise in (np.concatenate((wild, calm)), np.concatenate((calm, wild))):
+        chosen = choose(named(["last_value"]), series(10_000 + noise), 1, Costs())
+        found.append(chosen.spread.shifts[0, 0, 2])
+    assert found[1] > 5 * found[0] > 0
+
+
 def test_two_that_err_apart_are_mixed() -> None:
     chance = np.random.default_rng(SEED)
     size = (120, 1, 3)
