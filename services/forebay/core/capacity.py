@@ -9,7 +9,7 @@ that takes more room. All of it is ours; benchmarks/capability.py says how far i
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TypeAlias
 
@@ -40,11 +40,15 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mix:
-    """Requests by length: points of prompt and response tokens, and what share of the requests each stands for."""
+    """Requests by length: points of prompt and response tokens, and what share of the requests each stands for.
+
+    `part` is what the points are of all requests, where some were left out.
+    """
 
     prompt_tokens: Floats
     response_tokens: Floats
     shares: Floats
+    part: float = 1.0
 
     @staticmethod
     def of_samples(prompts: Samples, responses: Samples, point_count: int = 64) -> "Mix":
@@ -76,6 +80,17 @@ class Mix:
         one, other = _curve(prompt), _curve(response)
         grid = np.meshgrid(one, other)
         return Mix(grid[0].ravel(), grid[1].ravel(), np.full(len(one) * len(other), 1.0 / (len(one) * len(other))))
+
+    def up_to(self, tokens: int) -> "Mix | None":
+        """Those requests whose prompt and response together are no longer than that; None where there are none."""
+        inside = self.prompt_tokens + self.response_tokens <= tokens
+        if inside.all():
+            return self
+        part = float(self.shares[inside].sum())
+        if part <= 0:
+            return None
+        columns = (self.prompt_tokens[inside], self.response_tokens[inside], self.shares[inside] / part)
+        return Mix(*columns, self.part * part)
 
     def draw(self, count: int, seed: int) -> tuple[Ints, Ints]:
         """Prompt and response tokens of so many requests of the mix."""
@@ -159,11 +174,15 @@ class Engine:
     def capacity(self, mix: Mix, level: ServiceLevel) -> Load:
         """The highest steady rate at which the promises hold, and what the instance is like at it.
 
-        The rate is 0 where a promise cannot be kept at any rate, or where a response of the mix never fits the cache.
+        Requests that never fit the cache are refused and miss. The rate is 0 where the promises cannot be kept at any.
         """
-        state = _Steady(self, mix, level)
-        if not state.fits:
+        served = mix.up_to(self.kv_tokens)
+        if served is None or served.part < level.share * mix.part:
             return _nothing("kv")
+        return self._capacity(served, replace(level, share=level.share * mix.part / served.part))
+
+    def _capacity(self, mix: Mix, level: ServiceLevel) -> Load:
+        state = _Steady(self, mix, level)
         if not (level.ttft_s or level.itl_s or level.e2e_s):
             return state.load(level.utilisation_max * state.rate_max)
         low, high = 1e-4 * state.rate_max, state.rate_max
@@ -182,8 +201,11 @@ class Engine:
 
     def load_at(self, mix: Mix, requests_per_s: float, level: ServiceLevel = ServiceLevel()) -> Load:
         """What the instance is like at a rate; where that is more than it can do, at the most that it can."""
-        state = _Steady(self, mix, level)
-        return state.load(min(requests_per_s, state.rate_max)) if state.fits else _nothing("kv")
+        served = mix.up_to(self.kv_tokens)
+        if served is None:
+            return _nothing("kv")
+        state = _Steady(self, served, level)
+        return state.load(min(requests_per_s * served.part, state.rate_max))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,9 +241,7 @@ class _Steady:
         self._gap_mean = max(float(self._gaps @ mix.shares), 1e-9)
         self._caches()
         self.seat_count = int(min(engine.seats, self._kv_seats))
-        self.fits = self.seat_count >= 1
-        if self.fits:
-            self._paces()
+        self._paces()
 
     def _caches(self) -> None:
         """Context that decodes read on average, and how many caches fit beside each other."""
@@ -236,8 +256,7 @@ class _Steady:
         # n * mean + Z * sqrt(n) * deviation = room, solved for the root of n.
         root = (-Z_KV * deviation + math.sqrt((Z_KV * deviation) ** 2 + 4 * mean * room)) / (2 * mean)
         self._kv_mean = mean
-        longest = float((prompt + self._mix.response_tokens).max())
-        self._kv_seats = 0 if longest > self._engine.kv_tokens else max(1, math.floor(root * root))
+        self._kv_seats = max(1, math.floor(root * root))
 
     def _paces(self) -> None:
         """Seconds of an iteration without prompts, and what a request's prompt adds, by how many decode.
@@ -406,14 +425,14 @@ class _Steady:
         judged = self.judge(np.array([rate]))
         batch = float(judged.batch[0])
         return Load(
-            rate,
+            rate / self._mix.part,
             rate * self._mix.prompt_mean,
             rate * self._mix.response_mean,
             self._limit(judged, rate),
             batch,
             float(judged.itl_s[0]),
             float(judged.ttft_s[0]),
-            float(judged.attainment[0]),
+            float(judged.attainment[0]) * self._mix.part,
             min(1.0, batch * self._kv_mean / self._engine.kv_tokens),
             rate / self.rate_max,
         )

@@ -71,6 +71,16 @@ def test_a_request_that_never_fits_leaves_no_rate() -> None:
     assert (load.requests_per_s, load.limit) == (0.0, "kv")
 
 
+def test_a_few_requests_that_never_fit_are_misses_and_load_nobody() -> None:
+    level = ServiceLevel(ttft_s=5.0, itl_s=0.1, share=0.9)
+    small = Engine(replace(FLAT, kv_tokens=20_000))
+    plain = small.capacity(Mix.of_samples([1_000] * 20, [200] * 20), replace(level, share=0.9 / 0.95))
+    some = small.capacity(Mix.of_samples([1_000] * 19 + [30_000], [200] * 20), level)
+    assert some.requests_per_s == pytest.approx(plain.requests_per_s / 0.95)
+    assert some.attainment == pytest.approx(0.95 * plain.attainment)
+    assert some.prompt_tokens_per_s == pytest.approx(plain.prompt_tokens_per_s)
+
+
 @pytest.mark.parametrize(
     ("level", "limit"),
     [
