@@ -264,6 +264,7 @@ def _command() -> str:
 def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> None:
     from forebay.simulator.report.caveats import caveats
     from forebay.simulator.report.distance import distance_table
+    from forebay.simulator.report.regret import regret_table
     from forebay.simulator.report.tables import chosen_verdicts, headline_table, short_table, winner_table
 
     if as_json:
@@ -271,23 +272,27 @@ def _print(findings: "Findings", page: Path, markdown: bool, as_json: bool) -> N
         return
     runs, columns = findings.runs, findings.experiment.columns
     distance = distance_table(runs, findings.oracles) if not columns else None
+    regret = regret_table(runs, findings.oracles) if _scales(findings.experiment) else None
     short = short_table(runs, findings.oracles, columns)
     chosen = chosen_verdicts(findings.verdicts, columns)
+    last = [table for table in (regret, distance) if table is not None]
     if markdown:
-        for table in (short, winner_table(chosen, runs.loads), distance):
-            if table is None:
-                continue
+        for table in (short, winner_table(chosen, runs.loads), *last):
             click.echo(f"**{table.title}**\n\n{table.markdown()}\n")
         return
-    _show(short)
-    if len(runs.policies) > 1:
-        _show(winner_table(chosen, runs.loads) if columns else headline_table(chosen, runs.loads))
-    if distance is not None:
-        _show(distance)
+    winners = winner_table(chosen, runs.loads) if columns else headline_table(chosen, runs.loads)
+    for table in (short, *([winners] if len(runs.policies) > 1 else []), *last):
+        _show(table)
     console = make_console()
     for caveat in caveats(findings.experiment, runs, findings.ended):
         console.print(Text(caveat, style="dim"))
     console.print(f"report: {page}", soft_wrap=True, markup=False)
+
+
+def _scales(experiment: "Experiment") -> bool:
+    """Whether policies differ in what they pay: with fleets of fixed size there is nothing to regret."""
+    moves = any(group.instances_min < group.instances_max for group in experiment.groups)
+    return experiment.oracle.search or (moves and not experiment.columns)
 
 
 def _show(table: "Table") -> None:
@@ -302,6 +307,7 @@ def _show(table: "Table") -> None:
 def _as_json(findings: "Findings") -> dict[str, Any]:
     from forebay.simulator.report.distance import distances
     from forebay.simulator.report.page import versions
+    from forebay.simulator.report.regret import regrets
     from forebay.simulator.statistics import MEASURES, STATES
 
     runs = findings.runs
@@ -324,6 +330,7 @@ def _as_json(findings: "Findings") -> dict[str, Any]:
         "estimates": estimates,
         "winners": verdicts,
         "distances": distances(runs),
+        "regrets": regrets(runs, findings.oracles),
         "failed": failed,
         "command": findings.command,
         "versions": versions(),

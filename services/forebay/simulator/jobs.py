@@ -37,7 +37,8 @@ _ASIDE_FILES = ("runner.py", "sweep.py", "statistics.py", "progress.py", "toml_l
 class Job:
     """One policy at one load with one seed; `key` names its folder.
 
-    With a `search` the policy is only a name: it is the best fleet that is found. `direct` takes the fast lane.
+    With a `search` the policy is only a name: it is the best fleet that is found. `direct` takes the fast lane. The
+    least GPU-hours are told for a share `target` of each model's requests.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Job:
     load: float
     search: OracleConfig | None = None
     direct: bool = False
+    target: float | None = None
 
     @property
     def run_count_max(self) -> int:
@@ -93,13 +95,23 @@ def jobs_of(experiment: Experiment) -> list[Job]:
             seed,
             load,
             direct=experiment.direct,
+            target=experiment.oracle.attainment,
         )
         for seed in experiment.seeds
         for load in experiment.loads
         for index, arm in enumerate(experiment.policies)
     ]
     searches = [
-        Job(f"{arm.slug}-load{load:g}-seed{seed}", experiment.trace, experiment.world, arm.policy, seed, load, oracle)
+        Job(
+            f"{arm.slug}-load{load:g}-seed{seed}",
+            experiment.trace,
+            experiment.world,
+            arm.policy,
+            seed,
+            load,
+            oracle,
+            target=oracle.attainment,
+        )
         for oracle in [experiment.oracle]
         for arm in experiment.arms[len(experiment.policies) :]
         for seed in experiment.seeds
@@ -124,7 +136,7 @@ def execute(job: Job, watch: Callable[[int, int], None] | None = None) -> Outcom
     scenario = Scenario(workload, job.world, policy, job.seed, job.load)
     run = simulate_direct if job.direct else simulate
     result = run(scenario, watch=lambda done: heard(before + done))
-    summary = summarize(result, job.world.slo, job.world, workload)
+    summary = summarize(result, job.world.slo, job.world, workload, job.target)
     return Outcome(result, summary, workload.notes, before + len(workload))
 
 

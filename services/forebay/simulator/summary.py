@@ -133,10 +133,13 @@ class Summary:
         return next((one for one in self.classes if one.slo_class == name), None)
 
 
-def summarize(result: RunResult, slo: Promises, world: World, workload: Workload | None = None) -> Summary:
+def summarize(
+    result: RunResult, slo: Promises, world: World, workload: Workload | None = None, target: float | None = None
+) -> Summary:
     """All figures of a run under the promises `slo`; `world` tells the prices of its GPUs.
 
-    `workload` is what the run began with: with it the summary says how far the run is from the best possible.
+    `workload` is what the run began with: with it the summary says how far the run is from the best possible, at the
+    share of promises that it kept and at the share `target`.
     """
     checked = _Checked.of(result.requests, slo)
     quality = world.student.quality
@@ -161,7 +164,7 @@ def summarize(result: RunResult, slo: Promises, world: World, workload: Workload
         counters=dict(result.counters),
         rejections=dict(result.rejections),
         programs=summarize_programs(result.requests),
-        distance=distance_of(workload, promised, shares, fleet.gpu_hours) if workload is not None else Distance(),
+        distance=Distance() if workload is None else distance_of(workload, promised, shares, fleet.gpu_hours, target),
         tenants=summarize_tenants(result, checked.met),
     )
 

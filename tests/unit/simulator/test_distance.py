@@ -1,6 +1,7 @@
 """A run says how far it is from the fewest GPU-hours that its promises could be kept with."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,22 @@ def test_gpus_count_and_each_model_has_its_own_share() -> None:
     assert plain.hours < plain.gpu_hours < 2 * plain.hours
 
 
+def test_the_bound_for_a_target_is_the_same_for_all_policies() -> None:
+    strict = world(slo=Promises(interactive_fast=Promise(ttft_s=0.05, tpot_ms=100.0)))
+    result = simulate(Scenario(burst(), strict, STATIC), kernel="reference")
+    found = summarize(result, strict.slo, strict, burst(), target=0.9).distance
+    assert found.target_share == 0.9
+    assert found.target_gpu_hours == pytest.approx(lower_hours(burst(), strict, 0.9).gpu_hours)
+    assert not found.relaxed
+
+
+def test_where_a_model_has_several_groups_the_bound_is_a_relaxation() -> None:
+    pools = (Group(model="m", profile="A100-80G/Llama-3-8B/tp1", instances_min=0), replace(TWO_GPUS, model="m", pool="big"))
+    found = distance_of(burst(), world(*pools), {}, 1.0)
+    assert found.relaxed
+    assert 0 < (found.lower_gpu_hours or 0) <= lower_hours(burst(), world(pools[0])).gpu_hours * (1 + 1e-9)
+
+
 def test_no_ratio_is_made_up_where_nothing_is_needed() -> None:
     assert distance_of(burst(), world(), {"m": 0.0}, 1.0) == Distance(0.0, 0.0, None)
 
@@ -80,11 +97,10 @@ def test_no_ratio_is_made_up_where_nothing_is_needed() -> None:
 @pytest.mark.parametrize(
     ("refused", "words"),
     [
-        (world(TWO_GPUS, TWO_GPUS), "several groups"),
         (world(student=StudentConfig(share=0.1)), "student"),
         (world(prefill=(Prefill("m", "A100-80G/Llama-3-8B/tp1"),)), "prefill"),
     ],
-    ids=("groups", "student", "prefill"),
+    ids=("student", "prefill"),
 )
 def test_where_nothing_is_proven_the_reason_stands_instead(refused: World, words: str) -> None:
     found = distance_of(burst(), refused, {}, 1.0)

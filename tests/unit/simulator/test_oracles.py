@@ -17,9 +17,10 @@ from forebay.simulator.arms import check_arm
 from forebay.simulator.config import ClientConfig, EngineConfig, Fault, Knob, PolicyConfig, StartConfig, StudentConfig
 from forebay.simulator.oracles import ClairvoyantForecast, ClairvoyantLength, NoisyLength, ScheduledFleet
 from forebay.simulator.oracles.bound import engine_profile, last_end_us, lower_hours, may_miss
+from forebay.simulator.oracles.cheapest import cheapest
 from forebay.simulator.oracles.fleet import Step
 from forebay.simulator.oracles.fluid import Demand, FluidEngine, demand_of
-from forebay.simulator.oracles.search import autoscaler_table, oracle_hours
+from forebay.simulator.oracles.search import autoscaler_table, lowest_share, oracle_hours
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.summary import met
 from forebay.simulator.usage import fleet_usage
@@ -155,15 +156,22 @@ def view(now_s: float, model: str = "m") -> PoolView:
 
 
 def test_the_scheduled_fleet_wants_what_will_be_needed_within_its_lead() -> None:
-    fleet = ScheduledFleet((Step("m", 0, 1), Step("m", 100, 5), Step("m", 200, 2), Step("n", 0, 7)), lead_s=30.0)
+    steps = (Step("m", 0, 1), Step("m", 100, 5), Step("m", 200, 2), Step("n", 0, 7))
+    fleet = ScheduledFleet(steps, lead_s=30.0)
     at = {now_s: fleet.choose(view(now_s)).instances_wanted for now_s in (0, 69, 70, 100, 180, 200, 999)}
     assert at == {0: 1, 69: 1, 70: 5, 100: 5, 180: 5, 200: 2, 999: 2}
     assert fleet.choose(view(50, "n")).instances_wanted == 7
     assert fleet.choose(view(50, "other")).instances_wanted == 2
 
 
+def test_a_pool_has_steps_of_its_own() -> None:
+    fleet = ScheduledFleet((Step("m", 0, 3, "east"), Step("m", 0, 2)))
+    assert fleet.choose(view(0)).instances_wanted == 2
+    assert fleet.choose(replace(view(0), pool="east")).instances_wanted == 3
+
+
 def test_a_schedule_out_of_order_is_refused() -> None:
-    with pytest.raises(ValueError, match="by model and time"):
+    with pytest.raises(ValueError, match="by pool and time"):
         ScheduledFleet((Step("m", 100, 1), Step("m", 0, 5)))
 
 
@@ -306,9 +314,36 @@ def test_a_world_in_which_a_student_answers_is_refused() -> None:
         lower_hours(workload([0]), world(student=StudentConfig(share=0.1)))
 
 
-def test_a_model_with_several_groups_is_refused() -> None:
-    with pytest.raises(ConfigError, match="several groups"):
-        lower_hours(workload([0]), world(group(1), group(1)))
+def test_groups_that_are_alike_are_bound_as_one() -> None:
+    rows = workload([number * S // 10 for number in range(300)], 60, 120)
+    one = lower_hours(rows, world(group(3, instances_min=2)))
+    two = lower_hours(rows, world(group(2, instances_min=1), group(1, instances_min=1, pool="far", region="far")))
+    assert two == one
+
+
+def test_a_group_that_nobody_scales_stands_with_all_that_it_has_at_first() -> None:
+    calm = workload([0, 3_600 * S])
+    fixed, moved = (
+        lower_hours(calm, world(group(1, instances_min=0), group(3, instances_min=0, pool=pool))).hours
+        for pool in ("", "far")
+    )
+    assert fixed == pytest.approx(3.0, abs=1e-4)
+    assert moved < 0.01
+
+
+def test_the_cheapest_engine_is_never_slower_than_a_share_of_each() -> None:
+    """Whatever goes to which of two engines, the bound of both together is below the sum of theirs."""
+    slow = replace(SMALL.slowed(3.0), max_seqs=16, kv_tokens=4_096)
+    both = FluidEngine(cheapest([SMALL, slow], [2, 1]))
+    lengths = [(30 + 7 * number % 200, 1 + 31 * number % 90) for number in range(40)]
+    for share in (0, 10, 20, 40):
+        parts = 2 * FluidEngine(SMALL).busy_s(total(demand(lengths[:share])))[0] if share else 0.0
+        parts += FluidEngine(slow).busy_s(total(demand(lengths[share:])))[0] if share < 40 else 0.0
+        assert both.busy_s(total(demand(lengths)))[0] <= parts * (1 + 1e-9)
+
+
+def test_the_cheapest_of_equal_engines_is_that_engine() -> None:
+    assert cheapest([SMALL, SMALL], [1, 1]) == SMALL
 
 
 # What is achieved
@@ -337,6 +372,37 @@ def test_the_search_finds_a_schedule_between_the_bound_and_the_best_constant_fle
     check_arm(PolicyConfig("arm", **arm), "policies[0]")  # type: ignore[arg-type]
     usage = fleet_usage(run(wave(), given, policy=arm, check=False), given)
     assert usage.instance_hours == found.achieved_hours
+
+
+def test_the_search_moves_pools_of_two_regions_apart() -> None:
+    """All requests come from afar: the pool there is the one that keeps its instances."""
+    rows = wave()
+    far = make_workload(
+        rows.arrival_us.tolist(),
+        rows.prompt_tokens.tolist(),
+        rows.output_tokens.tolist(),
+        slo_class=rows.slo_class.tolist(),
+        region=[0] * len(rows),
+        names={"regions": ("far",)},
+    )
+    start = StartConfig(provisioning_s=2.0, weights_gb_per_s=0.0, warm_s=0.0)
+    groups = (group(1, instances_min=0, instances_max=4), group(1, instances_max=8, region="far", pool="far"))
+    given = world(*groups, start=start)
+    found = oracle_hours(far, given, attainment=0.95, window_s=20.0, run_count_max=16, kernel=KERNEL)
+    assert found.achieved_hours is not None
+    assert set(found.schedule) == {"model", "far"}
+    assert sum(found.schedule["far"]) > sum(found.schedule["model"])
+    assert found.lower_hours <= found.achieved_hours
+    steps = autoscaler_table(found.schedule, found.window_s, given)["parameters"]["steps"]  # type: ignore[index]
+    assert {step.get("pool", "") for step in steps} == {"", "far"}
+
+
+def test_the_lowest_share_is_of_the_class_that_fares_worst() -> None:
+    rows = make_workload(
+        [0] * 6, [1] * 6, [1] * 6, model=[0, 0, 1, 1, 1, 1], slo_class=[1, 2, 1, 1, 3, 3], names={"models": ("m", "n")}
+    )
+    assert lowest_share(rows, np.array([True, True, True, False, True, True])) == 0.5
+    assert lowest_share(rows, np.ones(6, dtype=np.bool_)) == 1.0
 
 
 def test_a_promise_that_no_fleet_keeps_is_told() -> None:

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from forebay.core.promises import Promises
+from forebay.core.promises import Promise, Promises
 from forebay.simulator import store
-from forebay.simulator.config import Group, StartConfig
+from forebay.simulator.config import Group, StartConfig, StudentConfig
 from forebay.simulator.distance import Distance
 from forebay.simulator.experiment import Arm, Experiment
 from forebay.simulator.jobs import Done, Job, jobs_of
@@ -20,6 +20,7 @@ from forebay.simulator.report.caveats import caveats
 from forebay.simulator.report.distance import distance_table, distances
 from forebay.simulator.report.figure import colours, stand_alone
 from forebay.simulator.report.page import Findings, render
+from forebay.simulator.report.regret import regret_table, regrets
 from forebay.simulator.runner import Ended
 from forebay.simulator.statistics import Runs
 from forebay.simulator.summary import summarize
@@ -143,11 +144,47 @@ def test_the_distance_to_the_best_possible_is_a_mean_over_the_seeds(findings: Fi
     assert found[FAST, 2.0]["ratio"] is None
 
 
+def test_regret_is_what_was_paid_beyond_the_oracle_with_equal_seeds(findings: Findings) -> None:
+    table = regret_table(findings.runs, findings.oracles)
+    assert table is not None
+    assert [row[:2] for row in table.rows[:2]] == [("1", FAST), ("1", SLOW)]
+    found = {(one["policy"], one["load"]): one for one in regrets(findings.runs, findings.oracles)}
+    fast, oracle = found[FAST, 1.0], found[ORACLE, 1.0]
+    hours = {
+        name: [one.fleet.gpu_hours for seed in (1, 2, 3) if (one := findings.runs.get(name, 1.0, seed))]
+        for name in (FAST, ORACLE)
+    }
+    pairs = list(zip(hours[FAST], hours[ORACLE], strict=True))
+    assert fast["regret"]["mean"] == pytest.approx(sum(own - best for own, best in pairs) / 3)
+    assert fast["of_oracle"]["mean"] == pytest.approx(sum(own / best for own, best in pairs) / 3)
+    assert (fast["oracle"], oracle["regret"]) == (ORACLE, None)
+
+
+def test_a_policy_that_misses_the_target_in_a_class_is_told_so_and_the_bound_is_for_the_target() -> None:
+    runs = []
+    for name, ttft_s in (("good", 0.2), ("bad", 3.0)):
+        one = summarize(drawn(name, 1, ttft_s=ttft_s), Promises(interactive_normal=Promise(ttft_s=1.0)), WORLD)
+        known = Distance(1.0, 1.0, 2.0, target_share=0.95, target_gpu_hours=one.fleet.gpu_hours / 2, relaxed=True)
+        runs.append(dataclasses.replace(one, distance=known))
+    table = regret_table(Runs(runs, ["good", "bad"]))
+    assert table is not None
+    good, bad = table.rows
+    assert "misses 95.0 %" in bad[2]
+    assert "misses" not in good[2]
+    assert (good[4], good[5], good[6]) == ("–", "–", "200.0 %")
+    assert regrets(Runs(runs))[0]["bound"] == "relaxation"
+
+
+def test_without_an_oracle_and_a_bound_there_is_no_regret(findings: Findings) -> None:
+    only = Runs([one for seed in (1, 2, 3) if (one := findings.runs.get(FAST, 2.0, seed))])
+    assert regret_table(only) is None
+
+
 def test_a_distance_that_nobody_knows_is_no_table_but_a_caveat(findings: Findings) -> None:
     only = Runs([one for seed in (1, 2, 3) if (one := findings.runs.get(FAST, 2.0, seed))])
     assert distance_table(only) is None
-    twice = dataclasses.replace(EXPERIMENT, groups=EXPERIMENT.groups * 2)
-    assert "best possible is not known: model 'm' has several" in " ".join(caveats(twice, only, findings.ended))
+    taught = dataclasses.replace(EXPERIMENT, student=StudentConfig(share=0.1))
+    assert "best possible is not known: [student] answers some" in " ".join(caveats(taught, only, findings.ended))
     assert "best possible" not in " ".join(caveats(EXPERIMENT, only, findings.ended))
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay.core.units import US_PER_S
 from forebay.simulator.config import Group, PolicyConfig, World
-from forebay.simulator.oracles.bound import engine_profile, lower_hours
+from forebay.simulator.oracles.bound import engine_profile, lower_hours, scaled_groups
 from forebay.simulator.oracles.fluid import Floats, FluidEngine, demand_of
 from forebay.simulator.oracles.forecast import rows_of
 from forebay.simulator.run import Scenario, simulate
@@ -23,6 +24,8 @@ NOTICE_S = 3.0
 """What passes besides the start itself until the scheduler places on a new instance: probes and snapshots."""
 SCALES = 6
 """How often the scale of the schedule is halved between what suffices and what does not."""
+POOLS_APART_MAX = 3
+"""Up to so many pools, each gets its own smallest constant number; more are searched by one scale for all."""
 SCHEDULER: Mapping[str, object] = {"router": "join_shortest_tokens"}
 
 Counts = dict[str, list[int]]
@@ -33,8 +36,8 @@ class Bound:
     """No schedule needs fewer than `lower_hours`; one with `achieved_hours` was found and run.
 
     `achieved_hours` is None where no fleet within the bounds of its groups kept the promises; `attainment` is the
-    lowest share of any model, and `schedule` gives the instances by window of `window_s`. `static_counts` is the
-    smallest fleet of constant size, by model. `run_count` is how many runs the search took.
+    lowest share of any class of any model, and `schedule` gives the instances by pool and window of `window_s`.
+    `static_counts` is the smallest fleet of constant size, by pool. `run_count` is how many runs the search took.
     """
 
     lower_hours: float
@@ -47,10 +50,11 @@ class Bound:
 
 
 class Trial(NamedTuple):
-    """What one run of a schedule gave."""
+    """What one run of a schedule gave; fewer GPU-hours are better."""
 
     attainment: float
     hours: float
+    gpu_hours: float
 
 
 def oracle_hours(
@@ -65,12 +69,13 @@ def oracle_hours(
     kernel: str = "fast",
     watch: Callable[[int], None] | None = None,
 ) -> Bound:
-    """Searches the fewest instance-hours that keep the promises to a share `attainment` of each model's requests.
+    """Searches the fewest GPU-hours that keep the promises to a share `attainment` of the requests of each class
+    of each model.
 
     First the smallest constant fleet, then counts by window in proportion to the fluid bound of what arrives in each,
     then single windows with one less, for as long as runs are left. Every trial is a run of the simulator with known
-    lengths and a fleet that is ready in time; `watch` hears how many rows all of them have ended so far. Raises
-    ConfigError for what `lower_hours` refuses.
+    lengths and a fleet that is ready in time; `watch` hears how many rows all of them have ended so far. What is found
+    was run, and is no bound: nobody proves that less would not do. Raises ConfigError for what `lower_hours` refuses.
     """
     lower = lower_hours(workload, world, attainment)
     run = _Runs(workload, world, scheduler, seed, kernel)
@@ -78,10 +83,10 @@ def oracle_hours(
     search.constant()
     if search.best is None:
         return Bound(lower.hours, None, search.reached, window_s, run_count=search.run_count)
-    static = {model: counts[0] for model, counts in search.best_counts.items()}
+    static = {pool: counts[0] for pool, counts in search.best_counts.items()}
     search.proportional()
     search.trim()
-    schedule = {model: tuple(counts) for model, counts in search.best_counts.items()}
+    schedule = {pool: tuple(counts) for pool, counts in search.best_counts.items()}
     return Bound(lower.hours, search.best.hours, search.best.attainment, window_s, static, schedule, search.run_count)
 
 
@@ -93,11 +98,12 @@ def best_policy(
 
 
 def autoscaler_table(schedule: Mapping[str, Sequence[int]], window_s: float, world: World) -> dict[str, object]:
-    """The [autoscaler] of an arm that follows a schedule of instances by model and window, such as `Bound.schedule`."""
+    """The [autoscaler] of an arm that follows a schedule of instances by pool and window, such as `Bound.schedule`."""
+    models = {group.pool_name: group.model for group in scaled_groups(world)}
     return {
         "policy": "clairvoyant",
         "parameters": {
-            "steps": [step for model in sorted(schedule) for step in _steps(model, schedule[model], window_s)],
+            "steps": [step for pool in sorted(schedule) for step in _steps(models, pool, schedule[pool], window_s)],
             "lead_s": _start_s(world) + TICK_S + NOTICE_S,
         },
         "tick_s": TICK_S,
@@ -120,16 +126,35 @@ class _Runs:
         policy = best_policy(counts, window_s, self.world, self.scheduler)
         result = simulate(Scenario(self.workload, self.world, policy, self.seed), kernel=self.kernel, watch=watch)
         kept = met(result.requests, self.world.slo)
-        shares = [float(kept[mine].mean()) for model in counts if (mine := rows_of(self.workload, model)).any()]
-        return Trial(min(shares, default=1.0), fleet_usage(result, self.world).instance_hours)
+        usage = fleet_usage(result, self.world)
+        return Trial(lowest_share(self.workload, kept), usage.instance_hours, usage.gpu_hours)
 
     def busy(self, group: Group, window_s: float, window_count: int) -> Floats:
-        """How many instances the arrivals of each window keep busy at the very least."""
-        mine = rows_of(self.workload, group.model)
-        windows = (self.workload.arrival_us[mine] / US_PER_S // window_s).astype(np.int64)
-        demand = demand_of(self.workload, self.world.engine.prefix_cache_tokens > 0).of(mine)
-        busy_s = FluidEngine(engine_profile(self.world, group)).busy_s(demand.summed(windows, window_count))
+        """How many instances of a pool the arrivals of each window keep busy at the very least.
+
+        Pools of a region share what comes there evenly, and all pools what comes from regions that have none.
+        """
+        rivals = [one for one in scaled_groups(self.world) if one.model == group.model]
+        near = [one for one in rivals if one.region == group.region]
+        names = [one.region for one in rivals]
+        at_home = np.array([name == group.region for name in self.workload.regions], dtype=np.bool_)
+        homeless = np.array([name not in names for name in self.workload.regions], dtype=np.bool_)
+        mine, engine = rows_of(self.workload, group.model), FluidEngine(engine_profile(self.world, group))
+        demand = demand_of(self.workload, self.world.engine.prefix_cache_tokens > 0)
+        busy_s = np.zeros(window_count)
+        for regions, count in ((at_home, len(near)), (homeless, len(rivals))):
+            rows = mine & regions[self.workload.region]
+            windows = (self.workload.arrival_us[rows] / US_PER_S // window_s).astype(np.int64)
+            busy_s += engine.busy_s(demand.of(rows).summed(windows, window_count)) / count
         return busy_s / window_s
+
+
+def lowest_share(workload: Workload, kept: npt.NDArray[np.bool_]) -> float:
+    """The lowest share of kept promises of any class of any model; 1 without requests."""
+    number = workload.model * (int(workload.slo_class.max(initial=0)) + 1) + workload.slo_class
+    came = np.bincount(number)
+    met_count = np.bincount(number, weights=kept)
+    return float((met_count[came > 0] / came[came > 0]).min(initial=1.0))
 
 
 class _Search:
@@ -143,7 +168,7 @@ class _Search:
         self.reached = 0.0
         self.run_count = 0
         self._runs = runs
-        self._groups = runs.world.groups
+        self._groups = scaled_groups(runs.world)
         self._attainment = attainment
         self._window_s = window_s
         self._run_count_max = run_count_max
@@ -153,66 +178,75 @@ class _Search:
         self._known: dict[str, Trial] = {}
 
     def constant(self) -> None:
-        """Finds the smallest constant fleet that suffices, one model after another."""
-        counts = {group.model: [group.instances_max] * self._window_count for group in self._groups}
+        """Finds the smallest constant fleet that suffices: each pool by itself, or all by one scale where many are."""
+        counts = {group.pool_name: [group.instances_max] * self._window_count for group in self._groups}
         if not self._suffices(counts):
+            return
+        if len(self._groups) > POOLS_APART_MAX:
+            peaks = {group.pool_name: np.full(self._window_count, one.max()) for group, one in self._shares()}
+            self._scale(peaks, 1)
             return
         for group in self._groups:
             fewest, most = max(1, group.instances_min), group.instances_max
             while fewest < most:
                 middle = (fewest + most) // 2
-                if self._suffices({**counts, group.model: [middle] * self._window_count}):
+                if self._suffices({**counts, group.pool_name: [middle] * self._window_count}):
                     most = middle
                 else:
                     fewest = middle + 1
-            counts[group.model] = [most] * self._window_count
+            counts[group.pool_name] = [most] * self._window_count
 
     def proportional(self) -> None:
         """Finds the smallest scale at which counts in proportion to the fluid bound of each window suffice."""
-        tops = {model: max(counts) for model, counts in self.best_counts.items()}
-        shares = {one.model: _spread(self._runs.busy(one, self._window_s, self._window_count)) for one in self._groups}
-        high = max((top / max(float(shares[model].max()), 1e-9) for model, top in tops.items()), default=1.0)
+        self._scale({group.pool_name: share for group, share in self._shares()}, 0)
+
+    def _shares(self) -> list[tuple[Group, Floats]]:
+        """How many instances of each pool each window keeps busy."""
+        return [(one, _spread(self._runs.busy(one, self._window_s, self._window_count))) for one in self._groups]
+
+    def _scale(self, shares: Mapping[str, Floats], fewest: int) -> None:
+        """Halves the scale of the shares for as long as the numbers suffice that they make, none above the best yet."""
+        tops = {pool: max(counts) for pool, counts in self.best_counts.items()}
+        high = max((top / max(float(shares[pool].max()), 1e-9) for pool, top in tops.items()), default=1.0)
         low = 0.0
+
+        def scaled(group: Group, scale: float) -> list[int]:
+            least, top = max(fewest, group.instances_min), tops[group.pool_name]
+            return [min(top, max(least, int(np.ceil(scale * one)))) for one in shares[group.pool_name].tolist()]
+
         for _ in range(min(SCALES, self._run_count_max - self.run_count)):
             scale = (low + high) / 2
-            counts = {
-                group.model: [
-                    min(tops[group.model], max(group.instances_min, int(np.ceil(scale * share))))
-                    for share in shares[group.model].tolist()
-                ]
-                for group in self._groups
-            }
-            if self._suffices(counts):
+            if self._suffices({group.pool_name: scaled(group, scale) for group in self._groups}):
                 high = scale
             else:
                 low = scale
 
     def trim(self) -> None:
         """Takes one instance from many windows at once, from fewer where that is too much, until nothing gives."""
-        fewest = {group.model: group.instances_min for group in self._groups}
-        for model in sorted(self.best_counts):
+        fewest = {group.pool_name: group.instances_min for group in self._groups}
+        for pool in sorted(self.best_counts):
             before = -1.0
-            while self.best is not None and self.best.hours != before and self.run_count < self._run_count_max:
-                before = self.best.hours
-                self._trim(model, 0, self._window_count, fewest[model])
+            while self.best is not None and self.best.gpu_hours != before and self.run_count < self._run_count_max:
+                before = self.best.gpu_hours
+                self._trim(pool, 0, self._window_count, fewest[pool])
 
-    def _trim(self, model: str, start: int, end: int, fewest: int) -> None:
-        counts = self.best_counts[model]
+    def _trim(self, pool: str, start: int, end: int, fewest: int) -> None:
+        counts = self.best_counts[pool]
         less = [max(fewest, count - 1) if start <= index < end else count for index, count in enumerate(counts)]
         if less == counts or self.run_count >= self._run_count_max:
             return
-        if not self._suffices({**self.best_counts, model: less}) and end - start > 1:
+        if not self._suffices({**self.best_counts, pool: less}) and end - start > 1:
             middle = (start + end) // 2
-            self._trim(model, start, middle, fewest)
-            self._trim(model, middle, end, fewest)
+            self._trim(pool, start, middle, fewest)
+            self._trim(pool, middle, end, fewest)
 
     def _suffices(self, counts: Counts) -> bool:
         """Runs a schedule, keeps it if it is the best yet that suffices, and says whether it does."""
         trial = self._try(counts)
         enough = trial.attainment >= self._attainment
         self.reached = max(self.reached, trial.attainment)
-        if enough and (self.best is None or trial.hours < self.best.hours):
-            self.best, self.best_counts = trial, {model: list(one) for model, one in counts.items()}
+        if enough and (self.best is None or trial.gpu_hours < self.best.gpu_hours):
+            self.best, self.best_counts = trial, {pool: list(one) for pool, one in counts.items()}
         return enough
 
     def _try(self, counts: Counts) -> Trial:
@@ -236,10 +270,11 @@ def _start_s(world: World) -> float:
     return max(means) * (1.0 + min(1.0, world.start.variation))
 
 
-def _steps(model: str, counts: Sequence[int], window_s: float) -> list[dict[str, object]]:
+def _steps(models: Mapping[str, str], pool: str, counts: Sequence[int], window_s: float) -> list[dict[str, object]]:
     """The windows in which the count changes."""
+    named = {"model": models[pool]} if models[pool] == pool else {"model": models[pool], "pool": pool}
     return [
-        {"model": model, "at_s": index * window_s, "instances": count}
+        {**named, "at_s": index * window_s, "instances": count}
         for index, count in enumerate(counts)
         if index == 0 or count != counts[index - 1]
     ]

@@ -12,7 +12,7 @@ from forebay.core.errors import ConfigError
 from forebay.simulator import store
 from forebay.simulator.experiment import Experiment
 from forebay.simulator.jobs import Job
-from forebay.simulator.report import distance, plots, tables
+from forebay.simulator.report import distance, plots, regret, tables
 from forebay.simulator.report.caveats import caveats
 from forebay.simulator.report.data import RunData
 from forebay.simulator.report.figure import colours
@@ -149,7 +149,7 @@ def _sections(findings: Findings) -> Iterator[Section]:
     yield Section("attainment", "SLO attainment", [Part(svg=plots.attainment_plot(runs), caption=_ATTAINMENT_TEXT)])
     yield Section("latency", "Latency", list(_latencies(runs, main)))
     yield Section("cost", "GPU-hours", list(_costs(findings)))
-    yield Section("oracle", "Distance to the best possible", list(_distances(runs, oracles)), [distance.TEXT])
+    yield Section("oracle", "Distance to the best possible", list(_distances(runs, oracles)), _DISTANCE_TEXTS)
     yield Section("lengths", "Predicted lengths", list(_lengths(findings)))
     yield Section("requests", "Requests", [
         Part(table=tables.outcome_table(runs, load), title=f"Load {load:g}, all seeds") for load in runs.loads
@@ -189,6 +189,9 @@ def _costs(findings: Findings) -> Iterator[Part]:
 
 def _distances(runs: Runs, oracles: Sequence[str]) -> Iterator[Part]:
     least, oracle = distance.distance_table(runs, oracles), tables.oracle_table(runs, oracles)
+    beyond = regret.regret_table(runs, oracles)
+    if beyond is not None:
+        yield Part(table=beyond, title="Regret")
     if least is not None:
         yield Part(table=least, title="To what is needed at least")
     if oracle is not None:
@@ -258,6 +261,7 @@ _ATTAINMENT_TEXT = "Requests that met every limit of their class; rejected, fail
 _LATENCY_TEXT = "Distributions of finished requests, averaged over the seeds quantile by quantile."
 _PARETO_TEXT = "Up and left is better. Bars are 95 % intervals; hollow marks are oracles."
 _OVER_TIME_TEXT = "Attainment is of the requests that arrived then; instances count in every state but spot."
+_DISTANCE_TEXTS = [regret.TEXT, distance.TEXT]
 _LENGTH_TEXT = (
     "Run of the first policy named, first seed: one panel for policies that predict alike. Darker is more requests; on "
     "the line the prediction is right."
