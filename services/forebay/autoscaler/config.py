@@ -160,14 +160,33 @@ class StockConfig:
         _need(self.gpu_count >= 0, f"stock of {self.gpu} in {self.region}: gpu_count must not be negative")
 
 
+_POSITIVE = (
+    "tick_s",
+    "probe_s",
+    "probe_starting_s",
+    "probe_timeout_s",
+    "start_timeout_s",
+    "backoff_s_min",
+    "actuator_timeout_s",
+    "drain_alarm_s",
+    "lead_age_s_max",
+    "lease_s",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything under [autoscaler].
 
     `policy` names one of `policy/autoscaler` and `parameters` are its fields; `mode` holds until SetMode is called for
     the first time. `instances_max` is the budget of all models together and `step_instances_max` the most instances
-    that one decision starts or drains. Local processes take ports upwards from `port_base` (0: any free ones) and keep
-    logs and records in `state_dir`. `stocks` limit GPUs by region and kind; what none names is not limited.
+    of a pool that one tick starts or drains. Local processes take ports upwards from `port_base` (0: any free ones) and
+    keep logs and records in `state_dir`. `stocks` limit GPUs by region and kind; what none names is not limited.
+    A pool that grew is not made smaller for `dwell_s` after that (below 0: as long as nine of ten of its starts take,
+    and 0: at once), and never so small that those that stay would be full by more than `survivors_load_max` of their
+    seats or KV cache (0: not asked). An actuator that has not answered for `actuator_timeout_s` counts as hung, a drain
+    longer than `drain_alarm_s` raises an alarm, and starts older than `lead_age_s_max` tell nothing. Of several
+    autoscalers on one database the one with the lease acts, and another takes over `lease_s` after its last word.
     `promises` are those that policies plan for. Containers are started by the engine at `docker_host` (empty: what
     DOCKER_HOST says, or the local one) and carry the name of the `fleet`, which no other fleet on that engine may have.
     """
@@ -194,6 +213,12 @@ class Config:
     drain_quiet_s: float = 3.0
     lost_timeout_s: float = 60.0
     stop_grace_s: float = 15.0
+    dwell_s: float = -1.0
+    survivors_load_max: float = 0.95
+    actuator_timeout_s: float = 120.0
+    drain_alarm_s: float = 600.0
+    lead_age_s_max: float = 604_800.0
+    lease_s: float = 6.0
     decision_count_max: int = 1_000
     state_dir: str = ".forebay/instances"
     port_base: int = 7300
@@ -205,7 +230,7 @@ class Config:
         _need(self.mode in MODES, f"mode must be one of {', '.join(MODES)}")
         for name in ("instances_max", "step_instances_max", "probe_failures_max", "decision_count_max"):
             _need(getattr(self, name) >= 1, f"{name} must be at least 1")
-        for name in ("tick_s", "probe_s", "probe_starting_s", "probe_timeout_s", "start_timeout_s", "backoff_s_min"):
+        for name in _POSITIVE:
             _need(getattr(self, name) > 0, f"{name} must be positive")
         _need(self.backoff_s_max >= self.backoff_s_min, "backoff_s_max must not be less than backoff_s_min")
         _need(0 <= self.port_base <= 65_000, "port_base must be 0 to 65000")

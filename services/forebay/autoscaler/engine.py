@@ -93,6 +93,10 @@ class Engine:
         """The fleet in numbers, by model."""
         return self._sizing.models(model)
 
+    def held_count(self, model: str) -> int:
+        """Requests of the model that wait for an instance, as last seen."""
+        return self._sizing.held_count(model)
+
     def demands(self) -> tuple[Key, ...]:
         """Every model, region and class of which the scheduler said that requests came, in order."""
         return self._sizing.demands()
@@ -163,6 +167,9 @@ class Engine:
         life = self._fleet.get(instance_id)
         if life is None or life.actuated:
             return []
+        if life.doubtful:
+            # Too late: it is being stopped already, and only that says that it is gone.
+            return []
         if instance is None:
             self._fleet.remove(life)
             return self._end([], now_us)
@@ -175,13 +182,20 @@ class Engine:
         return self._end(actions, now_us)
 
     def on_actuator_failed(self, instance_id: str, text: str, now_us: int) -> list[Action]:
-        """A start could not be carried out; it is tried again later."""
+        """A start could not be carried out, and left nothing behind; it is tried again later."""
         life = self._fleet.get(instance_id)
-        if life is None or life.actuated:
+        if life is None or life.actuated or life.doubtful:
             return []
         was_active, reason = life.starting, f"could not be started: {text}"
         actions = self._fleet.gone(life, reason, now_us)
         return self._end([*actions, *self._sizing.start_failed(life, was_active, reason, now_us)], now_us)
+
+    def on_actuator_silent(self, instance_id: str, now_us: int) -> list[Action]:
+        """A start had no answer in time: it may be there or not, so it is stopped and counts until it is gone."""
+        life = self._fleet.get(instance_id)
+        if life is None or life.actuated or life.doubtful:
+            return []
+        return self._end(self._unanswered(life, now_us), now_us)
 
     def on_retired(self, instance_id: str, accepted: bool, now_us: int) -> list[Action]:
         """The actuator agreed, or not, that an instance may be taken out: it drains, or goes on as it was."""
@@ -253,7 +267,7 @@ class Engine:
         if life.leaving:
             return []
         if life.launched:
-            return self._end(self._fleet.retire(life, "deregistered"), now_us)
+            return self._end(self._fleet.retire(life, "deregistered", now_us), now_us)
         return self._end(self._fleet.drain(life, "deregistered", now_us), now_us)
 
     def on_bounds(self, bounds: Bounds, now_us: int) -> list[Action]:
@@ -311,8 +325,9 @@ class Engine:
 
     def _deadline(self, life: Life) -> int | None:
         """When something must happen to it without any event; None: never."""
-        if life.retiring or life.stopping:
-            return None
+        if life.is_asking:
+            limit_us = self._spans.actuator_timeout_us
+            return life.asked_us + (limit_us if life.leaving else min(limit_us, self._spans.start_timeout_us))
         if not life.launched:
             return self._outside_deadline(life)
         if life.state in STARTING:
@@ -320,8 +335,10 @@ class Engine:
             return max(since_us + self._spans.start_timeout_us, life.retry_us)
         if life.state is InstanceState.LOST:
             return max(life.state_us + self._spans.lost_timeout_us, life.retry_us)
-        if life.state is InstanceState.DRAINING and life.actuated and not life.member.was_ready:
+        if life.state is InstanceState.DRAINING and not life.member.was_ready:
             return max(life.state_us, life.retry_us)
+        if life.state is InstanceState.DRAINING:
+            return life.state_us + self._spans.drain_alarm_us * (life.alarm_count + 1)
         return None
 
     def _outside_deadline(self, life: Life) -> int | None:
@@ -330,16 +347,38 @@ class Engine:
         return life.expiry_us(FORGET_US)
 
     def _overdue(self, life: Life, now_us: int) -> list[Action]:
+        if life.is_asking:
+            return self._unanswered(life, now_us)
         if not life.launched:
             return self._silent(life, now_us)
         if life.state is InstanceState.DRAINING:
-            return self._fleet.leave(life, now_us)
+            return self._still_draining(life, now_us)
         if life.state is InstanceState.LOST:
-            return self._fleet.retire(life, f"did not answer for {self._config.lost_timeout_s:g} s")
+            return self._fleet.retire(life, f"did not answer for {self._config.lost_timeout_s:g} s", now_us)
         text = f"given up: not ready within {self._config.start_timeout_s:g} s"
-        actions = self._fleet.retire(life, text)
+        actions = self._fleet.retire(life, text, now_us)
         # Where the actuator refuses to take it out, it is asked again, but the failure counts once.
         return actions if life.retry_us else [*actions, *self._sizing.start_failed(life, True, text, now_us)]
+
+    def _unanswered(self, life: Life, now_us: int) -> list[Action]:
+        """The actuator hangs: what was asked of it is given up or asked again, and the operator is told."""
+        name, waited_s = life.instance.instance_id, (now_us - life.asked_us) / US_PER_S
+        if life.stopping or life.retiring:
+            what = "stop" if life.stopping else "take out"
+            life.stopping, life.retiring = False, ""
+            life.retry_us = now_us + self._spans.backoff_us_min
+            return [Alarm(f"the actuator did not {what} {name} within {waited_s:g} s; it is asked again")]
+        was_active, text = life.starting, f"was not started within {waited_s:g} s"
+        actions = self._fleet.doubt(life, text, now_us)
+        return [*actions, *self._sizing.start_failed(life, was_active, text, now_us)]
+
+    def _still_draining(self, life: Life, now_us: int) -> list[Action]:
+        if not life.member.was_ready:
+            return self._fleet.leave(life, now_us)
+        life.alarm_count += 1
+        drained_s = (now_us - life.state_us) / US_PER_S
+        left = "its server runs requests" if life.empty_us is not None else "the scheduler still counts requests on it"
+        return [Alarm(f"instance {life.instance.instance_id} has been draining for {drained_s:g} s: {left}")]
 
     def _silent(self, life: Life, now_us: int) -> list[Action]:
         if life.member.origin is Origin.FOUND:

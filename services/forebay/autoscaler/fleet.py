@@ -52,7 +52,8 @@ class Fleet:
 
     def add(self, member: Member, actuated: bool, now_us: int) -> Life:
         """Takes a member in."""
-        life = self._lives[member.instance.instance_id] = Life(member, actuated, seen_us=now_us, begun_us=now_us)
+        life = Life(member, actuated, seen_us=now_us, begun_us=now_us, asked_us=now_us)
+        self._lives[member.instance.instance_id] = life
         return life
 
     def restore(self, member: Member, now_us: int) -> None:
@@ -76,9 +77,9 @@ class Fleet:
         self.remove(life)
         return self.changed(life)
 
-    def retire(self, life: Life, reason: str) -> list[Action]:
+    def retire(self, life: Life, reason: str, now_us: int) -> list[Action]:
         """Asks the actuator in force whether it may go; nobody else hears of it before."""
-        life.retiring = reason
+        life.retiring, life.asked_us = reason, now_us
         return [Retire(life.instance.instance_id)]
 
     def drain(self, life: Life, reason: str, now_us: int) -> list[Action]:
@@ -87,11 +88,17 @@ class Fleet:
         life.empty_us = None
         return [*self.changed(life), *([] if life.member.was_ready else self.leave(life, now_us))]
 
+    def doubt(self, life: Life, reason: str, now_us: int) -> list[Action]:
+        """Nobody knows whether it was started: it is stopped, and counts until that is done."""
+        life.doubtful, life.retiring = True, ""
+        life.enter(InstanceState.DRAINING, reason, now_us)
+        return self.leave(life, now_us)
+
     def leave(self, life: Life, now_us: int) -> list[Action]:
         """It is empty: what we launched is stopped, and others are forgotten."""
         if not life.launched:
             return self.gone(life, "drained and forgotten", now_us)
-        if not life.actuated or life.stopping or now_us < life.retry_us:
+        if not life.stoppable or life.stopping or now_us < life.retry_us:
             return []
-        life.stopping = True
+        life.stopping, life.asked_us = True, now_us
         return [Stop(life.instance.instance_id)]

@@ -28,7 +28,9 @@ class Life:
     `actuated`: the actuator has done its start. `restored`: it was there before this engine. `retiring`: why it is to
     be taken out, while nobody has agreed to that yet. `stopping`: a stop is under way. `expired`: its heartbeats
     stopped. `empty_us`: since when the scheduler has reported no lease in an unbroken row; None: it has not.
-    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in.
+    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in, and `reached_us`: when its
+    server answered first. `asked_us`: when the actuator was asked last. `doubtful`: its start had no answer, so it may
+    be there or not: it counts until a stop says that it is gone. `alarm_count`: how often its drain raised an alarm.
     """
 
     member: Member
@@ -42,6 +44,10 @@ class Life:
     empty_us: int | None = None
     retry_us: int = 0
     begun_us: int = 0
+    reached_us: int = 0
+    asked_us: int = 0
+    doubtful: bool = False
+    alarm_count: int = 0
 
     @property
     def instance(self) -> Instance:
@@ -72,6 +78,16 @@ class Life:
     def leaving(self) -> bool:
         """Whether it drains or is about to."""
         return self.state is InstanceState.DRAINING or bool(self.retiring)
+
+    @property
+    def stoppable(self) -> bool:
+        """Whether the actuator may be asked to stop it."""
+        return self.launched and (self.actuated or self.doubtful)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the actuator owes an answer."""
+        return bool(self.retiring) or self.stopping or not (self.actuated or self.doubtful)
 
     @property
     def state_us(self) -> int:
@@ -125,6 +141,8 @@ class Life:
         """Takes the answer of the server; True when the state changed."""
         if self.expired or self.state is InstanceState.DRAINING:
             return False
+        if live and not self.reached_us:
+            self.reached_us = now_us
         if live and (ready or self.state is not InstanceState.READY):
             return self._answered(ready, now_us)
         return self._failed(live, failures_max, now_us)

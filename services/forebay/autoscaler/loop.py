@@ -14,7 +14,7 @@ from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import STARTING
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.writer import Writer
-from forebay.core.errors import ForebayError
+from forebay.core.errors import ActuatorTimeout, ForebayError
 from forebay.core.values import Instance, WakeAt
 from forebay.wire.clock import Clock
 from forebay.wire.convert_autoscaler import instance_change
@@ -22,7 +22,6 @@ from forebay.wire.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
-ACTUATOR_TIMEOUT_S = 60.0
 Forecasting = Callable[[], Awaitable[Forecasts]]
 
 
@@ -150,8 +149,10 @@ class Loop:
 
     async def _start(self, instance: Instance) -> None:
         try:
-            async with asyncio.timeout(ACTUATOR_TIMEOUT_S):
-                placed = await self._actuator().start(instance)
+            placed = await self._actuator().start(instance)
+        except ActuatorTimeout as error:
+            log.error(error.message)
+            self.apply(self.engine.on_actuator_silent(instance.instance_id, self._clock()))
         except Exception as error:
             text = _text(error)
             self.apply(self.engine.on_actuator_failed(instance.instance_id, text, self._clock()))

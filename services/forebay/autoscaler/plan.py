@@ -58,7 +58,9 @@ class Plan:
     _seen_us: int | None = None
     _concurrency: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
     _recommendations: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
-    _starts_us: deque[int] = field(default_factory=lambda: deque(maxlen=START_COUNT_MAX))
+    _starts: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=START_COUNT_MAX))
+    _steps: deque[tuple[int, int, int]] = field(default_factory=deque)
+    _grown_us: int | None = None
     _memo: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -69,10 +71,10 @@ class Plan:
     @property
     def lead(self) -> Lead:
         """How long a start takes, by the newest starts; what is configured before the first one."""
-        if not self._starts_us:
+        if not self._starts:
             configured_us = int(self.config.start_s * US_PER_S)
             return Lead(configured_us, configured_us)
-        ordered = sorted(self._starts_us)
+        ordered = sorted(took_us for _, took_us in self._starts)
         return Lead(ordered[len(ordered) // 2], ordered[(len(ordered) * 9) // 10])
 
     def observe(self, load: ModelLoad, concurrency: float, now_us: int) -> None:
@@ -81,14 +83,38 @@ class Plan:
         self._seen_us = now_us
         self._concurrency.append((now_us, concurrency))
 
-    def came_up(self, took_us: int) -> None:
+    def came_up(self, took_us: int, now_us: int) -> None:
         """A start has come to an instance that is ready."""
-        self._starts_us.append(took_us)
+        self._starts.append((now_us, took_us))
+
+    def stepped(self, start_count: int, retire_count: int, now_us: int) -> None:
+        """Takes note of what was asked for just now."""
+        if start_count:
+            self._grown_us = now_us
+        if start_count or retire_count:
+            self._steps.append((now_us, start_count, retire_count))
+
+    def steps(self, since_us: int) -> tuple[int, int]:
+        """How many instances were started and how many retired after a time; what is older is forgotten."""
+        while self._steps and self._steps[0][0] <= since_us:
+            self._steps.popleft()
+        return sum(started for _, started, _ in self._steps), sum(retired for _, _, retired in self._steps)
+
+    def is_dwelling(self, spans: Spans, now_us: int) -> bool:
+        """Whether the pool grew so lately that it must not shrink: what starts is to serve before it goes."""
+        dwell_us = self.lead.p90_us if spans.dwell_us < 0 else spans.dwell_us
+        return self._grown_us is not None and now_us - self._grown_us < dwell_us
+
+    def has_waiting(self, spans: Spans, now_us: int) -> bool:
+        """Whether requests of the model wait for an instance, as far as a fresh sample tells."""
+        return self.load.held_count > 0 and self._is_fresh(spans, now_us)
 
     def is_silent(self, needs: Needs, spans: Spans, now_us: int) -> bool:
         """Whether the policy needs samples and has no fresh one."""
-        fresh = self._seen_us is not None and now_us - self._seen_us <= spans.snapshot_age_us_max
-        return bool(needs.history_us) and not fresh
+        return bool(needs.history_us) and not self._is_fresh(spans, now_us)
+
+    def _is_fresh(self, spans: Spans, now_us: int) -> bool:
+        return self._seen_us is not None and now_us - self._seen_us <= spans.snapshot_age_us_max
 
     def hold(self, reason: str) -> None:
         """Nobody knows enough to choose: what was wanted holds."""

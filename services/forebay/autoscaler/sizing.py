@@ -4,15 +4,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from forebay.autoscaler.actions import Action, Alarm, Decided, Start
-from forebay.autoscaler.config import Config, ModelConfig, StockConfig
+from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.demands import Key
 from forebay.autoscaler.fleet import Fleet
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import Life
-from forebay.autoscaler.limits import Resize, Room, Spans, free_servers, resize, victims
+from forebay.autoscaler.limits import Spans, free_servers, victims
 from forebay.autoscaler.log import DecisionLog
 from forebay.autoscaler.plan import Counts, Plan
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.room import Resize, Room, resize
+from forebay.autoscaler.rooms import Rooms
 from forebay.autoscaler.sight import Sight
 from forebay.core.errors import InvalidArgument, ModelUnknown
 from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision
@@ -20,7 +22,6 @@ from forebay.core.pressure import Pressure
 from forebay.core.units import US_PER_S
 from forebay.core.values import Batching, Instance, InstanceLoad, InstanceRole, InstanceState, ModelLoad
 
-_UNLIMITED = 1_000_000
 _SILENT = "no fresh metrics, so the last plan holds"
 
 
@@ -44,6 +45,7 @@ class Sizing:
         self._homes = homes_of(config)
         self.log = DecisionLog(config.decision_count_max, state.decisions)
         self._sight = Sight(config, policy.needs, fleet)
+        self._rooms = Rooms(config, fleet, self.plans, self._sight)
         self._memo: Mapping[str, float] = {}
         self.warnings: tuple[str, ...] = ()
         self._sequence = 0
@@ -58,9 +60,13 @@ class Sizing:
         return self._sight.loads
 
     def _plan(self, model: ModelConfig, state: FleetState) -> Plan:
-        configured = Bounds(model.name, model.instances_min, model.instances_max)
+        configured = Bounds(model.name, *model.instances_range)
         bounds = replace(self.bounds.get(model.pool_name, configured), model=model.name, pool=model.pool)
         return Plan(model, bounds, state.settings.wanted.get(model.pool_name, model.instances_initial))
+
+    def held_count(self, model: str) -> int:
+        """Requests of the model that wait for an instance, as last seen."""
+        return max((plan.load.held_count for plan in self.plans.values() if plan.config.name == model), default=0)
 
     def counts(self, pool: str) -> Counts:
         """One pool's instances in numbers."""
@@ -136,7 +142,7 @@ class Sizing:
         """An instance is ready for the first time: its pool learns how long that takes."""
         plan = self.plans.get(self._fleet.pool_of(life.instance))
         if plan is not None and life.launched and life.begun_us:
-            plan.came_up(now_us - life.begun_us)
+            plan.came_up(now_us - life.begun_us, now_us)
 
     def demands(self) -> tuple[Key, ...]:
         """Every demand that was heard of, in order."""
@@ -195,42 +201,16 @@ class Sizing:
         return [alarm, self._decided(plan, active + was_active, active, reason, now_us)]
 
     def _follow(self, plan: Plan, now_us: int) -> list[Action]:
-        room = self._room(plan, now_us)
+        room = self._rooms.of(plan, self.counts(plan.config.pool_name), now_us)
         step = resize(plan.wish, room)
         leaving = victims(self._fleet.of(plan.config.pool_name), self.loads, step.drain_count)
         after = room.active + step.start_count - len(leaving)
         actions = self._note(plan, room, step, after, now_us)
         actions += [self._start(plan.config, now_us) for _ in range(step.start_count)]
+        plan.stepped(step.start_count, len(leaving), now_us)
         for life in leaving:
-            actions += self._fleet.retire(life, f"the fleet shrinks to {after}")
+            actions += self._fleet.retire(life, f"the fleet shrinks to {after}", now_us)
         return actions
-
-    def _room(self, plan: Plan, now_us: int) -> Room:
-        model, counts = plan.config, self.counts(plan.config.pool_name)
-        return Room(
-            active=counts.active,
-            total=counts.total,
-            bounds=plan.bounds,
-            budget_left=self._config.instances_max - sum(life.launched for life in self._fleet),
-            slots_left=len(free_servers(model, self._config.servers, self._fleet)) if model.servers else _UNLIMITED,
-            stock_left=self._stock_left(model),
-            step_max=self._config.step_instances_max,
-            waiting=now_us < plan.retry_us,
-        )
-
-    def _stock_left(self, model: ModelConfig) -> int:
-        """How many instances the GPUs of its kind in its region suffice for, beside all that is there."""
-        gpu, gpu_count = model.hardware
-        stock = next((one for one in self._config.stocks if (one.region, one.gpu) == (model.region, gpu)), None)
-        return _UNLIMITED if stock is None else (stock.gpu_count - self._taken(stock)) // gpu_count
-
-    def _taken(self, stock: StockConfig) -> int:
-        plans = (plan for plan in self.plans.values() if plan.config.region == stock.region)
-        return sum(
-            plan.config.hardware[1] * sum(life.launched for life in self._fleet.of(plan.config.pool_name))
-            for plan in plans
-            if plan.config.hardware[0] == stock.gpu
-        )
 
     def _note(self, plan: Plan, room: Room, step: Resize, after: int, now_us: int) -> list[Action]:
         """A record of what changes, and of what a limit forbids; neither is repeated while it stays the same."""
@@ -300,7 +280,7 @@ class Sizing:
             if life.leaving or now_us < life.retry_us:
                 continue
             if life.launched and self._fleet.pool_of(life.instance) not in self.plans:
-                actions += self._fleet.retire(life, "its model is not configured")
+                actions += self._fleet.retire(life, "its model is not configured", now_us)
             elif life.member.origin is Origin.FOUND and life.instance.server_id not in servers:
                 actions += self._fleet.drain(life, "its server is not configured", now_us)
         return actions

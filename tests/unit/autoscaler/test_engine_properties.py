@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.autoscaler.actions import Action, Changed, Retire, Start, Stop
-from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
+from forebay.autoscaler import invariants
+from forebay.autoscaler.actions import Action, Changed, Decided, Retire, Start, Stop
+from forebay.autoscaler.config import Config, ModelConfig, ServerConfig, StockConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
@@ -22,18 +23,22 @@ MODELS = ("a", "b", "c")
 CONFIG = Config(
     policy="told",
     instances_max=BUDGET,
-    step_instances_max=3,
+    step_instances_max=2,
+    dwell_s=4,
+    actuator_timeout_s=10,
+    snapshot_age_s_max=5,
     start_timeout_s=20,
     backoff_s_max=8,
     lost_timeout_s=15,
     drain_quiet_s=QUIET_S,
     models=(
-        ModelConfig(name="a", instances_min=1, instances_max=4),
-        ModelConfig(name="b", instances_min=0, instances_max=3, instances_initial=0),
+        ModelConfig(name="a", instances_min=1, instances_max=4, gpu="H100", gpu_count=2),
+        ModelConfig(name="b", instances_min=0, instances_max=3, instances_initial=0, gpu="H100"),
         ModelConfig(
             name="c", launcher="repository", servers=("s1", "s2"), instances_min=0, instances_max=2, instances_initial=0
         ),
     ),
+    stocks=(StockConfig("local", "H100", 6),),
     servers=(
         ServerConfig(server_id="s1", grpc_address="127.0.0.1:1", models_max=1),
         ServerConfig(server_id="s2", grpc_address="127.0.0.1:2", models_max=1),
@@ -68,6 +73,8 @@ class World:
         self.leases: dict[str, int] = {}
         self.empty_since: dict[str, int] = {}
         self.asked: list[Action] = []
+        self.starts: dict[str, list[int]] = {model: [] for model in MODELS}
+        self.ours: set[str] = set()
 
     def apply(self, actions: list[Action]) -> None:
         for action in actions:
@@ -77,6 +84,8 @@ class World:
                 self._changed(action.member.instance)
             elif isinstance(action, Stop):
                 self._stopped(action.instance_id)
+            elif isinstance(action, Decided):
+                self._shrunk(action)
             elif isinstance(action, WakeAt):
                 assert action.at_us >= 0
             if isinstance(action, (Start, Retire, Stop)):
@@ -85,9 +94,20 @@ class World:
     def _started(self, instance: Instance) -> None:
         assert instance.instance_id not in self.launched
         self.launched[instance.instance_id] = instance.model
+        self.ours.add(instance.instance_id)
+        self.starts[instance.model].append(self.now_us)
         total = sum(model == instance.model for model in (*self.launched.values(), *self.external.values()))
-        assert total <= self.bounds[instance.model][1], f"{instance.model} has {total}"
-        assert len(self.launched) <= BUDGET
+        assert invariants.within_bounds(self.bounds[instance.model][1], total)
+        assert invariants.budget_never_exceeded(CONFIG, self.launched.values())
+        assert invariants.steps_limited(CONFIG, self.starts[instance.model], self.now_us)
+
+    def _shrunk(self, action: Decided) -> None:
+        made, starts = action.decision, self.starts[action.decision.model]
+        if made.instances_after >= made.instances_before or "failure" in made.reason:
+            return
+        assert made.instances_before - made.instances_after <= CONFIG.step_instances_max
+        is_forced = made.instances_before > self.bounds[made.model][1]
+        assert invariants.dwell_kept(starts[-1] if starts else None, 4 * S, self.now_us, is_forced)
 
     def _changed(self, instance: Instance) -> None:
         key = instance.instance_id
@@ -101,11 +121,11 @@ class World:
             self.was_ready.add(key)
 
     def _stopped(self, key: str) -> None:
-        assert key in self.launched
+        assert key in self.ours
         if key in self.was_ready:
-            assert self.leases.get(key, 0) == 0
-            assert self.now_us - self.empty_since[key] >= QUIET_S * S
-            assert self.empty_since[key] >= self.draining[key]
+            assert invariants.never_kills_in_flight(
+                self.leases.get(key, 0), self.empty_since.get(key), self.draining[key], QUIET_S * S, self.now_us
+            )
 
     # What can happen.
 
@@ -194,6 +214,9 @@ class World:
         elif isinstance(action, Retire):
             self.apply(self.engine.on_retired(action.instance_id, how > 1, self.now_us))
         elif isinstance(action, Stop):
+            if how > 0:
+                # One whose start had no answer was never published: nobody else hears that it is gone.
+                self.launched.pop(action.instance_id, None)
             self.apply(self.engine.on_stopped(action.instance_id, how > 0, self.now_us))
 
     def agree(self, _: int) -> None:

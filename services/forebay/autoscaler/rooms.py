@@ -1,0 +1,77 @@
+"""Measures the room of each pool: what budget, stock, servers, steps, dwell and load leave of it now."""
+
+from collections.abc import Mapping
+
+from forebay.autoscaler.config import Config, ModelConfig, StockConfig
+from forebay.autoscaler.fleet import Fleet
+from forebay.autoscaler.limits import Spans, free_servers
+from forebay.autoscaler.plan import Counts, Plan
+from forebay.autoscaler.room import UNLIMITED, Room, spare
+from forebay.autoscaler.sight import Sight
+
+
+class Rooms:
+    """Knows the whole fleet, so that no pool takes what another has; a pool in trouble takes nothing from another."""
+
+    def __init__(self, config: Config, fleet: Fleet, plans: Mapping[str, Plan], sight: Sight) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._plans = plans
+        self._sight = sight
+        self._spans = Spans.of(config)
+
+    def of(self, plan: Plan, counts: Counts, now_us: int) -> Room:
+        """The room of one pool."""
+        model, step_max = plan.config, self._config.step_instances_max
+        started, retired = plan.steps(now_us - self._spans.tick_us)
+        return Room(
+            active=counts.active,
+            total=counts.total,
+            bounds=plan.bounds,
+            budget_left=self._config.instances_max - sum(life.launched for life in self._fleet),
+            slots_left=len(free_servers(model, self._config.servers, self._fleet)) if model.servers else UNLIMITED,
+            stock_left=self._stock_left(model),
+            start_max=step_max - started,
+            drain_max=step_max - retired,
+            step_max=step_max,
+            waiting=now_us < plan.retry_us,
+            floor=int(self._is_needed(plan, now_us)),
+            spare=counts.starting + self._spare(plan, now_us),
+            dwelling=plan.is_dwelling(self._spans, now_us),
+        )
+
+    def _spare(self, plan: Plan, now_us: int) -> int:
+        ready = (life for life in self._fleet.of(plan.config.pool_name) if life.ready)
+        fresh_us = now_us - self._spans.snapshot_age_us_max
+        return spare(ready, self._sight.loads, fresh_us, self._config.survivors_load_max)
+
+    def _is_needed(self, plan: Plan, now_us: int) -> bool:
+        """Whether requests wait for the model, and this is the pool that is to have an instance for them.
+
+        It is the one with the most instances; of those that have none, the first that may have one and whose next
+        start need not wait.
+        """
+        if not plan.has_waiting(self._spans, now_us):
+            return False
+        rivals = [one for one in self._plans.values() if one.config.name == plan.config.name]
+
+        def rank(one: Plan) -> tuple[int, bool]:
+            lives = self._fleet.of(one.config.pool_name)
+            able = one.bounds.instances_max > 0 and now_us >= one.retry_us and self._stock_left(one.config) > 0
+            return (sum(life.starting or life.ready for life in lives), able)
+
+        return max(rivals, key=rank) is plan
+
+    def _stock_left(self, model: ModelConfig) -> int:
+        """How many instances the GPUs of its kind in its region suffice for, beside all that is there."""
+        gpu, gpu_count = model.hardware
+        stock = next((one for one in self._config.stocks if (one.region, one.gpu) == (model.region, gpu)), None)
+        return UNLIMITED if stock is None else (stock.gpu_count - self._taken(stock)) // gpu_count
+
+    def _taken(self, stock: StockConfig) -> int:
+        plans = (plan for plan in self._plans.values() if plan.config.region == stock.region)
+        return sum(
+            plan.config.hardware[1] * sum(life.launched for life in self._fleet.of(plan.config.pool_name))
+            for plan in plans
+            if plan.config.hardware[0] == stock.gpu
+        )
