@@ -193,6 +193,7 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         self.progressed: list[Any] = []
         self.finished: list[Any] = []
         self.cancelled: list[str] = []
+        self.backlogs: list[Any] = []
         self.placed_count = 0
         self._calls: set[Any] = set()
         self.is_dropping = False
@@ -267,7 +268,8 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
         if kind == "cancel":
             self.cancelled.append(event.request_id)
         else:
-            {"resume": self.resumes, "progress": self.progressed, "finish": self.finished}[kind].append(event)
+            heard = {"resume": self.resumes, "progress": self.progressed, "finish": self.finished}
+            {**heard, "backlog": self.backlogs}[kind].append(event)
         return None
 
     async def WatchInstances(self, request: Any, context: Any) -> AsyncIterator[Any]:

@@ -29,7 +29,7 @@ from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
 from lmaas_client import ForebayError as ClientError
 from lmaas_client.deferred import AsyncDeferredClient
-from tests.contract.gateway_stage import MODEL, Stage, hangs, staged
+from tests.contract.gateway_stage import MODEL, Stage, hangs, staged, until
 
 TEXT = "/v1/completions"
 LIMITS = DeferredConfig(poll_s=0.05, retry_s=0.02, retry_s_max=0.05, requests_max=5_000, open_jobs_max=2)
@@ -103,6 +103,23 @@ async def test_a_job_in_several_messages_is_watched_and_its_results_are_streamed
     assert {one.state for one in every} == {job_pb2.RESULT_STATE_ANSWERED}
     assert json.loads(every[0].body)["choices"][0]["text"] == "w0 w1 w2 "
     assert (every[0].status_code, every[0].request_id.startswith(f"{job.job_id}-1-")) == (200, True)
+
+
+async def test_the_scheduler_hears_what_waits_in_the_store_until_nothing_does(stage: Stage, stub: Stub) -> None:
+    stage.triton.script = hangs
+    job = await submit(stub, parts(request(f"r{n}") for n in range(50)))
+    told = stage.scheduler.backlogs
+    await until(lambda: bool(told) and told[-1].jobs[0].in_flight_count == 8, "the window is in flight")
+    [one] = told[-1].jobs
+    assert (one.job_id, one.model, one.region) == (job.job_id, MODEL, "local")
+    assert (one.remaining_count, one.prompt_tokens > 0, one.tokens_max) == (50, True, 3)
+    assert one.deadline == job.deadline
+    assert one.create_time == job.create_time
+    await stub.CancelJob(pb.CancelJobRequest(job_id=job.job_id, request_id="no more"), timeout=10)
+    await until(lambda: not told[-1].jobs, "nothing waits any more")
+    count = len(told)
+    await asyncio.sleep(0.3)
+    assert len(told) == count, "where nothing waits nothing is told"
 
 
 async def test_results_go_on_where_a_stream_broke_and_can_be_had_by_name(stub: Stub) -> None:

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.protobuf import duration_pb2
 from lmaas.common.v1 import length_pb2
-from lmaas.scheduler.v1 import request_pb2
+from lmaas.scheduler.v1 import pressure_pb2, request_pb2
 from lmaas.scheduler.v1 import scheduler_service_pb2 as pb
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
@@ -86,6 +86,7 @@ async def test_a_bad_arrival_is_rejected_and_the_stream_lives() -> None:
         ({"finish": request_pb2.Finish(lease_id="x")}, "outcome"),
         ({"cancel": request_pb2.Cancel()}, "request_id"),
         ({"resume": pb.Resume()}, "gateway_id"),
+        ({"backlog": pressure_pb2.Backlog(jobs=[pressure_pb2.WaitingJob(job_id="b", model="m")])}, "jobs[0].deadline"),
         ({}, "event"),
     ],
 )
@@ -489,6 +490,22 @@ async def test_the_pressure_tells_what_is_on_its_way() -> None:
         assert group.due_time.ToMicroseconds() > group.oldest_time.ToMicroseconds() > 0
         await waiting
         assert not (await world.stub.GetPressure(pb.GetPressureRequest(), timeout=5)).pressure.waiting
+
+
+async def test_the_pressure_tells_what_waits_at_gateways() -> None:
+    async with started(instance("a")) as world:
+        stream = await world.stream().open()
+        job = pressure_pb2.WaitingJob(job_id="b", model="m", remaining_count=9, in_flight_count=2, prompt_tokens=5)
+        job.deadline.FromSeconds(4_000_000_000)
+        await stream.send(backlog=pressure_pb2.Backlog(jobs=[job]))
+
+        async def stored() -> list[tuple[str, int, bool]]:
+            told = (await world.stub.GetPressure(pb.GetPressureRequest(), timeout=5)).pressure
+            return [(one.region, one.request_count, one.stored) for one in told.waiting]
+
+        await until(lambda: _is(stored(), [("local", 7, True)]))
+        await stream.send(backlog=pressure_pb2.Backlog())
+        await until(lambda: _is(stored(), []))
 
 
 async def test_a_watch_tells_the_fleet_at_once_and_then_its_changes() -> None:

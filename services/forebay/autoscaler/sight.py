@@ -109,7 +109,9 @@ class Sight:
             return 0.0
         model = plan.config.name
         count = sum(
-            group.request_count for group in self._pressure.waiting if (group.model, group.region) == (model, region)
+            group.request_count
+            for group in self._pressure.waiting
+            if (group.model, group.region) == (model, region) and not group.is_stored
         )
         return count * self._share(plan, near)
 

@@ -43,7 +43,8 @@ class Demand:
 class WaitingGroup:
     """Held requests of one model, region and class that are due at about the same time, the first at `due_us`.
 
-    Their answers are `mean_tokens` long together, with `variance`: sums over the requests, so groups add up.
+    Their answers are `mean_tokens` long together, with `variance`: sums over the requests, so groups add up. Those that
+    are stored (`is_stored`) wait at a gateway until it sends them, the others at the scheduler for room.
     """
 
     model: str
@@ -55,6 +56,7 @@ class WaitingGroup:
     prompt_tokens: int = 0
     mean_tokens: float = 0.0
     variance: float = 0.0
+    is_stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

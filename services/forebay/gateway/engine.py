@@ -7,6 +7,7 @@ from enum import Enum
 
 from forebay.core.errors import ForebayError, InvalidArgument, ModelUnknown, ResourceExhausted
 from forebay.core.instance.hints import NO_HINTS, Hints
+from forebay.core.pressure import WaitingJob
 from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
@@ -26,6 +27,7 @@ from forebay.gateway.values import (
     RequestRecord,
     RequestStatus,
     Resume,
+    Tell,
     Withdraw,
 )
 
@@ -84,6 +86,7 @@ class Engine:
         self._ttl_us_min = _NEVER_US
         self._undelivered: deque[tuple[OpenLease, End]] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
         self._replicas = Replicas()
+        self._backlogged: set[str] = set()
         self._promises = Promises(config.promises)
 
     @property
@@ -232,6 +235,16 @@ class Engine:
         """The scheduler described its fleet."""
         self._fleet.update(instances)
         return self._place_waiting(now_us)
+
+    def on_backlog(self, jobs: Sequence[WaitingJob], now_us: int) -> list[Action]:
+        """Deferred work waits: each replica is told of its models', and once where nothing waits any more."""
+        told: list[Action] = []
+        for replica in self._replicas.names:
+            own = tuple(job for job in jobs if self._replicas.owner(job.model) == replica)
+            if own or replica in self._backlogged:
+                told.append(Tell(own, replica))
+            (self._backlogged.add if own else self._backlogged.discard)(replica)
+        return told
 
     def on_link_up(self, replica: str, now_us: int) -> list[Action]:
         """A replica's stream opened: tell it what is its own, and take that from the others; ask it for what waits."""

@@ -1,7 +1,7 @@
 """Drives the engine: the scheduler's streams, the fleet, the clock, and the requests that wait for their placement."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 
 import grpc
@@ -10,6 +10,7 @@ from lmaas.scheduler.v1 import scheduler_service_pb2
 
 from forebay.core.errors import ForebayError
 from forebay.core.instance.hints import Hints
+from forebay.core.pressure import WaitingJob
 from forebay.core.scheduling import Placement
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, Outcome, WakeAt
@@ -88,6 +89,10 @@ class Loop:
         if future is not None:
             future.cancel()
         self._apply(self._engine.on_gone(request_id, self._clock()))
+
+    def backlog(self, jobs: Sequence[WaitingJob]) -> None:
+        """Deferred work waits in the store."""
+        self._apply(self._engine.on_backlog(jobs, self._clock()))
 
     async def run_clock(self) -> None:
         """Wakes the engine when it wants to be woken, for ever."""

@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import assert_never
 
 from lmaas.metrics.v1 import event_pb2
-from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2, status_pb2
+from lmaas.scheduler.v1 import pressure_pb2, request_pb2, scheduler_service_pb2, status_pb2
 
 from forebay.core.errors import ForebayError
 from forebay.core.values import Instance, InstanceState
 from forebay.gateway import refusals
-from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, Resume, ToScheduler, Withdraw
-from forebay.wire import convert
+from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord, Resume, Tell, ToScheduler, Withdraw
+from forebay.wire import convert, convert_pressure
 from forebay.wire.convert_scheduler import open_lease_to_proto
 
 
@@ -38,6 +38,9 @@ def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.S
         case Resume(leases):
             opened = [open_lease_to_proto(one) for one in leases]
             return make(resume=scheduler_service_pb2.Resume(gateway_id=gateway_id, open_leases=opened))
+        case Tell(jobs):
+            waiting = [convert_pressure.waiting_job_to_proto(one) for one in jobs]
+            return make(backlog=pressure_pb2.Backlog(jobs=waiting))
     assert_never(action)
 
 

@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from forebay.core.errors import ForebayError
+from forebay.core.pressure import WaitingJob
 from forebay.core.scheduling import OpenLease, Placement
 from forebay.core.values import InferenceRequest, LengthQuantiles, Outcome, WakeAt
 
@@ -84,6 +85,14 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Action: tell a replica of the scheduler what deferred work waits of the models that are its."""
+
+    jobs: tuple[WaitingJob, ...]
+    to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """Action: send the request to this instance."""
 
@@ -106,6 +115,6 @@ class Report:
     record: RequestRecord
 
 
-ToScheduler: TypeAlias = Resume | Ask | Withdraw | Renew | End
+ToScheduler: TypeAlias = Resume | Ask | Withdraw | Renew | End | Tell
 """What goes to the replica that it names."""
 Action: TypeAlias = ToScheduler | Attempt | Fail | Report | WakeAt

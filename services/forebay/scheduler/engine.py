@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from forebay.core.errors import NotFound
-from forebay.core.pressure import Pressure
+from forebay.core.pressure import Pressure, WaitingJob
 from forebay.core.scheduling import (
     Decision,
     LeaseStatus,
@@ -20,12 +20,14 @@ from forebay.core.values import (
     Instance,
     InstanceLoad,
     LengthPrediction,
+    LengthQuantiles,
     Outcome,
     SloClass,
     WakeAt,
 )
 from forebay.scheduler.accounts import Accounts
 from forebay.scheduler.actions import Action, Observe
+from forebay.scheduler.backlogs import Backlogs
 from forebay.scheduler.config import Config
 from forebay.scheduler.deadlines import NEVER_US
 from forebay.scheduler.fleet import Fleet
@@ -64,7 +66,7 @@ class Engine:
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger, quotas)
         self._rescheduling = Rescheduling(policies.rescheduler, self._fleet)
         self._histogram = Histogram()
-        self._arrivals = Arrivals()
+        self._arrivals, self._backlogs = Arrivals(), Backlogs()
         self._waiting_quantum_us = round(config.waiting_quantum_s * US_PER_S)
         self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
         self._hold_review_us = round(config.hold_review_s * US_PER_S)
@@ -164,6 +166,12 @@ class Engine:
         self._placer.plans.answered(model, assignment)
         return self._with_wake(self._fill([model]) if model in self._held.queues else [])
 
+    def on_backlog(self, gateway_id: str, jobs: Sequence[WaitingJob], now_us: int) -> list[Action]:
+        """A gateway tells what deferred work it sees in its store: whoever plans capacity is told of it."""
+        self._advance(now_us)
+        self._backlogs.tell(gateway_id, jobs, self._now_us)
+        return self._with_wake([])
+
     def on_mover(self, now_us: int) -> list[Action]:
         """Whoever carries out actions can move running requests between instances: `Migrate` may be given from now."""
         self._advance(now_us)
@@ -217,7 +225,10 @@ class Engine:
 
     def pressure(self, now_us: int) -> Pressure:
         """The load that is on its way. From the first time on the load that is anticipated is kept ready."""
-        return pressure(self._fleet, self._held, self._arrivals, self._waiting_quantum_us, now_us)
+        quantum_us = self._waiting_quantum_us
+        felt = pressure(self._fleet, self._held, self._arrivals, quantum_us, now_us)
+        stored = self._backlogs.groups(self._length, quantum_us, now_us)
+        return replace(felt, waiting=felt.waiting + stored) if stored else felt
 
     def leases(self, instance_id: str = "") -> list[LeaseStatus]:
         """What runs on an instance, or everywhere for an empty id, by lease id."""
@@ -248,6 +259,9 @@ class Engine:
         return decision
 
     # Arrivals
+
+    def _length(self, model: str, prompt_tokens: int) -> LengthQuantiles:
+        return self._histogram.predict(model, prompt_tokens).quantiles
 
     def _serves(self, lease: Lease, request: InferenceRequest) -> bool:
         """Whether a request that came again may keep its lease: its instance is there and has not failed it."""

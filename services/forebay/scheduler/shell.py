@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from forebay.core.errors import Unavailable
+from forebay.core.pressure import WaitingJob
 from forebay.core.scheduling import Answer, OpenLease, Placement, Rejected, Retry, ScheduledInstance
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, Instance, InstanceLoad, LengthPrediction, Outcome, WakeAt
@@ -140,6 +141,10 @@ class Shell:
     def resume(self, gateway_id: str, open_leases: Sequence[OpenLease]) -> None:
         """A gateway tells what it has in flight."""
         self._do(self.engine.on_resume(gateway_id, open_leases, self.clock()))
+
+    def backlog(self, gateway_id: str, jobs: Sequence[WaitingJob]) -> None:
+        """A gateway tells what deferred work waits."""
+        self._do(self.engine.on_backlog(gateway_id, jobs, self.clock()))
 
     # Fleet
 

@@ -9,7 +9,7 @@ from lmaas.scheduler.v1 import request_pb2, scheduler_service_pb2
 from forebay.core.errors import InvalidArgument
 from forebay.core.scheduling import Answer, Rejected
 from forebay.scheduler.shell import Shell
-from forebay.wire import convert, convert_scheduler, validate
+from forebay.wire import convert, convert_pressure, convert_scheduler, validate
 
 BATCH_MAX = 1_024
 Message = scheduler_service_pb2.ScheduleRequest
@@ -93,6 +93,11 @@ class GatewayStream:
                 end = message.finish
                 validate.check(end)
                 self._shell.finish(end.lease_id, convert.outcome_from_proto(end.outcome), end.generated_tokens)
+            case _:
+                self._take_rare(kind, message)
+
+    def _take_rare(self, kind: str | None, message: Message) -> None:
+        match kind:
             case "cancel":
                 validate.check(message.cancel)
                 self._shell.cancel(message.cancel.request_id)
@@ -100,6 +105,10 @@ class GatewayStream:
                 self._resume(message)
             case "batch":
                 self._batch(message)
+            case "backlog":
+                validate.check(message.backlog)
+                jobs = [convert_pressure.waiting_job_from_proto(one) for one in message.backlog.jobs]
+                self._shell.backlog(self._gateway_id, jobs)
             case _:
                 raise InvalidArgument("a message must hold one event", violations={"event": "must be set"})
 

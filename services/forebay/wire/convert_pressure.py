@@ -117,6 +117,7 @@ def _group_to_proto(value: WaitingGroup) -> pb.WaitingGroup:
         prompt_tokens=value.prompt_tokens,
         mean_tokens=value.mean_tokens,
         variance=value.variance,
+        stored=value.is_stored,
     )
 
 
@@ -131,4 +132,5 @@ def _group_from_proto(message: pb.WaitingGroup) -> WaitingGroup:
         prompt_tokens=message.prompt_tokens,
         mean_tokens=message.mean_tokens,
         variance=message.variance,
+        is_stored=message.stored,
     )

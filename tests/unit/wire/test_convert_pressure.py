@@ -11,7 +11,7 @@ WHOLE = Pressure(
     horizon_iterations=90,
     instances=(InstancePressure("a/m", 1, 2, 0.3, 0.4, 5, 6.7, 8), InstancePressure("b/m")),
     demands=(Demand("m", "west", SloClass.DEFERRED, 3, 4, 5.1),),
-    waiting=(WaitingGroup("m", "east", SloClass.INTERACTIVE_FAST, 11, 12, 13, 14, 15.3, 16.7),),
+    waiting=(WaitingGroup("m", "east", SloClass.INTERACTIVE_FAST, 11, 12, 13, 14, 15.3, 16.7, True),),
 )
 
 

@@ -13,6 +13,7 @@ from forebay.core.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from forebay.core.pressure import WaitingJob
 from forebay.core.units import US_PER_S
 from forebay.core.values import WakeAt
 from forebay.gateway.deferred.config import DeferredConfig
@@ -47,6 +48,8 @@ _RESPONSE_TOKENS = 256
 """What an answer is taken to need before one has been seen."""
 _RECORD_COUNT_MAX = 200
 _NEVER_US = 2**62
+_TOLD_COUNT_MAX = 1_000
+"""Jobs that a scheduler is told of; the contract allows no more."""
 
 
 class Phase(Enum):
@@ -126,6 +129,13 @@ class Engine:
     def jobs(self) -> Sequence[Job]:
         """The open jobs as last seen."""
         return tuple(self._jobs.values())
+
+    def waiting(self, region: str) -> tuple[WaitingJob, ...]:
+        """The open jobs that a scheduler should know of, those first that are due first, from a gateway in `region`."""
+        sent = Counter(flight.job.job_id for flight in self._flights.values() if flight.phase is not Phase.PAUSED)
+        left = [job for job in self._jobs.values() if job.status is JobStatus.IN_PROGRESS and job.remaining_count > 0]
+        soonest = sorted(left, key=lambda job: (job.deadline_us, job.job_id))[:_TOLD_COUNT_MAX]
+        return tuple(_waiting(job, region, sent[job.job_id]) for job in soonest)
 
     def pace(self, model: str, now_us: int) -> Pace:
         """The pace of a model's work now, all gateways together."""
@@ -391,3 +401,17 @@ class Engine:
 
 def _is_over(job: Job, now_us: int) -> bool:
     return job.status is not JobStatus.IN_PROGRESS or job.remaining_count <= 0 or job.deadline_us <= now_us
+
+
+def _waiting(job: Job, region: str, sent_count: int) -> WaitingJob:
+    return WaitingJob(
+        job.job_id,
+        job.model,
+        region,
+        job.deadline_us,
+        job.created_us,
+        job.remaining_count,
+        sent_count,
+        max(1, job.prompt_tokens // max(1, job.total_count)),
+        job.tokens_max // max(1, job.total_count),
+    )

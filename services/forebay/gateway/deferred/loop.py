@@ -42,7 +42,10 @@ _CLOSE_ROUNDS, _CLOSE_PAUSE_S = 40, 0.05
 
 
 class DeferredLoop:
-    """The one place that calls the engine; `owner` is this gateway's name, the same after a restart."""
+    """The one place that calls the engine; `owner` is this gateway's name, the same after a restart.
+
+    `seen` is called whenever the store was looked at.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class DeferredLoop:
         config: DeferredConfig,
         owner: str,
         clock: Clock,
+        seen: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._access = access
@@ -63,6 +67,7 @@ class DeferredLoop:
         self._config = config
         self._owner = owner
         self._clock = clock
+        self._seen = seen
         self._outbox: asyncio.Queue[ToStore] = asyncio.Queue()
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._beside: set[asyncio.Task[None]] = set()
@@ -152,7 +157,9 @@ class DeferredLoop:
         match action:
             case Poll():
                 jobs, owner_count = await work(lambda store: store.open_jobs(now_us))
-                return self._engine.on_jobs(jobs, owner_count, self._clock())
+                actions = self._engine.on_jobs(jobs, owner_count, self._clock())
+                self._seen()
+                return actions
             case Claim(job_id, count, until_us):
                 works = await work(lambda store: store.claim(job_id, self._owner, count, now_us, until_us))
                 return self._engine.on_claimed(action, works, self._clock())

@@ -52,6 +52,7 @@ class Deferred:
             config.deferred,
             owner,
             clock,
+            lambda: loop.backlog(self.engine.waiting(config.region)),
         )
         self.desk = Desk(self._access, loop.engine.fleet, intake, config, clock, self._loop.poke)
 

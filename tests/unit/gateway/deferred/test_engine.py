@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from forebay.core.errors import Aborted, InvalidArgument, NoInstanceReady, PromptTooLong, ResourceExhausted
+from forebay.core.pressure import WaitingJob
 from forebay.core.values import WakeAt
 from forebay.gateway.deferred.config import DeferredConfig
 from forebay.gateway.deferred.engine import Engine
@@ -275,3 +276,15 @@ def test_a_claim_that_is_not_answered_is_asked_for_again_at_the_next_look() -> N
 def test_a_submission_is_looked_at_without_delay() -> None:
     engine, _ = linked()
     assert only(Poll, engine.on_submitted(NOW + 1)) == [Poll()]
+
+
+def test_what_waits_is_told_with_what_is_sent_and_the_means_of_a_request() -> None:
+    sooner = job("batch_1", total=4, completed_count=1)
+    engine = running(
+        3, sooner, job("batch_2", hours=1.0), job("batch_3", status=JobStatus.CANCELLING), job("batch_4", 0)
+    )
+    engine.on_failed(("batch_1", 1), ResourceExhausted("no room"), NOW)
+    assert engine.waiting("west") == (
+        WaitingJob("batch_2", "m", "west", NOW + HOUR, NOW, 100, 0, 100, 100),
+        WaitingJob("batch_1", "m", "west", NOW + 24 * HOUR, NOW, 3, 2, 100, 100),
+    )

@@ -62,7 +62,7 @@ class Demand(_message.Message):
     def __init__(self, model: _Optional[str] = ..., region: _Optional[str] = ..., slo_class: _Optional[_Union[_slo_pb2.SloClass, str]] = ..., request_count: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., response_tokens: _Optional[float] = ...) -> None: ...
 
 class WaitingGroup(_message.Message):
-    __slots__ = ("model", "region", "slo_class", "due_time", "oldest_time", "request_count", "prompt_tokens", "mean_tokens", "variance")
+    __slots__ = ("model", "region", "slo_class", "due_time", "oldest_time", "request_count", "prompt_tokens", "mean_tokens", "variance", "stored")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     SLO_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class WaitingGroup(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MEAN_TOKENS_FIELD_NUMBER: _ClassVar[int]
     VARIANCE_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
     model: str
     region: str
     slo_class: _slo_pb2.SloClass
@@ -81,7 +82,8 @@ class WaitingGroup(_message.Message):
     prompt_tokens: int
     mean_tokens: float
     variance: float
-    def __init__(self, model: _Optional[str] = ..., region: _Optional[str] = ..., slo_class: _Optional[_Union[_slo_pb2.SloClass, str]] = ..., due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_count: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., mean_tokens: _Optional[float] = ..., variance: _Optional[float] = ...) -> None: ...
+    stored: bool
+    def __init__(self, model: _Optional[str] = ..., region: _Optional[str] = ..., slo_class: _Optional[_Union[_slo_pb2.SloClass, str]] = ..., due_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_count: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., mean_tokens: _Optional[float] = ..., variance: _Optional[float] = ..., stored: _Optional[bool] = ...) -> None: ...
 
 class Backlog(_message.Message):
     __slots__ = ("jobs",)
