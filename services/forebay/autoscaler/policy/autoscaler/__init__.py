@@ -17,6 +17,7 @@ from forebay.autoscaler.policy.autoscaler.reactive import Reactive
 from forebay.autoscaler.policy.autoscaler.sageserve import LtI, LtU, LtUa
 from forebay.autoscaler.policy.autoscaler.scheduled import Scheduled
 from forebay.autoscaler.policy.autoscaler.static import Static
+from forebay.autoscaler.policy.autoscaler.wva import Wva
 
 AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "static": Static,
@@ -26,6 +27,7 @@ AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "aibrix_apa": AibrixApa,
     "aibrix_kpa": AibrixKpa,
     "ray_serve": RayServe,
+    "wva": Wva,
     "llumnix_band": LlumnixBand,
     "chiron": Chiron,
     "preserve_paper": PreservePaper,
