@@ -148,7 +148,10 @@ class ShadowStatus:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The record of one answer, complete enough to check it by hand; candidates stand best first."""
+    """The record of one answer, complete enough to check it by hand; candidates stand best first.
+
+    `batch_id` names the static batch that the request runs in (empty: none).
+    """
 
     decision_id: str
     request_id: str
@@ -163,3 +166,4 @@ class Decision:
     flip: Flip | None = None
     reason: str = ""
     shadows: Mapping[str, str] = field(default_factory=dict)
+    batch_id: str = ""

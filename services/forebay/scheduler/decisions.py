@@ -29,6 +29,20 @@ class Counts(NamedTuple):
     leases: int
 
 
+class Batch(NamedTuple):
+    """The static batch that a request runs in: its longest prompt, the shortest and the longest predicted answer.
+
+    `waiting_count` batches of the model were left to wait when it was placed.
+    """
+
+    batch_id: str
+    request_count: int
+    prompt_max: int
+    answer_min: int
+    answer_max: int
+    waiting_count: int
+
+
 class Record(NamedTuple):
     """Everything that one decision rests on, without the prompt; rendered by `explain`."""
 
@@ -48,6 +62,7 @@ class Record(NamedTuple):
     route: Route | None = None
     text: str = ""
     others: tuple[tuple[str, int], ...] = ()
+    batch: Batch | None = None
 
 
 class Records:

@@ -8,12 +8,14 @@ import numpy as np
 from forebay.core.scheduling import Decision, Flip, Verdict
 from forebay.core.units import US_PER_S
 from forebay.core.values import Candidate, ScoreTerm
-from forebay.scheduler.decisions import Record, Sight
+from forebay.scheduler.decisions import Batch, Record, Sight
 from forebay.scheduler.lanes import COUNTED
 from forebay.scheduler.policy.router.base import Mask, Observed, Route, Term
 
 WHOLE = ("tokens", "requests", "instances")
 """Units of terms that are counted: the next value is one more."""
+BATCH_INPUTS = ("request_count", "prompt_max", "answer_min", "answer_max", "waiting_count")
+"""What is told of a batch, in requests, tokens and batches."""
 STEP = 1e-6
 """How much more the next value is of what is measured, in shares of itself and at least of 1: less is no change to a
 reader, and from 0 the very next number is 5e-324."""
@@ -36,6 +38,7 @@ def explain(record: Record, policies: Mapping[str, str]) -> Decision:
         flip=flip(sight, route) if sight and route else None,
         reason=_sentence(record, policies),
         shadows=_shadows(record),
+        batch_id=record.batch.batch_id if record.batch else "",
     )
 
 
@@ -146,6 +149,8 @@ def _reason(sight: Sight, index: int) -> str:
 
 
 def _inputs(record: Record) -> dict[str, float]:
+    batch = record.batch
+    together = {} if batch is None else {f"batch_{name}": float(getattr(batch, name)) for name in BATCH_INPUTS}
     return {
         "prompt_tokens": float(record.prompt_tokens),
         "tokens_max": float(record.tokens_max),
@@ -153,7 +158,7 @@ def _inputs(record: Record) -> dict[str, float]:
         "held_us": float(record.held_us),
         "held_count": float(record.counts.held),
         "lease_count": float(record.counts.leases),
-    }
+    } | together
 
 
 def _winner(record: Record) -> str:
@@ -177,7 +182,19 @@ def _sentence(record: Record, policies: Mapping[str, str]) -> str:
     return (
         f"{policies['router']} chose {_winner(record)}{held}: its score {float(route.scores[route.index]):g} is the "
         f"lowest of {compared} compared among {len(sight.standing.instance_ids)} instances of {record.model}"
-        f"{_runner_up_text(sight, route)}.{_sum_text(route)}"
+        f"{_runner_up_text(sight, route)}.{_sum_text(route)}{_batch_text(record.batch, policies)}"
+    )
+
+
+def _batch_text(batch: Batch | None, policies: Mapping[str, str]) -> str:
+    """Who the request runs with, and why these."""
+    if batch is None:
+        return ""
+    others = "1 other" if batch.request_count == 2 else f"{batch.request_count - 1} others"
+    return (
+        f" It runs in batch {batch.batch_id} with {others}, which {policies['grouper']} formed "
+        f"of prompts of up to {batch.prompt_max} tokens and predicted answers of {batch.answer_min} to "
+        f"{batch.answer_max} tokens; {batch.waiting_count} more of the model were left to wait."
     )
 
 

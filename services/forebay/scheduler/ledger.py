@@ -2,7 +2,7 @@
 
 from forebay.core.scheduling import Decision, Rejected, Retry, Verdict
 from forebay.scheduler.config import Config
-from forebay.scheduler.decisions import Counts, Record, Records, Sight
+from forebay.scheduler.decisions import Batch, Counts, Record, Records, Sight
 from forebay.scheduler.explain import explain
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Later
@@ -25,9 +25,18 @@ class Ledger:
         self._sequence += 1
         return f"{self._prefix}-{kind}{self._sequence}"
 
-    def placed(self, held: Held, sight: Sight, route: Route, counts: Counts, now_us: int, others: Others = ()) -> str:
+    def placed(
+        self,
+        held: Held,
+        sight: Sight,
+        route: Route,
+        counts: Counts,
+        now_us: int,
+        others: Others = (),
+        batch: Batch | None = None,
+    ) -> str:
         """Records a placement, with where shadows would have gone, and gives the decision's id."""
-        return self._add(held, Verdict.PLACED, counts, now_us, sight, route, others=others)
+        return self._add(held, Verdict.PLACED, counts, now_us, sight, route, "", others, batch)
 
     def rejected(self, held: Held, reason: str, message: str, counts: Counts, now_us: int) -> Rejected:
         """Records a final no."""
@@ -54,6 +63,7 @@ class Ledger:
         route: Route | None = None,
         text: str = "",
         others: Others = (),
+        batch: Batch | None = None,
     ) -> str:
         request = held.request
         # By position, as everything that is made for each request: names take half as long again.
@@ -74,6 +84,7 @@ class Ledger:
             route,
             text,
             others,
+            batch,
         )
         self._records.add(record)
         return record.decision_id

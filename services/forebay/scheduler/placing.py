@@ -9,7 +9,7 @@ from forebay.core.values import InferenceRequest, Instance, InstanceLoad, SloCla
 from forebay.scheduler.affinity import Affinity
 from forebay.scheduler.batches import RunningBatches, WaitingBatches
 from forebay.scheduler.calibration import Calibrations
-from forebay.scheduler.decisions import Counts, Sight
+from forebay.scheduler.decisions import Batch, Counts, Sight
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
 from forebay.scheduler.leases import Lease, LeaseBook, remaining_tokens
@@ -31,8 +31,7 @@ class Chosen(NamedTuple):
     sight: Sight
     route: Route
     others: Others
-    batch_id: str = ""
-    batch_count: int = 0
+    batch: Batch | None = None
 
 
 class Placer:
@@ -90,10 +89,11 @@ class Placer:
     def _lease(self, held: Held, lanes: Lanes, chosen: Chosen, now_us: int) -> Placement:
         """Opens a lease where the router says."""
         request, instance = held.request, lanes.instances[chosen.route.index]
+        sight, route, others, batch = chosen
         placement = Placement(
             request.request_id,
             self._ledger.next_name("l"),
-            self._ledger.placed(held, chosen.sight, chosen.route, self.counts(request.model), now_us, chosen.others),
+            self._ledger.placed(held, sight, route, self.counts(request.model), now_us, others, batch),
             instance.instance_id,
             instance.grpc_address,
             held.quantiles,
@@ -101,8 +101,8 @@ class Placer:
             self._leases.ttl_us,
             now_us - held.arrived_us,
             TRITON_PRIORITY[request.slo_class],
-            chosen.batch_id,
-            chosen.batch_count,
+            batch.batch_id if batch else "",
+            batch.request_count if batch else 0,
         )
         self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
@@ -235,8 +235,15 @@ class Placer:
         lanes.pass_turn(route.index)
         for held in batch:
             self._held.remove(held.request.request_id)
-        chosen = Chosen(sight, route, others, self._ledger.next_name("b"), len(batch))
+        chosen = Chosen(sight, route, others, self._described(batch))
         return [self._lease(held, lanes, chosen, now_us) for held in batch]
+
+    def _described(self, batch: Sequence[Held]) -> Batch:
+        """What is told of a batch that has just left those that wait."""
+        answers = [held.quantiles.p50 for held in batch]
+        prompt_max = max(held.request.prompt_tokens for held in batch)
+        waiting_count = len(self._batches(batch[0].request.model))
+        return Batch(self._ledger.next_name("b"), len(batch), prompt_max, min(answers), max(answers), waiting_count)
 
     def _batches(self, model: str) -> WaitingBatches:
         """The model's waiting batches, with everything that is held of it."""

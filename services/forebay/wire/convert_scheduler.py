@@ -165,6 +165,7 @@ def decision_to_proto(value: Decision) -> decision_pb2.Decision:
         candidates=[candidate_to_proto(one) for one in value.candidates],
         reason=value.reason,
         shadows=dict(value.shadows),
+        batch_id=value.batch_id,
     )
     if value.flip is not None:
         message.flip.CopyFrom(_flip_to_proto(value.flip))

@@ -57,6 +57,27 @@ def test_what_comes_while_a_batch_runs_is_the_next_batch_and_goes_whole() -> Non
     assert second[0].batch_id != first[0].batch_id
 
 
+def test_the_record_names_the_batch_and_who_shares_it() -> None:
+    on = engine(static("a"), grouper="magnus")
+    (first,) = placed(arrive(on, "r0", 100, 50))
+    for number, answer in enumerate((50, 52, 900), 1):
+        arrive(on, f"r{number}", 100 + number, answer, number)
+    second = finish(on, [first], S)
+    alone, together = on.explain(first.decision_id), on.explain(second[0].decision_id)
+    assert (alone.batch_id, together.batch_id) == (first.batch_id, second[0].batch_id)
+    assert "with 0 others" in alone.reason
+    told = ("request_count", "prompt_max", "answer_min", "answer_max", "waiting_count")
+    assert [together.inputs[f"batch_{name}"] for name in told] == [2, 102, 50, 52, 1]
+    assert f"in batch {second[0].batch_id} with 1 other, which magnus formed" in together.reason
+
+
+def test_the_record_of_a_request_that_goes_by_itself_names_no_batch() -> None:
+    on = engine(instance("a"))
+    (alone,) = placed(arrive(on, "r0", 100, 50))
+    record = on.explain(alone.decision_id)
+    assert not record.batch_id and not any(name.startswith("batch_") for name in record.inputs)
+
+
 def test_the_next_batch_waits_for_the_last_answer_of_the_one_that_runs() -> None:
     on = engine(static("a"), grouper="vs")
     first = placed(arrive(on, "r0", 10, 10))

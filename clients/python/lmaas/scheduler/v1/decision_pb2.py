@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lmaas.common.v1 import length_pb2 as lmaas_dot_common_dot_v1_dot_length__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lmaas/scheduler/v1/decision.proto\x12\x12lmaas.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1clmaas/common/v1/length.proto\"F\n\tScoreTerm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\r\n\x05value\x18\x04 \x01(\x01\"\xe9\x01\n\tCandidate\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x10\n\x08\x65ligible\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x39\n\x06inputs\x18\x05 \x03(\x0b\x32).lmaas.scheduler.v1.Candidate.InputsEntry\x12,\n\x05terms\x18\x06 \x03(\x0b\x32\x1d.lmaas.scheduler.v1.ScoreTerm\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"D\n\x04\x46lip\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\x01\x12\n\n\x02to\x18\x04 \x01(\x01\"\xaa\x05\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x31\n\rdecision_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07verdict\x18\x04 \x01(\x0e\x32\x1b.lmaas.scheduler.v1.Verdict\x12\x13\n\x0binstance_id\x18\x05 \x01(\t\x12<\n\x08policies\x18\x06 \x03(\x0b\x32*.lmaas.scheduler.v1.Decision.PoliciesEntry\x12\x38\n\x06inputs\x18\x07 \x03(\x0b\x32(.lmaas.scheduler.v1.Decision.InputsEntry\x12:\n\x10predicted_length\x18\x08 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\x12\x14\n\x0cpredicted_by\x18\t \x01(\t\x12\x31\n\ncandidates\x18\n \x03(\x0b\x32\x1d.lmaas.scheduler.v1.Candidate\x12&\n\x04\x66lip\x18\x0b \x01(\x0b\x32\x18.lmaas.scheduler.v1.Flip\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12:\n\x07shadows\x18\r \x03(\x0b\x32).lmaas.scheduler.v1.Decision.ShadowsEntry\x1a/\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cShadowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_PLACED\x10\x01\x12\x14\n\x10VERDICT_REJECTED\x10\x02\x12\x11\n\rVERDICT_RETRY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lmaas/scheduler/v1/decision.proto\x12\x12lmaas.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1clmaas/common/v1/length.proto\"F\n\tScoreTerm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x0e\n\x06weight\x18\x03 \x01(\x01\x12\r\n\x05value\x18\x04 \x01(\x01\"\xe9\x01\n\tCandidate\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x10\n\x08\x65ligible\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x39\n\x06inputs\x18\x05 \x03(\x0b\x32).lmaas.scheduler.v1.Candidate.InputsEntry\x12,\n\x05terms\x18\x06 \x03(\x0b\x32\x1d.lmaas.scheduler.v1.ScoreTerm\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"D\n\x04\x46lip\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\r\n\x05input\x18\x02 \x01(\t\x12\x0c\n\x04\x66rom\x18\x03 \x01(\x01\x12\n\n\x02to\x18\x04 \x01(\x01\"\xbc\x05\n\x08\x44\x65\x63ision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x31\n\rdecision_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x07verdict\x18\x04 \x01(\x0e\x32\x1b.lmaas.scheduler.v1.Verdict\x12\x13\n\x0binstance_id\x18\x05 \x01(\t\x12<\n\x08policies\x18\x06 \x03(\x0b\x32*.lmaas.scheduler.v1.Decision.PoliciesEntry\x12\x38\n\x06inputs\x18\x07 \x03(\x0b\x32(.lmaas.scheduler.v1.Decision.InputsEntry\x12:\n\x10predicted_length\x18\x08 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\x12\x14\n\x0cpredicted_by\x18\t \x01(\t\x12\x31\n\ncandidates\x18\n \x03(\x0b\x32\x1d.lmaas.scheduler.v1.Candidate\x12&\n\x04\x66lip\x18\x0b \x01(\x0b\x32\x18.lmaas.scheduler.v1.Flip\x12\x0e\n\x06reason\x18\x0c \x01(\t\x12:\n\x07shadows\x18\r \x03(\x0b\x32).lmaas.scheduler.v1.Decision.ShadowsEntry\x12\x10\n\x08\x62\x61tch_id\x18\x0e \x01(\t\x1a/\n\rPoliciesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cShadowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*_\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_PLACED\x10\x01\x12\x14\n\x10VERDICT_REJECTED\x10\x02\x12\x11\n\rVERDICT_RETRY\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECISION_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_DECISION_SHADOWSENTRY']._loaded_options = None
   _globals['_DECISION_SHADOWSENTRY']._serialized_options = b'8\001'
-  _globals['_VERDICT']._serialized_start=1183
-  _globals['_VERDICT']._serialized_end=1278
+  _globals['_VERDICT']._serialized_start=1201
+  _globals['_VERDICT']._serialized_end=1296
   _globals['_SCORETERM']._serialized_start=120
   _globals['_SCORETERM']._serialized_end=190
   _globals['_CANDIDATE']._serialized_start=193
@@ -52,11 +52,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLIP']._serialized_start=428
   _globals['_FLIP']._serialized_end=496
   _globals['_DECISION']._serialized_start=499
-  _globals['_DECISION']._serialized_end=1181
-  _globals['_DECISION_POLICIESENTRY']._serialized_start=1039
-  _globals['_DECISION_POLICIESENTRY']._serialized_end=1086
+  _globals['_DECISION']._serialized_end=1199
+  _globals['_DECISION_POLICIESENTRY']._serialized_start=1057
+  _globals['_DECISION_POLICIESENTRY']._serialized_end=1104
   _globals['_DECISION_INPUTSENTRY']._serialized_start=381
   _globals['_DECISION_INPUTSENTRY']._serialized_end=426
-  _globals['_DECISION_SHADOWSENTRY']._serialized_start=1135
-  _globals['_DECISION_SHADOWSENTRY']._serialized_end=1181
+  _globals['_DECISION_SHADOWSENTRY']._serialized_start=1153
+  _globals['_DECISION_SHADOWSENTRY']._serialized_end=1199
 # @@protoc_insertion_point(module_scope)

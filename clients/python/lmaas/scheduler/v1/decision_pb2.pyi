@@ -69,7 +69,7 @@ class Flip(_message.Message):
     def __init__(self, instance_id: _Optional[str] = ..., input: _Optional[str] = ..., to: _Optional[float] = ..., **kwargs) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("decision_id", "request_id", "decision_time", "verdict", "instance_id", "policies", "inputs", "predicted_length", "predicted_by", "candidates", "flip", "reason", "shadows")
+    __slots__ = ("decision_id", "request_id", "decision_time", "verdict", "instance_id", "policies", "inputs", "predicted_length", "predicted_by", "candidates", "flip", "reason", "shadows", "batch_id")
     class PoliciesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class Decision(_message.Message):
     FLIP_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     SHADOWS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     request_id: str
     decision_time: _timestamp_pb2.Timestamp
@@ -117,4 +118,5 @@ class Decision(_message.Message):
     flip: Flip
     reason: str
     shadows: _containers.ScalarMap[str, str]
-    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., instance_id: _Optional[str] = ..., policies: _Optional[_Mapping[str, str]] = ..., inputs: _Optional[_Mapping[str, float]] = ..., predicted_length: _Optional[_Union[_length_pb2.LengthQuantiles, _Mapping]] = ..., predicted_by: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., flip: _Optional[_Union[Flip, _Mapping]] = ..., reason: _Optional[str] = ..., shadows: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    batch_id: str
+    def __init__(self, decision_id: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., instance_id: _Optional[str] = ..., policies: _Optional[_Mapping[str, str]] = ..., inputs: _Optional[_Mapping[str, float]] = ..., predicted_length: _Optional[_Union[_length_pb2.LengthQuantiles, _Mapping]] = ..., predicted_by: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., flip: _Optional[_Union[Flip, _Mapping]] = ..., reason: _Optional[str] = ..., shadows: _Optional[_Mapping[str, str]] = ..., batch_id: _Optional[str] = ...) -> None: ...
