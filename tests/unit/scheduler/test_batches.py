@@ -75,7 +75,8 @@ def test_the_record_of_a_request_that_goes_by_itself_names_no_batch() -> None:
     on = engine(instance("a"))
     (alone,) = placed(arrive(on, "r0", 100, 50))
     record = on.explain(alone.decision_id)
-    assert not record.batch_id and not any(name.startswith("batch_") for name in record.inputs)
+    assert not record.batch_id
+    assert not any(name.startswith("batch_") for name in record.inputs)
 
 
 def test_the_next_batch_waits_for_the_last_answer_of_the_one_that_runs() -> None:
