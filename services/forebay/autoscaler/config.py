@@ -51,8 +51,8 @@ class ModelConfig:
 
     Launchers: "emulator" (a local emulated Triton that runs `profile`), "triton" (a local real Triton), "command" (a
     local process; `command` may hold {model}, {grpc_port}, {http_port} and {metrics_port}), "repository" (the model is
-    loaded on the named `servers`, or on each of them with `broadcast`, where its `memory_mb` fit), "docker" (a container
-    of a Docker engine, see `container`), "keda" (Kubernetes starts and ends it by what KEDA is told; it registers or is
+    loaded on the named `servers` where its `memory_mb` fit, with `broadcast` on each of them), "docker" (a container of
+    a Docker engine, see `container`), "keda" (Kubernetes starts and ends it by what KEDA is told; it registers or is
     found). `arguments` are added to the launcher's own command line, and a new instance answers one request of
     `warm_up_tokens` before it counts as ready (0: none). Bounds given here hold until somebody sets others through the
     API, and `instances_initial` counts within them. `concurrency_target` is the number of requests, held and in flight,

@@ -14,7 +14,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ContainerConfig:
-    """The container of one instance: of an `image`, or a copy of a Compose service's, as `docker compose scale` makes it.
+    """The container of one instance: of an `image`, or like those of a Compose service, as `docker compose scale` does.
 
     `service` is PROJECT/SERVICE; its lowest-numbered container that is not ours is the pattern, may be stopped
     (`docker compose up --no-start`), and is never touched. `command` takes the place of the image's or the pattern's,

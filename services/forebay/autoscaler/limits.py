@@ -1,9 +1,9 @@
-"""The spans of time that limit a fleet, who leaves first, and where one more has room."""
+"""The spans of time that limit a fleet, and who leaves first."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
+from forebay.autoscaler.config import Config
 from forebay.autoscaler.life import Life
 from forebay.core.fleet import Bounds
 from forebay.core.units import US_PER_S
@@ -74,20 +74,6 @@ def running(load: InstanceLoad | None) -> int:
 def is_busy(load: InstanceLoad | None, since_us: int) -> bool:
     """Whether the server itself was seen running requests after `since_us`."""
     return load is not None and load.reachable and load.seen_us > since_us and running(load) > 0
-
-
-def free_servers(model: ModelConfig, servers: Iterable[ServerConfig], lives: Iterable[Life]) -> list[ServerConfig]:
-    """The servers that the model may be loaded on and is not on yet, those with the most room first."""
-    used: dict[str, list[str]] = {}
-    for life in lives:
-        used.setdefault(life.instance.server_id, []).append(life.instance.model)
-
-    def room(server: ServerConfig) -> int:
-        return server.models_max - len(used.get(server.server_id, ()))
-
-    allowed = (server for server in servers if server.server_id in model.servers)
-    able = [server for server in allowed if room(server) > 0 and model.name not in used.get(server.server_id, ())]
-    return sorted(able, key=lambda server: (-room(server), server.server_id))
 
 
 def _us(seconds: float) -> int:

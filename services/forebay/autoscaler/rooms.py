@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from forebay.autoscaler.config import Config, ModelConfig, StockConfig
 from forebay.autoscaler.fleet import Fleet
-from forebay.autoscaler.limits import Spans, free_servers
+from forebay.autoscaler.limits import Spans
+from forebay.autoscaler.placement import free_servers
 from forebay.autoscaler.plan import Counts, Plan
 from forebay.autoscaler.room import UNLIMITED, Room, spare
 from forebay.autoscaler.sight import Sight
@@ -29,7 +30,7 @@ class Rooms:
             total=counts.total,
             bounds=plan.bounds,
             budget_left=self._config.instances_max - sum(life.launched for life in self._fleet),
-            slots_left=len(free_servers(model, self._config.servers, self._fleet)) if model.servers else UNLIMITED,
+            slots_left=len(free_servers(model, self._config, self._fleet)) if model.servers else UNLIMITED,
             stock_left=self._stock_left(model),
             start_max=step_max - started,
             drain_max=step_max - retired,

@@ -9,8 +9,9 @@ from forebay.autoscaler.demands import Key
 from forebay.autoscaler.fleet import Fleet
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import Life
-from forebay.autoscaler.limits import Spans, free_servers, victims
+from forebay.autoscaler.limits import Spans, victims
 from forebay.autoscaler.log import DecisionLog
+from forebay.autoscaler.placement import free_servers
 from forebay.autoscaler.plan import Counts, Plan
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.room import Resize, Room, resize
@@ -246,7 +247,7 @@ class Sizing:
 
     def _start(self, model: ModelConfig, now_us: int) -> Start:
         if model.servers:
-            server = free_servers(model, self._config.servers, self._fleet)[0]
+            server = free_servers(model, self._config, self._fleet)[0]
             server_id, grpc_address, metrics_url = server.server_id, server.grpc_address, server.metrics_url
         else:
             self.ordinal += 1
