@@ -6,6 +6,12 @@ from dataclasses import dataclass, field
 
 from forebay.core.values import SloClass
 
+TTFT_FAST_S, TTFT_NORMAL_S, DEFERRED_S = 1.0, 60.0, 86_400.0
+"""What gateway and scheduler promise by default: the first token of the interactive classes, and the whole answer of
+deferred work (SageServe, section 2 of its summary)."""
+PACE_S, PACE_DEFERRED_S = 0.2, 2.0
+"""The mean time between two tokens that they promise by default (section 2 of Chiron's summary)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -26,8 +32,8 @@ class Promise:
 class Promises:
     """[slo]: the promises by class; a request meets its SLO if it finishes within all of them and its own deadline."""
 
-    interactive_fast: Promise = field(default_factory=lambda: Promise(ttft_s=1.0, tpot_ms=100.0))
-    interactive_normal: Promise = field(default_factory=lambda: Promise(ttft_s=60.0, tpot_ms=200.0))
+    interactive_fast: Promise = field(default_factory=lambda: Promise(TTFT_FAST_S, tpot_ms=100.0))
+    interactive_normal: Promise = field(default_factory=lambda: Promise(TTFT_NORMAL_S, tpot_ms=200.0))
     deferred: Promise = field(default_factory=Promise)
 
     def by_class(self) -> Mapping[SloClass, Promise]:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, fields
 
 from forebay.core.instance.hints import Hints
+from forebay.core.promises import PACE_S, TTFT_FAST_S, TTFT_NORMAL_S
 from forebay.core.scheduling import Placement
 from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, SloClass
@@ -17,14 +18,14 @@ SESSION_COUNT_MAX = 100_000
 class PromiseConfig:
     """[gateway.promises]: time to the first token, and between tokens, by class; 0 promises nothing.
 
-    The defaults are those of the scheduler's `ttft_slo_*_s` and `itl_slo_*_s`. Deferred work has no promise for its
+    The defaults are those of the scheduler (`forebay.core.promises`). Deferred work has no promise for its
     tokens. Raises ValueError for a value that makes no sense.
     """
 
-    ttft_interactive_fast_s: float = 1.0
-    ttft_interactive_normal_s: float = 60.0
-    tpot_interactive_fast_ms: float = 200.0
-    tpot_interactive_normal_ms: float = 200.0
+    ttft_interactive_fast_s: float = TTFT_FAST_S
+    ttft_interactive_normal_s: float = TTFT_NORMAL_S
+    tpot_interactive_fast_ms: float = 1_000 * PACE_S
+    tpot_interactive_normal_ms: float = 1_000 * PACE_S
 
     def __post_init__(self) -> None:
         for field in fields(self):

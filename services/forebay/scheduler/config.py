@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forebay.core.config import from_mapping
+from forebay.core.promises import DEFERRED_S, PACE_DEFERRED_S, PACE_S, TTFT_FAST_S, TTFT_NORMAL_S
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
 
@@ -74,12 +75,12 @@ class Config:
     hold_timeout_interactive_fast_s: float = 5.0
     hold_timeout_interactive_normal_s: float = 60.0
     hold_timeout_deferred_s: float = 300.0
-    ttft_slo_interactive_fast_s: float = 1.0
-    ttft_slo_interactive_normal_s: float = 60.0
-    deadline_deferred_s: float = 86_400.0
-    itl_slo_interactive_fast_s: float = 0.2
-    itl_slo_interactive_normal_s: float = 0.2
-    itl_slo_deferred_s: float = 2.0
+    ttft_slo_interactive_fast_s: float = TTFT_FAST_S
+    ttft_slo_interactive_normal_s: float = TTFT_NORMAL_S
+    deadline_deferred_s: float = DEFERRED_S
+    itl_slo_interactive_fast_s: float = PACE_S
+    itl_slo_interactive_normal_s: float = PACE_S
+    itl_slo_deferred_s: float = PACE_DEFERRED_S
     hold_review_s: float = 1.0
     held_count_max: int = 10_000
     waiting_quantum_s: float = 100.0
@@ -131,16 +132,13 @@ class Config:
         )
 
     def due_us(self, slo_class: SloClass) -> int:
-        """When the first token of the class is due after its arrival, of deferred work the whole answer.
-
-        The defaults are SageServe's (section 2 of its summary: 1 s, 1 min, 24 h).
-        """
+        """When the first token of the class is due after its arrival, of deferred work the whole answer."""
         return _us(
             slo_class, self.ttft_slo_interactive_fast_s, self.ttft_slo_interactive_normal_s, self.deadline_deferred_s
         )
 
     def itl_slo_us(self, slo_class: SloClass) -> int:
-        """The longest mean time between two tokens that the class is promised (Chiron's summary, section 2)."""
+        """The longest mean time between two tokens that the class is promised."""
         return _us(
             slo_class, self.itl_slo_interactive_fast_s, self.itl_slo_interactive_normal_s, self.itl_slo_deferred_s
         )
