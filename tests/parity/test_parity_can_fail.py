@@ -18,7 +18,7 @@ from forebay.scheduler.policy.router.base import Route, Router, RouteView
 from forebay.simulator.shell.journal import Entry
 from tests.parity import live_autoscaler, live_gateway, live_metrics, live_predictor, live_scheduler
 from tests.parity.journal_kit import Clock, Forgetful, Post, Replay, S, Spy, difference
-from tests.parity.scenarios import PLAIN, Case, journal
+from tests.parity.scenarios import PLAIN, PRESSED, Case, journal
 
 END_S = 26
 """As much of the run as the sabotages are tried on: it holds a crash, starts, drains, holds and refusals."""
@@ -70,6 +70,26 @@ async def test_every_field_that_is_lost_on_the_way_is_missed(part: ModuleType) -
     assert len(spy.fields) > 20
     unnoticed = {name for name in spy.fields if not await is_missed(part, Forgetful(name))}
     assert unnoticed == KEPT_TO_ITSELF[part.PART]
+
+
+PRESSING = ("Pressure", "InstancePressure", "Demand", "WaitingGroup", "GetPressureResponse", "ForecastWorkloadRequest")
+"""Messages that only an autoscaler that wants to know everything makes others send."""
+ANSWERED_ALIKE = {"ForecastWorkloadRequest.window"}
+"""The fake predictor answers as the journal says, whatever is asked for."""
+
+
+@pytest.mark.parametrize("part", [live_scheduler, live_autoscaler], ids=lambda part: part.PART)
+async def test_every_field_that_tells_what_is_on_its_way_is_missed(part: ModuleType) -> None:
+    spy, entries = Spy(), until(END_S, PRESSED)
+    await part.Live(PRESSED, Clock(), post=spy).run(entries)
+    fields = [name for name in spy.fields if name.partition(".")[0] in PRESSING]
+    assert len(fields) > 20
+    unnoticed = set()
+    for name in fields:
+        live = part.Live(PRESSED, Clock(), post=Forgetful(name))
+        if not await found_by(part, live, entries, case=PRESSED):
+            unnoticed.add(name)
+    assert unnoticed == (ANSWERED_ALIKE if part is live_autoscaler else set())
 
 
 async def is_missed(part: ModuleType, post: Post) -> bool:
