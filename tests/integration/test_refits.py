@@ -259,7 +259,7 @@ async def start(pool: Callable[..., RefitPool]) -> AsyncIterator[Start]:
             active={ModelKind.LENGTH: "input_ratio", ModelKind.WORKLOAD: "level@1"},
             fallback="input_ratio",
         )
-        limits = Limits(7_200 * US_PER_S, 10_000, config.forecast_deadline_s, 2)
+        limits = Limits(7_200 * US_PER_S, 10_000, 0, config.forecast_deadline_s, 2)
         forecasts = Forecasts(
             build_forecasting(config),
             who_of(config, engine),

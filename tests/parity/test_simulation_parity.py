@@ -83,11 +83,12 @@ async def test_forecasts_are_those_that_metrics_and_predictor_give_together(name
         parameters={"seasonal": {"season_s": 12}},
         history_s=history_s,
         history_points_max=points_max,
+        history_settle_s=3.0,
         forecast_deadline_s=60.0,
     )
     engine = build_engine(config)
     forecasters, settle_at = forecasts_of(config, engine, make_workload([0], [1], [1]), 0)
-    simulated = RunForecasts(needs, models, forecasters, history_s, points_max, settle_at)
+    simulated = RunForecasts(needs, models, forecasters, history_s, points_max, settle_at, 3 * S)
     metrics = live_metrics.Live(PLAIN, clock)
     to_metrics: Any = Wire(Post(), metrics.servicer)
     nobody: Any = None

@@ -23,7 +23,11 @@ def build_forecasts(
 ) -> Forecasts:
     """Forecasts by whatever forecaster is active in `engine`, refitted by processes of their own or by `fitter`."""
     limits = Limits(
-        config.history_s * US_PER_S, config.history_points_max, config.forecast_deadline_s, config.forecast_count_max
+        config.history_s * US_PER_S,
+        config.history_points_max,
+        round(config.history_settle_s * US_PER_S),
+        config.forecast_deadline_s,
+        config.forecast_count_max,
     )
     fits = fitter or RefitPool(config.refit_processes, config.refit_timeout_s, plugin_modules())
     return Forecasts(build_forecasting(config), who_of(config, engine), history, fits, clock, registry, limits)

@@ -26,6 +26,7 @@ POSITIVE = (
 
 NOT_NEGATIVE = (
     "grace_s",
+    "history_settle_s",
     "history_stale_s",
     "calibration_window_count",
     "drift_window_count",
@@ -51,7 +52,8 @@ class Config:
     `snapshot_age_s` goes.
 
     A forecast is answered within `forecast_deadline_s`, reading up to `history_s` of history included, of which
-    `history_stale_s` old still serves while metrics is away; `forecast_count_max` are worked on at once. Each of
+    `history_stale_s` old still serves while metrics is away. A request is known once it has ended, so a window counts as
+    history `history_settle_s` after its end: before that it lacks the longest answers. `forecast_count_max` are worked on at once. Each of
     `series_max` series is fitted anew every `refit_s` in one of `refit_processes` processes, which ends a fit that
     takes more than `refit_timeout_s`.
 
@@ -68,6 +70,7 @@ class Config:
     models_folder: str = ""
     history_s: int = 7 * 86_400
     history_points_max: int = 20_000
+    history_settle_s: float = 60.0
     metrics_timeout_s: float = 5.0
     forecast_count_max: int = 2
     forecast_deadline_s: float = 1.5

@@ -55,11 +55,12 @@ class Fitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much history is read (in no more than `points_max` windows), how long an answer takes at most, and how many
-    are worked on at once."""
+    """How much history is read (in no more than `points_max` windows, and none that ended less than `settle_us` ago), how
+    long an answer takes at most, and how many are worked on at once."""
 
     history_us: int
     points_max: int
+    settle_us: int
     deadline_s: float
     count_max: int
 
@@ -146,7 +147,7 @@ class Forecasts:
             task.exception()
 
     async def _read(self, name: SeriesName, now_us: int) -> None:
-        end_us = now_us // name.window_us * name.window_us
+        end_us = (now_us - self._limits.settle_us) // name.window_us * name.window_us
         since_us = end_us - min(self._limits.history_us, self._limits.points_max * name.window_us)
         from_us = self._engine.read_from(name, now_us)
         async with self._read_slots:

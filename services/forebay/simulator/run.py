@@ -99,5 +99,8 @@ def _fleet(context: Context, scenario: Scenario, predictor: PredictorEngine, sch
     models = tuple(dict.fromkeys(group.model for group in plan.scaled.values()))
     delay_us = round(scenario.world.network.refit_s * US_PER_S)
     forecast, settle = forecasts_of(config, predictor, scenario.workload, delay_us)
-    forecasts = RunForecasts(policy.needs, models, forecast, config.history_s, config.history_points_max, settle)
+    settle_us = round(config.history_settle_s * US_PER_S)
+    forecasts = RunForecasts(
+        policy.needs, models, forecast, config.history_s, config.history_points_max, settle, settle_us
+    )
     return LiveFleet(context, plan, policy, forecasts, scheduler.watch_interval_s)

@@ -24,7 +24,7 @@ class _Series:
     forecast: Forecast
     points: list[WorkloadPoint] = field(default_factory=list)
     version: int = 0
-    asked: tuple[int, int, int] = (-1, -1, -1)
+    asked: tuple[int, int, int, int] = (-1, -1, -1, -1)
     turn: int = -1
     answer: Windows = ()
 
@@ -35,7 +35,7 @@ class RunForecasts:
     A request is part of the history once it has ended, in the window in which it arrived, as in the metrics service.
     A model's forecast is made anew whenever its history has changed, or more refits have ended by a time than before
     (which `settle` tells), that of a demand only a few times a window, as the live shell does. Both read `history_s` of
-    it, `points_max` windows at most.
+    it, `points_max` windows at most, and none that ended less than `history_settle_us` ago.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class RunForecasts:
         history_s: int,
         points_max: int,
         settle: Callable[[int], int] = lambda _: 0,
+        history_settle_us: int = 0,
     ) -> None:
+        self._history_settle_us = history_settle_us
         self._settle = settle
         self._count = needs.forecast_count
         self._window_us = needs.forecast_window_us or WINDOW_US
@@ -99,13 +101,14 @@ class RunForecasts:
         return series.answer
 
     def _answer(self, series: _Series, now_us: int, settled_count: int) -> Windows:
-        end = now_us // self._window_us
-        asked = (end, series.version, settled_count)
+        end = max(0, now_us - self._history_settle_us) // self._window_us
+        first = now_us // self._window_us + 1
+        asked = (end, first, series.version, settled_count)
         if series.asked != asked:
             self._reach(series, end)
             start = max(0, end - self._span_us // self._window_us)
-            first_us = (end + 1) * self._window_us
-            history = WorkloadHistory(series.points[start:end], self._window_us, first_us, self._count)
+            points = series.points[start:end]
+            history = WorkloadHistory(points, self._window_us, first * self._window_us, self._count)
             series.answer = tuple(map(_window, series.forecast(history, now_us)))
             series.asked = asked
         return series.answer

@@ -80,6 +80,19 @@ def test_a_forecast_is_made_again_only_when_its_history_changes() -> None:
     assert count == 3
 
 
+def test_a_window_is_part_of_the_history_once_its_longest_answers_can_have_ended() -> None:
+    asked: list[WorkloadHistory] = []
+
+    def forecast(history: WorkloadHistory, now_us: int) -> tuple[()]:
+        asked.append(history)
+        return ()
+
+    forecasts = RunForecasts(NEEDS, ("m",), lambda *_: forecast, 86_400, 1_000, history_settle_us=W + 5)
+    for now_us in (W + 4, 2 * W + 4, 2 * W + 5, 3 * W):
+        forecasts.at(now_us)
+    assert [(len(one.points), one.first_start_us // W) for one in asked] == [(0, 2), (0, 3), (1, 3), (1, 4)]
+
+
 def test_the_history_is_as_long_as_configured() -> None:
     asked: list[int] = []
 
