@@ -17,6 +17,10 @@ DATA = "data:"
 """What a path begins with that is looked up in the folder of public data."""
 SAMPLES = "samples:"
 """What a path begins with that comes with Forebay."""
+KINDS = {"prompts": "file of prompts", "errors": "file of prompts"}
+"""What a key names, where it is no trace."""
+MADE_HERE = (".forebay", "prompts")
+"""Where `benchmarks.NAME_prompts` puts the prompts NAME.jsonl, which may not be handed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,14 @@ def _found(key: str, name: str, folder: Path, places: Mapping[str, Path | None])
         base, rest = place, name.removeprefix(prefix)
     found = (base / rest).resolve()
     if not found.exists():
-        raise _at(key, f"there is no trace {found}; {key} is {name!r}")
+        raise _at(key, f"there is no {KINDS.get(key, 'trace')} {found}; {key} is {name!r}{_made_by(found)}")
     return found
+
+
+def _made_by(path: Path) -> str:
+    """How to make a file of prompts that the repository's own experiments expect."""
+    is_made_here = path.parent.parts[-2:] == MADE_HERE
+    return f"; make it once: python -m benchmarks.{path.stem}_prompts" if is_made_here else ""
 
 
 def _at(key: str, text: str) -> ConfigError:

@@ -173,6 +173,15 @@ def test_a_trace_that_is_not_there_is_named(tmp_path: Path, given: str, words: s
     assert caught.value.message.startswith(f"{path}:6: ")
 
 
+def test_prompts_that_a_benchmark_makes_are_told_how_to_make(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, FILED.replace("{}", "t.csv").replace("[trace]", '[trace]\nprompts = ".forebay/prompts/chat.jsonl"')
+    )
+    (tmp_path / "t.csv").write_text("")
+    with pytest.raises(ConfigError, match=r"no file of prompts .*; make it once: python -m benchmarks\.chat_prompts"):
+        read(path)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         read(tmp_path / "nowhere.toml")
