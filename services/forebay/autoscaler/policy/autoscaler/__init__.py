@@ -6,6 +6,7 @@ from forebay.autoscaler.policy.autoscaler.aibrix_apa import AibrixApa
 from forebay.autoscaler.policy.autoscaler.aibrix_kpa import AibrixKpa
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.policy.autoscaler.chiron import Chiron
+from forebay.autoscaler.policy.autoscaler.dynamo import Dynamo
 from forebay.autoscaler.policy.autoscaler.forebay import Forebay
 from forebay.autoscaler.policy.autoscaler.hpa_ratio import HpaRatio
 from forebay.autoscaler.policy.autoscaler.kpa import Kpa
@@ -27,6 +28,7 @@ AUTOSCALERS: Mapping[str, type[Autoscaler]] = {
     "aibrix_apa": AibrixApa,
     "aibrix_kpa": AibrixKpa,
     "ray_serve": RayServe,
+    "dynamo": Dynamo,
     "wva": Wva,
     "llumnix_band": LlumnixBand,
     "chiron": Chiron,
