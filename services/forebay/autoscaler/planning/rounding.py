@@ -11,7 +11,7 @@ EDGE = 1e-7
 """Of an instance: what is nearer to a whole one is one; of a price: what is less is nothing."""
 MEND = Effort(gap=0.01, nodes_max=5)
 """How hard HiGHS looks for a plan of one region."""
-MEND_REGIONS = 5
+MEND_REGIONS = 3
 """The most regions that are solved anew."""
 
 
