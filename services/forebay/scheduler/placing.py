@@ -79,6 +79,7 @@ class Placer:
         route = self._policies.router.route(view)
         if isinstance(route, Hold):
             self._note_hold(held, route)
+            self.shadows.waits(held, view)
             # Who may not use all that others may speaks for nobody else.
             self._is_class_held = route.is_for_class and sight.eligible is lanes.eligible
             return None

@@ -70,6 +70,8 @@ class Shadows:
 
     def __init__(self, casts: Mapping[str, Cast]) -> None:
         self._all = [Shadow(name, cast.policies, cast.names) for name, cast in sorted(casts.items())]
+        self._waiting_us = -1
+        self._waiting: set[str] = set()
 
     def statuses(self) -> list[ShadowStatus]:
         """What is known of each, by name."""
@@ -82,6 +84,22 @@ class Shadows:
             for shadow in self._all
             if "router" in shadow.policies
         )
+
+    def waits(self, held: Held, view: RouteView) -> None:
+        """Compares once, when it comes, that a request waits by the router's will; one that would place it differs."""
+        if view.now_us != held.arrived_us or not self._all:
+            return
+        if view.now_us != self._waiting_us:
+            self._waiting_us, self._waiting = view.now_us, set()
+        if held.request.request_id in self._waiting:
+            return
+        self._waiting.add(held.request.request_id)
+        model = held.request.model
+        for shadow in self._all:
+            if "router" in shadow.policies:
+                tally, other = shadow.compared("router", model), shadow.policies["router"].route(view)
+                if not isinstance(other, Hold):
+                    tally.add(0.0, 0.0)
 
     def taken(self, model: str, queue: HeldQueue, held: Held, now_us: int) -> None:
         """Compares who goes first of those that wait."""

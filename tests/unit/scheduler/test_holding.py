@@ -57,6 +57,16 @@ def test_held_deferred_work_does_not_block_interactive_requests() -> None:
     assert engine.queues(3)[0].held_count == 1
 
 
+def test_a_shadow_is_asked_once_about_a_request_that_the_router_lets_wait() -> None:
+    engine = engine_of(HoldsDeferred(speaks_for_class=False), shadows={"other": {"router": "least_requests"}})
+    for number in range(1, 4):
+        engine.on_arrive(deferred(f"d{number}"), None, number)
+    engine.on_arrive(request("i1"), None, 4)
+    (shadow,) = engine.shadows()
+    (row,) = shadow.rows
+    assert (row.kind, row.compared_count, row.different_count) == ("router", 4, 3)
+
+
 def test_what_a_router_holds_is_reviewed_after_a_while_and_again_until_it_goes() -> None:
     router = HoldsDeferred()
     engine = engine_of(router, hold_review_s=2.0)
