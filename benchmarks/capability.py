@@ -9,7 +9,7 @@ Run: PYTHONPATH=services:clients/python python -m benchmarks.capability [--quick
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist, median
 
@@ -21,7 +21,9 @@ from benchmarks import common
 from benchmarks.simulator_speed import AZURE, TRACE
 from forebay.core.capacity import Engine, Mix, ServiceLevel, engine_of
 from forebay.core.instance import EngineFlags
+from forebay.simulator.capability import Effort, Requests, measure
 from forebay.simulator.knee import Traffic, Trial, find_knee
+from forebay.simulator.profiles import profile_of
 from forebay.simulator.traces import read
 
 Ints = npt.NDArray[np.int64]
@@ -81,6 +83,12 @@ SEEN = [
     for mix in ("Azure conv", "chat", "code", "reasoning", "fixed")
     for level in (ServiceLevel(1.0, 0.05), ServiceLevel(2.0, 0.1), ServiceLevel(10.0, 0.2))
 ]
+ARTIFACT = "A40/Llama-2-7B/tp1"
+ARTIFACT_LIMITS = {"max_seqs": 128, "max_batch_tokens": 8_192, "kv_tokens": 36_896}
+ARTIFACT_FLAGS = EngineFlags(chunked_prefill=False, watermark_blocks=23)
+ARTIFACT_RATES = {"conversation": (1_900, 205, 2_100), "code": (3_400, 215, 3_500)}
+"""Prompt, response and total tokens a second of one instance: constants in PreServe's artifact, for its two traces."""
+ARTIFACT_LEVEL = ServiceLevel(ttft_s=2.0, itl_s=0.1, e2e_s=80.0)
 HELD_OUT = [
     Case(profile, mix, level)
     for profile in (
@@ -97,7 +105,7 @@ HELD_OUT = [
 @click.command()
 @common.options
 def main(quick: bool, json_path: str | None) -> None:
-    """Prints both tables, and how long one answer takes."""
+    """Prints both tables, PreServe's constants, and how long one answer takes."""
     report = common.Report("capability", quick)
     count = 3_000 if quick else 20_000
     for key, title, cases in (
@@ -105,6 +113,8 @@ def main(quick: bool, json_path: str | None) -> None:
         ("held_out", "Held out", HELD_OUT),
     ):
         _table(report, key, title, cases[:: 6 if quick else 1], count)
+    if AZURE.exists():
+        _artifact(report, count)
     _speed(report)
     report.close(json_path)
 
@@ -145,6 +155,34 @@ def _row(case: Case, count: int) -> tuple[list[common.Cell], float | None]:
 
 def _nearest(trials: Sequence[Trial], rate: float) -> Trial:
     return min(trials, key=lambda one: abs(one.requests_per_s - rate))
+
+
+def _artifact(report: common.Report, count: int) -> None:
+    """PreServe's constants beside our profiling of the card that the simulator has for them.
+
+    Its traces of 2024 are not at hand, so the lengths are those of 2023's conversations, as they are and with responses
+    cut to as many prompt tokens for each of the response as the constants have.
+    """
+    profile = profile_of(ARTIFACT, **ARTIFACT_LIMITS)
+    prompts, responses = mixes()["Azure conv"]
+    fits = (prompts >= 16) & (responses >= 16) & (prompts + responses <= 4_096)
+    prompts, responses = prompts[fits], responses[fits]
+    rows: list[list[common.Cell]] = []
+    for name, (prompt, response, whole) in ARTIFACT_RATES.items():
+        rows.append([f"published, {name}", prompt / response, "", prompt, response, whole])
+    ratio = prompts.sum() / responses.sum()
+    for wanted in (ratio, *(prompt / response for prompt, response, _ in ARTIFACT_RATES.values())):
+        cut = np.maximum(np.rint(responses * ratio / wanted), 1).astype(np.int64)
+        for share in (0.99, 0.9):
+            level = replace(ARTIFACT_LEVEL, share=share)
+            found = measure(
+                profile, ARTIFACT_FLAGS, Requests(prompts, cut), level, Effort(count, (1,), heavy_share=1.0)
+            )
+            rates = (found.prompt_tokens_per_s, found.response_tokens_per_s, found.tokens_per_s)
+            rows.append(["simulated", wanted, f"{100 * share:g}", *rates])
+            report.figures[f"artifact_response_{wanted:.0f}_{100 * share:.0f}_tokens_per_s"] = rates[1]
+    columns = ("rates of", "prompt/response", "in time %", "prompt tok/s", "response tok/s", "total tok/s")
+    report.table("PreServe's artifact, one A40/Llama-2-7B: TTFT 2 s, 100 ms a token, 80 s", columns, rows)
 
 
 def _speed(report: common.Report) -> None:

@@ -331,7 +331,8 @@ class OracleConfig:
     """[oracle]: `search` looks for the best fleet at each load with each seed, and adds it as one more oracle.
 
     It tries up to `run_count_max` schedules of instances by window of `window_s`, each a run of its own, for the fewest
-    instance-hours with which a share `attainment` of each model's requests meets its SLO.
+    GPU-hours with which a share `attainment` of the requests of each class of each model meets its SLO. Without a
+    search, regret is told against the fewest GPU-hours that are proven to be needed for that share.
     """
 
     search: bool = False
