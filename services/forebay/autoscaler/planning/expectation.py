@@ -1,15 +1,17 @@
 """What one model is expected to be asked for, by region; what of it can wait; and how well that was forecast."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from math import ceil, sqrt
 
 from forebay.autoscaler.planning.outlook import Traffic, steady, together
 from forebay.autoscaler.policy.autoscaler.base import DemandView, FleetView, ForecastWindow
 from forebay.core.pressure import WaitingGroup
 from forebay.core.units import US_PER_S
-from forebay.core.values import SloClass
+from forebay.core.values import ModelLoad, SloClass
 
+ANSWER_COUNT_MIN = 20
+"""Answers of a minute that tell how long they are."""
 Z_WORK = 1.64
 """Standard deviations of room for the lengths of what waits: 95 of 100 backlogs are no longer."""
 
@@ -58,14 +60,23 @@ class Expectation:
         at = self._at(start_us)
         return together(self._traffic(window) for one, window in at if one.slo_class is SloClass.DEFERRED)
 
-    def observed(self, region: str, span_us: int) -> Traffic:
-        """What does not wait and arrived over the last `span_us`, with what is held, which is to be done within it."""
+    def observed(self, region: str, span_us: int, answer_share: float) -> Traffic:
+        """What does not wait and arrived over the last `span_us`, with what is held, which is to be done within it.
+
+        Answers are as long as predicted, times `answer_share`.
+        """
         rates = [one.rate(span_us) for one in self.demands if _is_now(one, region)]
         held = [one for one in self.waiting if one.slo_class is not SloClass.DEFERRED and region in ("", one.region)]
         seconds = span_us / US_PER_S
         prompt = sum(one.prompt_tokens for one in rates) + sum(one.prompt_tokens for one in held) / seconds
         response = sum(one.response_tokens for one in rates) + sum(one.mean_tokens for one in held) / seconds
-        return steady(prompt, response)
+        return steady(prompt, answer_share * response)
+
+    def predicted_mean(self, span_us: int) -> float:
+        """How long answers to what arrived over the last `span_us` were predicted to be, on average; 0: not known."""
+        rates = [one.rate(span_us) for one in self.demands]
+        count = sum(one.request_count for one in rates)
+        return sum(one.response_tokens for one in rates) / count if count else 0.0
 
     def backlog(self, span_us: int) -> list[Due]:
         """What is held and can wait, the most urgent first; what has no deadline is due `span_us` after it came.
@@ -97,9 +108,9 @@ class Expectation:
             spread[start_us] = steady(prompt, response)
         return spread
 
-    def arrived(self, start_us: int, end_us: int) -> float | None:
+    def arrived(self, start_us: int, end_us: int, answer_share: float) -> float | None:
         """Prompt and response tokens that arrived between two times; None where that is not known."""
-        found = [_between(one, start_us, end_us) for one in self.demands]
+        found = [_between(one, start_us, end_us, answer_share) for one in self.demands]
         known = [one for one in found if one is not None]
         return sum(known) if known and len(known) == len(found) else None
 
@@ -115,32 +126,33 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """How often the traffic of a window was above its forecast p90, lately; one in ten is what a forecast promises."""
+class Experience:
+    """What was learnt of one model, as its memo keeps it.
+
+    `miss_share` is how often the traffic of a window was above its forecast p90, lately: one in ten is what a forecast
+    promises. `upper_tokens` is that p90 for the window from `start_us` on, which is awaited. `answer_share` is how long
+    answers are, as a part of what was predicted; `fullness` how many instances are full, as a part of those that the
+    work would fill by the rates of an instance that is alone.
+    """
 
     miss_share: float = 0.1
     start_us: int = -1
     upper_tokens: float = 0.0
+    answer_share: float = 1.0
+    fullness: float = 1.0
 
     @classmethod
-    def of(cls, memo: Mapping[str, float], model: str) -> "Trust":
+    def of(cls, memo: Mapping[str, float], model: str) -> "Experience":
         """What was remembered."""
         fresh = cls()
-        return cls(
-            memo.get(f"{model}|miss_share", fresh.miss_share),
-            int(memo.get(f"{model}|start_us", fresh.start_us)),
-            memo.get(f"{model}|upper_tokens", fresh.upper_tokens),
-        )
+        told = {one.name: memo.get(f"{model}|{one.name}", getattr(fresh, one.name)) for one in fields(cls)}
+        return cls(**{**told, "start_us": int(told["start_us"])})
 
     def memo(self, model: str) -> Mapping[str, float]:
         """What is to be remembered."""
-        return {
-            f"{model}|miss_share": self.miss_share,
-            f"{model}|start_us": float(self.start_us),
-            f"{model}|upper_tokens": self.upper_tokens,
-        }
+        return {f"{model}|{one.name}": float(getattr(self, one.name)) for one in fields(self)}
 
-    def after(self, expected: Expectation, forecast: Sequence[ForecastWindow], weight: float) -> "Trust":
+    def after(self, expected: Expectation, forecast: Sequence[ForecastWindow], weight: float) -> "Experience":
         """The same after a look at the window that was forecast last, if it is over; then the next one is awaited.
 
         `weight` is how much one window counts.
@@ -149,23 +161,38 @@ class Trust:
         end_us = self.start_us + expected.window_us
         if self.start_us >= 0 and expected.now_us < end_us:
             return self
-        arrived = expected.arrived(self.start_us, end_us) if self.start_us >= 0 else None
+        arrived = expected.arrived(self.start_us, end_us, self.answer_share) if self.start_us >= 0 else None
         if arrived is not None:
             share += weight * ((arrived > self.upper_tokens) - share)
         if not forecast:
-            return Trust(share)
+            return replace(self, miss_share=share, start_us=-1)
         first = forecast[0]
-        return Trust(share, first.start_us, first.prompt_tokens[2] + first.response_tokens[2])
+        upper = first.prompt_tokens[2] + first.response_tokens[2]
+        return replace(self, miss_share=share, start_us=first.start_us, upper_tokens=upper)
+
+    def of_answers(self, load: ModelLoad, predicted_mean: float, weight: float) -> "Experience":
+        """The same after a look at the answers that ended in the last minute."""
+        if load.ended_count < ANSWER_COUNT_MIN or predicted_mean <= 0:
+            return self
+        share = load.response_tokens / load.ended_count / predicted_mean
+        return replace(self, answer_share=self.answer_share + weight * (share - self.answer_share))
+
+    def of_instances(self, full: float, work: float, least: float, weight: float) -> "Experience":
+        """The same after a look at how full the instances are that do `work`; less than one tells nothing."""
+        if work < 1:
+            return self
+        share = min(1.0, max(least, full / work))
+        return replace(self, fullness=self.fullness + weight * (share - self.fullness))
 
 
 def _is_now(demand: DemandView, region: str) -> bool:
     return demand.slo_class is not SloClass.DEFERRED and region in ("", demand.region)
 
 
-def _between(demand: DemandView, start_us: int, end_us: int) -> float | None:
+def _between(demand: DemandView, start_us: int, end_us: int, answer_share: float) -> float | None:
     before = [one for one in demand.arrived if one.at_us <= start_us]
     after = [one for one in demand.arrived if one.at_us >= end_us]
     if not before or not after:
         return None
     low, high = before[-1], after[0]
-    return (high.prompt_tokens - low.prompt_tokens) + (high.response_tokens - low.response_tokens)
+    return high.prompt_tokens - low.prompt_tokens + answer_share * (high.response_tokens - low.response_tokens)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from forebay.autoscaler.planning.expectation import Expectation, Trust
+from forebay.autoscaler.planning.expectation import Expectation, Experience
 from forebay.autoscaler.planning.fleet_program import cells_of, program_of
 from forebay.autoscaler.planning.outlook import Traffic, fewest, instances_for, steady, together
 from forebay.autoscaler.planning.solve import solve
-from forebay.autoscaler.policy.autoscaler.base import Choice, FleetChoice, FleetView, Needs, PoolView
+from forebay.autoscaler.policy.autoscaler.base import Choice, FleetChoice, FleetView, Needs, PoolView, Quantiles
+from forebay.core.pressure import InstancePressure
 from forebay.core.promises import Promise
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
@@ -31,7 +32,7 @@ class Outlook(NamedTuple):
     local: Mapping[str, Need]
     whole: Need
     mix: Traffic
-    trust: Trust
+    known: Experience
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,20 @@ class Forebay:
       must be asked for now; two, because an instance that is needed again within a lead costs more to start than to
       keep. Of the whole distribution, not of a quantile: n is the fewest for which one more is not worth its price,
       with `miss_price` what missing an instance's worth of work costs, in prices of that instance.
-    - *now*: what arrived over `reaction_s`, and what is held; what instances are expected to hold (the load
-      anticipator's peak over `fill`) is a floor. Neither asks a forecast.
+    - *now*: what arrived over `reaction_s`, and what is held, neither of which asks a forecast. As many instances as
+      would be full up to `brim` of what is expected of them (the load anticipator's peaks) are a floor.
     - *level*: work that waits and can is poured over the median forecast of all else, until it is done by its
       deadlines with `margin` of the time to spare (`core/water.py`). It asks for an instance only where the level lies
       above the rest.
 
-    The most of the three is wanted. Several pools of a model (regions, kinds of GPU) share it by the integer program
-    (`planning/solve.py`): every region serves `local_share` of its own, all together serve everything, at the lowest
-    price of instances and starts, within stocks; what cannot be had is told with what would mend it.
+    The most of the three is wanted. Rates are those of an instance that is alone, and instances that share a queue
+    can do more: how full they get, up to `fill`, tells how much more, down to `fullness_min` of what rates say.
+    Answers are as long as those that ended were, measured by what had been predicted. Both are learnt by
+    `learn_weight` a decision.
+
+    Several pools of a model (regions, kinds of GPU) share it by the integer program (`planning/solve.py`): every
+    region serves `local_share` of its own, all together serve everything, at the lowest price of instances and starts,
+    within stocks; what cannot be had is told with what would mend it.
 
     Its guard: of ten windows one is above its p90. Where `miss_share_max` of them are, lately, the forecast is not
     used, and `distrust` more than what arrives now is provided for. Where no rates are known it follows the
@@ -61,8 +67,11 @@ class Forebay:
     window_s: float = 60.0
     window_count: int = 60
     miss_price: float = 20.0
-    fill: float = 0.9
+    fill: float = 0.7
+    fullness_min: float = 0.5
+    brim: float = 0.9
     reaction_s: float = 60.0
+    learn_weight: float = 0.05
     margin: float = 0.1
     patience_s: float = 86_400.0
     local_share: float = 1.0
@@ -75,8 +84,9 @@ class Forebay:
             raise ValueError("window_s, window_count, reaction_s and patience_s must be positive")
         if self.miss_price <= 1:
             raise ValueError("miss_price must be above 1: a miss that costs no more than an instance needs none")
-        if not (0 < self.fill <= 1 and 0 <= self.margin < 1 and 0 <= self.local_share <= 1):
-            raise ValueError("fill, margin and local_share must be shares")
+        shares = (self.fill, self.brim, self.fullness_min, self.learn_weight, self.miss_weight)
+        if not (all(0 < one <= 1 for one in shares) and 0 <= self.margin < 1 and 0 <= self.local_share <= 1):
+            raise ValueError("fill, brim, fullness_min, weights, margin and local_share must be shares")
 
     @property
     def needs(self) -> Needs:
@@ -93,7 +103,7 @@ class Forebay:
             mine = [pool for pool in view.pools if pool.model == model]
             if any(pool.capability.is_known for pool in mine):
                 outlooks[model] = self._outlook(view, mine)
-                memo.update(outlooks[model].trust.memo(model))
+                memo.update(outlooks[model].known.memo(model))
         planned = [pool for pool in view.pools if pool.model in outlooks]
         pools, lacking = self._shared(view, planned, outlooks) if planned else ({}, [])
         rest = [pool for pool in view.pools if pool.pool not in pools]
@@ -106,14 +116,14 @@ class Forebay:
         first = pools[0]
         measure = next(pool for pool in pools if pool.capability.is_known)
         expected = Expectation.of(view, first.model, int(self.window_s * US_PER_S))
-        trust = Trust.of(view.memo, first.model).after(expected, first.forecast, self.miss_weight)
-        near = self._near(expected, pools) if trust.miss_share <= self.miss_share_max else ()
+        known = self._known(view, expected, pools, measure)
+        near = self._near(expected, pools) if known.miss_share <= self.miss_share_max else ()
         local = {}
         if len(pools) > 1:
             regions = dict.fromkeys(pool.region for pool in pools)
-            local = {region: self._need(expected, near, region, measure, 0) for region in regions}
-        whole = self._need(expected, near, "", measure, self._span_us(view))
-        return Outlook(measure, local, whole, self._mix(expected, near), trust)
+            local = {region: self._need(expected, near, region, measure, known) for region in regions}
+        whole = self._need(expected, near, "", measure, known, self._span_us(view))
+        return Outlook(measure, local, whole, self._mix(expected, near, known), known)
 
     def _shared(
         self, view: FleetView, pools: Sequence[PoolView], outlooks: Mapping[str, Outlook]
@@ -146,15 +156,37 @@ class Forebay:
         promise = view.promises.get(SloClass.DEFERRED, Promise())
         return int((promise.e2e_s or self.patience_s) * US_PER_S)
 
-    def _need(self, expected: Expectation, near: Sequence[int], region: str, pool: PoolView, span_us: int) -> Need:
-        able = pool.capability
-        works = [instances_for(expected.forecast(region, start), able) for start in near]
-        coming = max((fewest(work, self.miss_price) for work in works), default=0)
-        seen = instances_for(expected.observed(region, int(self.reaction_s * US_PER_S)), able)[1]
-        now = fewest((seen,) * 4, self.miss_price)
-        if not near:
-            now = max(now, fewest((seen * (1 + self.distrust),) * 4, self.miss_price))
-        return Need(coming, now, self._level(expected, pool, span_us) if span_us else 0.0)
+    def _known(
+        self, view: FleetView, expected: Expectation, pools: Sequence[PoolView], measure: PoolView
+    ) -> Experience:
+        """What was learnt until now."""
+        first, span_us = pools[0], int(self.reaction_s * US_PER_S)
+        known = Experience.of(view.memo, first.model).after(expected, first.forecast, self.miss_weight)
+        known = known.of_answers(first.load, expected.predicted_mean(span_us), self.learn_weight)
+        full = [self._full(pool) for pool in pools]
+        if not all(pool.ready_count == len(_heard(pool)) for pool in pools):
+            return known
+        work = instances_for(expected.observed("", span_us, known.answer_share), measure.capability)[1]
+        return known.of_instances(sum(full) / self.fill, work, self.fullness_min, self.learn_weight)
+
+    def _need(
+        self,
+        expected: Expectation,
+        near: Sequence[int],
+        region: str,
+        pool: PoolView,
+        known: Experience,
+        span_us: int = 0,
+    ) -> Need:
+        def work(traffic: Traffic) -> Quantiles:
+            p10, p50, p90, p97 = instances_for(traffic, pool.capability)
+            part = known.fullness
+            return (part * p10, part * p50, part * p90, part * p97)
+
+        coming = max((fewest(work(expected.forecast(region, start)), self.miss_price) for start in near), default=0)
+        seen = work(expected.observed(region, int(self.reaction_s * US_PER_S), known.answer_share))[1]
+        now = fewest((seen * (1.0 if near else 1.0 + self.distrust),) * 4, self.miss_price)
+        return Need(coming, now, known.fullness * self._level(expected, pool, span_us) if span_us else 0.0)
 
     def _level(self, expected: Expectation, pool: PoolView, span_us: int) -> float:
         """Instances' worth of work to which what can wait fills up what the rest leaves."""
@@ -179,16 +211,19 @@ class Forebay:
         return fewest((need.level,) * 4, self.miss_price)
 
     def _held(self, pool: PoolView) -> int:
-        """Instances whose caches hold, up to `fill`, what is expected of those who do not wait."""
-        shares = [
-            one.pressure.peak_share * one.pressure.interactive_count / busy
-            for one in pool.instances
-            if one.pressure and (busy := one.pressure.interactive_count + one.pressure.deferred_count)
-        ]
-        return ceil(sum(shares) / self.fill - 1e-9)
+        """Instances whose caches hold, up to `brim`, what is expected of those who do not wait."""
+        return ceil(self._full(pool) / self.brim - 1e-9)
+
+    def _full(self, pool: PoolView) -> float:
+        """How many caches would be full of what is expected of those who do not wait."""
+        return sum(
+            one.peak_share * one.interactive_count / (one.interactive_count + one.deferred_count)
+            for one in _heard(pool)
+            if one.interactive_count
+        )
 
     def _choice(self, wanted: int, outlook: Outlook, held: int) -> Choice:
-        need, trust = outlook.whole, outlook.trust
+        need, known = outlook.whole, outlook.known
         level = self._whole_level(need)
         parts = {
             f"{need.coming} for what is forecast": need.coming,
@@ -199,23 +234,25 @@ class Forebay:
         reason = "the most of " + ", ".join(parts)
         if outlook.local:
             reason = f"its part of the cheapest plan for {reason}"
-        if trust.miss_share > self.miss_share_max:
-            reason += f"; the forecast is not used: {trust.miss_share:.0%} of windows were above its p90"
+        if known.miss_share > self.miss_share_max:
+            reason += f"; the forecast is not used: {known.miss_share:.0%} of windows were above its p90"
         inputs = {
             "coming": float(need.coming),
             "now": float(need.now),
             "held": float(held),
             "level": need.level,
-            "miss_share": trust.miss_share,
+            "miss_share": known.miss_share,
+            "fullness": known.fullness,
+            "answer_share": known.answer_share,
         }
         (why, most), (_, next_most), *_ = sorted(parts.items(), key=lambda part: -part[1])
         flip = f"{next_most} would do without the {why}" if next_most < most else ""
         return Choice(wanted, wanted, reason, inputs, flip=flip)
 
-    def _mix(self, expected: Expectation, near: Sequence[int]) -> Traffic:
+    def _mix(self, expected: Expectation, near: Sequence[int], known: Experience) -> Traffic:
         """The mix of lengths by which pools are compared: the largest that is expected."""
         traffics = [expected.forecast("", start) for start in near]
-        traffics.append(expected.observed("", int(self.reaction_s * US_PER_S)))
+        traffics.append(expected.observed("", int(self.reaction_s * US_PER_S), known.answer_share))
         most = max(traffics, key=lambda one: one.prompt[1] + one.response[1])
         return most if most.prompt[1] + most.response[1] > 0 else steady(1.0, 1.0)
 
@@ -224,6 +261,10 @@ class Forebay:
         wanted = ceil(mean / pool.concurrency_target)
         reason = f"{mean:.1f} requests on average, and {pool.concurrency_target:g} are the target; no rates are known"
         return Choice(wanted, wanted, reason, {"concurrency_mean": mean})
+
+
+def _heard(pool: PoolView) -> list[InstancePressure]:
+    return [one.pressure for one in pool.instances if one.pressure is not None]
 
 
 def _spans(floors: Sequence[tuple[int, float]], expected: Expectation, left_us: int) -> list[tuple[float, float]]:
