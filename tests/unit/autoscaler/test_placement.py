@@ -1,10 +1,18 @@
 """Where one more instance of a model is loaded."""
 
+from dataclasses import replace
+
+from forebay.autoscaler.actions import Start
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
+from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import Life
 from forebay.autoscaler.placement import free_servers
-from forebay.core.fleet import Member, Origin
+from forebay.autoscaler.policy.autoscaler.static import Static
+from forebay.core.fleet import FleetState, Member, Origin
 from forebay.core.values import Instance, InstanceState
+
+S = 1_000_000
 
 
 def model(name: str, memory_mb: int = 0, servers: tuple[str, ...] = ("a", "b", "c")) -> ModelConfig:
@@ -71,3 +79,27 @@ def test_a_model_of_several_pools_takes_what_its_largest_takes() -> None:
     )
     small = model("small", 20, servers=("a",))
     assert names(small, fleet(40, 40, models=(*pools, small)), loaded("a", "m")) == ""
+
+
+def starts(config: Config, ticks: int = 3) -> list[str]:
+    """The instances that an engine starts in some ticks, each of which is there at once."""
+    engine = Engine(config, Static(), FleetState(), 0)
+    found = []
+    for tick in range(1, ticks + 1):
+        for action in engine.on_tick(Forecasts(), tick * S):
+            if isinstance(action, Start):
+                found.append(action.instance.instance_id)
+                engine.on_actuated(action.instance.instance_id, action.instance, tick * S)
+    return sorted(found)
+
+
+def test_the_engine_fills_the_smallest_holes_and_leaves_the_large_one() -> None:
+    small, large = model("small", 10), model("large", 60)
+    config = fleet(80, 24, 10, models=(small, large))
+    assert starts(config) == ["a/large", "c/small"]
+
+
+def test_a_model_that_is_broadcast_is_loaded_on_every_server_that_it_fits() -> None:
+    everywhere = replace(model("all", 10), broadcast=True, instances_initial=1)
+    assert starts(fleet(80, 24, 10, models=(everywhere,))) == ["a/all", "b/all", "c/all"]
+    assert starts(fleet(80, 24, 8, models=(everywhere,))) == ["a/all", "b/all"]
