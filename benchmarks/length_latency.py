@@ -37,7 +37,7 @@ from forebay.core.values import InferenceRequest
 from forebay.predictor.build import build_engine, build_loader, opener
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config
-from forebay.predictor.features import extract
+from forebay.predictor.lengths.features import extract
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, TRAINED, LengthPredictor
 from forebay.predictor.servicer import PredictorServicer

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from forebay.core.prediction import QUANTILE_LEVELS, ModelKind, PredictorModel
-from forebay.predictor.encoders.extractors import APPLICATION_SIZE, USER_SIZE, Magnus, Tokens
-from forebay.predictor.encoders.plain import PLAIN_COUNT
-from forebay.predictor.encoders.sentences import EMBEDDING_SIZE
+from forebay.predictor.lengths.encoders.extractors import APPLICATION_SIZE, USER_SIZE, Magnus, Tokens
+from forebay.predictor.lengths.encoders.plain import PLAIN_COUNT
+from forebay.predictor.lengths.encoders.sentences import EMBEDDING_SIZE
 
 WORD_COUNT, PLACE_COUNT, LAYER_COUNT, HEAD_COUNT, WIDE = 30_522, 512, 6, 12, 4 * EMBEDDING_SIZE
 """MiniLM-L6."""

@@ -26,9 +26,6 @@ from benchmarks import common
 from forebay.cli.workload_data import NamedSeries, busiest, servegen
 from forebay.cli.workload_scores import BASELINE, Row, mean_gain, score_all
 from forebay.core.units import US_PER_S
-from forebay.predictor.backtest import Walk
-from forebay.predictor.learned import curves_of, lead_max_of, learn
-from forebay.predictor.nets import StoredNet
 from forebay.predictor.policy.forecaster import (
     FORECASTERS,
     Boosting,
@@ -39,9 +36,12 @@ from forebay.predictor.policy.forecaster import (
     Seasonal,
     Smoothing,
 )
-from forebay.predictor.series import Series
-from forebay.predictor.tracks import Stopwatch
-from forebay.predictor.walkforward import Chosen, choose
+from forebay.predictor.traffic.backtest import Walk
+from forebay.predictor.traffic.learned import curves_of, lead_max_of, learn
+from forebay.predictor.traffic.nets import StoredNet
+from forebay.predictor.traffic.series import Series
+from forebay.predictor.traffic.tracks import Stopwatch
+from forebay.predictor.traffic.walkforward import Chosen, choose
 from forebay.simulator.traces.servegen import read_rates
 from forebay.train.workload import BoostingSettings, mixtures, train_boosting
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from forebay.core.errors import FailedPrecondition
-from forebay.predictor.encoders.files import WEIGHTS, read
-from forebay.predictor.encoders.sentences import EMBEDDING_SIZE, SentenceEncoder, open_encoder
-from forebay.predictor.encoders.tokens import WordPieces, padded
+from forebay.predictor.lengths.encoders.files import WEIGHTS, read
+from forebay.predictor.lengths.encoders.sentences import EMBEDDING_SIZE, SentenceEncoder, open_encoder
+from forebay.predictor.lengths.encoders.tokens import WordPieces, padded
 from forebay.predictor.sessions import CPU
 
 TEXTS = ("How do I bake bread?", "What is the recipe for a loaf?", "Fix the bug in this Java method.", "")

@@ -8,8 +8,8 @@ import pytest
 
 from forebay.core.units import US_PER_S
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
-from forebay.predictor.refit.frames import pack, sizes, unpack
-from forebay.predictor.series import Floats, Series
+from forebay.predictor.traffic.refit.frames import pack, sizes, unpack
+from forebay.predictor.traffic.series import Floats, Series
 
 DAY_S = 86_400
 SEED = 13

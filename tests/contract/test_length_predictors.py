@@ -12,8 +12,9 @@ import pytest
 from forebay.core.errors import FailedPrecondition
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
-from forebay.predictor.encoders.extractors import Magnus, Semantic, Tokens
-from forebay.predictor.encoders.sentences import EMBEDDING_SIZE
+from forebay.predictor.lengths.encoders.extractors import Magnus, Semantic, Tokens
+from forebay.predictor.lengths.encoders.sentences import EMBEDDING_SIZE
+from forebay.predictor.lengths.trained import Extractor, OnnxModel, Opening, Showing, open_trained
 from forebay.predictor.policy.length import (
     LENGTH_PREDICTORS,
     Constant,
@@ -26,7 +27,6 @@ from forebay.predictor.policy.length import (
 from forebay.predictor.policy.length import Magnus as MagnusForest
 from forebay.predictor.sessions import CPU, Feeds, choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.trained import Extractor, OnnxModel, Opening, Showing, open_trained
 
 TEXTS = (
     "",

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from forebay import sql
 from forebay.core.values import InferenceRequest
 from forebay.predictor import store_sql
-from forebay.predictor.examples import SALT_BYTES, Example, ExampleStore, MemoryExampleStore, packed, unpacked
+from forebay.predictor.lengths.examples import SALT_BYTES, Example, ExampleStore, MemoryExampleStore, packed, unpacked
 from forebay.predictor.store_sql import SqlExampleStore
 from tests.contract.stores import STORES, opened, postgres
 

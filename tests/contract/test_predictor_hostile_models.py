@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.predictor.config import Config
-from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION
+from forebay.predictor.lengths.features import FEATURE_COUNT, FEATURES_VERSION
 from tests.contract.test_predictor_api import Start, activate, models, predict, query, refused, start
 from tests.unit.predictor.onnx_models import model, nested, node
 

@@ -10,8 +10,8 @@ from sqlalchemy import update
 
 from forebay import sql
 from forebay.predictor import store_sql
-from forebay.predictor.snapshot_store import MemorySnapshotStore, SnapshotStore, packed, unpacked
-from forebay.predictor.snapshots import Snapshot
+from forebay.predictor.lengths.snapshot_store import MemorySnapshotStore, SnapshotStore, packed, unpacked
+from forebay.predictor.lengths.snapshots import Snapshot
 from forebay.predictor.store_sql import SqlSnapshotStore
 from tests.contract.stores import STORES, opened, postgres
 

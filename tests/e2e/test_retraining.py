@@ -25,8 +25,8 @@ from forebay.predictor.build import build_engine, build_loader
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.build_recorder import build_recorder
 from forebay.predictor.config import Config
+from forebay.predictor.lengths.recorder import Recorder
 from forebay.predictor.loop import MetricsHistory
-from forebay.predictor.recorder import Recorder
 from forebay.predictor.servicer import PredictorServicer
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us

@@ -25,14 +25,14 @@ from forebay.core.values import WorkloadPoint
 from forebay.predictor.build import build_forecasting, who_of
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
-from forebay.predictor.forecast_loop import Forecasts, Limits
-from forebay.predictor.history import SeriesName
 from forebay.predictor.policy.forecaster import Fitted, Forecaster, ForecastFailed, LastValue, Seasonal
 from forebay.predictor.policy.length import InputRatio
-from forebay.predictor.refit.pool import RefitPool
-from forebay.predictor.refit.tasks import Task
-from forebay.predictor.series import Floats, Series
 from forebay.predictor.servicer import PredictorServicer
+from forebay.predictor.traffic.forecast_loop import Forecasts, Limits
+from forebay.predictor.traffic.history import SeriesName
+from forebay.predictor.traffic.refit.pool import RefitPool
+from forebay.predictor.traffic.refit.tasks import Task
+from forebay.predictor.traffic.series import Floats, Series
 from forebay.wire.channel import connect
 from forebay.wire.server import Server
 
@@ -178,8 +178,8 @@ async def test_processes_end_with_whoever_started_them(pool: Callable[..., Refit
     pool()
     code = (
         "import asyncio, sys\n"
-        "from forebay.predictor.refit.pool import RefitPool\n"
-        "from forebay.predictor.refit.tasks import Task\n"
+        "from forebay.predictor.traffic.refit.pool import RefitPool\n"
+        "from forebay.predictor.traffic.refit.tasks import Task\n"
         f"from {__name__} import Level, SERIES\n"
         "async def main():\n"
         f"    fits = RefitPool(1, 60.0, ({__name__.partition('.')[0]!r},))\n"

@@ -23,11 +23,11 @@ from forebay.core.metrics import RequestRecord
 from forebay.predictor.build import build_engine
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.config import Config as PredictorConfig
-from forebay.predictor.learned import Learned, learn
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.policy.forecaster import FORECASTERS
-from forebay.predictor.refit.tasks import Task
 from forebay.predictor.servicer import PredictorServicer
+from forebay.predictor.traffic.learned import Learned, learn
+from forebay.predictor.traffic.refit.tasks import Task
 from forebay.scheduler.config import Config as SchedulerConfig
 from forebay.scheduler.policy import KINDS, choice
 from forebay.simulator.oracles.predictor import forecasts_of

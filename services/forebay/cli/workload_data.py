@@ -13,7 +13,7 @@ import numpy as np
 from forebay.core.errors import ConfigError
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
-from forebay.predictor.series import Floats, Series
+from forebay.predictor.traffic.series import Floats, Series
 from forebay.simulator.traces import FORMATS, guess, read
 from forebay.simulator.traces.lines import read_lines
 from forebay.simulator.traces.parquet import modules, read_columns

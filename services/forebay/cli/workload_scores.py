@@ -12,10 +12,10 @@ from forebay.cli.workload_data import AMOUNTS, NamedSeries
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import QUANTILE_LEVELS
 from forebay.core.units import US_PER_S
-from forebay.predictor.backtest import Score, Walk, Walked, score, walk
-from forebay.predictor.intervals import MEDIAN
 from forebay.predictor.policy.forecaster import Forecaster
-from forebay.predictor.tracks import Stopwatch
+from forebay.predictor.traffic.backtest import Score, Walk, Walked, score, walk
+from forebay.predictor.traffic.intervals import MEDIAN
+from forebay.predictor.traffic.tracks import Stopwatch
 from forebay.simulator.report.figure import PALETTE, paper, stand_alone, styled, to_svg
 
 BASELINE = "last_value"

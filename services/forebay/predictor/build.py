@@ -8,18 +8,18 @@ from pathlib import Path
 from forebay.core.errors import ConfigError, FailedPrecondition
 from forebay.core.prediction import ModelKind, PredictorModel
 from forebay.plugins import choose, with_plugins
-from forebay.predictor.asking import Who
-from forebay.predictor.care import Care
 from forebay.predictor.config import Config
 from forebay.predictor.engine import Loaded, PredictorEngine
-from forebay.predictor.forecasting import ForecastingEngine, Settings
+from forebay.predictor.lengths.care import Care
+from forebay.predictor.lengths.remembered import Remembered
+from forebay.predictor.lengths.trained import HASHED, Opening, Showing, open_trained
 from forebay.predictor.loader import Loader, Opener
 from forebay.predictor.policy.forecaster import FORECASTERS, Forecaster
 from forebay.predictor.policy.length import LENGTH_PREDICTORS, SHOWING, TRAINED, LengthPredictor
-from forebay.predictor.remembered import Remembered
 from forebay.predictor.sessions import choose_providers
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
-from forebay.predictor.trained import HASHED, Opening, Showing, open_trained
+from forebay.predictor.traffic.asking import Who
+from forebay.predictor.traffic.forecasting import ForecastingEngine, Settings
 
 log = logging.getLogger(__name__)
 

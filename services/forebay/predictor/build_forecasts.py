@@ -7,9 +7,9 @@ from forebay.plugins import with_plugins
 from forebay.predictor.build import build_forecasting, who_of
 from forebay.predictor.config import Config
 from forebay.predictor.engine import PredictorEngine
-from forebay.predictor.forecast_loop import Fitter, Forecasts, History, Limits
 from forebay.predictor.policy.forecaster import FORECASTERS
-from forebay.predictor.refit.pool import RefitPool
+from forebay.predictor.traffic.forecast_loop import Fitter, Forecasts, History, Limits
+from forebay.predictor.traffic.refit.pool import RefitPool
 from forebay.wire.clock import Clock
 
 

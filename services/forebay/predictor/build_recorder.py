@@ -5,8 +5,8 @@ from prometheus_client import CollectorRegistry
 from forebay import sql
 from forebay.predictor.config import Config
 from forebay.predictor.engine import PredictorEngine
-from forebay.predictor.keeper import Keeper, Pace
-from forebay.predictor.recorder import Limits, Recorder
+from forebay.predictor.lengths.keeper import Keeper, Pace
+from forebay.predictor.lengths.recorder import Limits, Recorder
 from forebay.predictor.store_sql import SqlExampleStore, SqlSnapshotStore
 from forebay.wire.clock import Clock
 

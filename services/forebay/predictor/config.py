@@ -52,10 +52,10 @@ class Config:
     `snapshot_age_s` goes.
 
     A forecast is answered within `forecast_deadline_s`, reading up to `history_s` of history included, of which
-    `history_stale_s` old still serves while metrics is away. A request is known once it has ended, so a window counts as
-    history `history_settle_s` after its end: before that it lacks the longest answers. `forecast_count_max` are worked on at once. Each of
-    `series_max` series is fitted anew every `refit_s` in one of `refit_processes` processes, which ends a fit that
-    takes more than `refit_timeout_s`.
+    `history_stale_s` old still serves while metrics is away. A request is known once it has ended, so a window
+    counts as history `history_settle_s` after its end: before that it lacks the longest answers.
+    `forecast_count_max` are worked on at once. Each of `series_max` series is fitted anew every `refit_s` in one of
+    `refit_processes` processes, which ends a fit that takes more than `refit_timeout_s`.
 
     At most the share `calibration_alpha` of answers should exceed their 90 % bound: bounds are shifted by the last
     `calibration_window_count` outcomes (0: never) of an application or model that has `calibration_count_min`. Where

@@ -8,14 +8,14 @@ from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, LengthQuantiles
-from forebay.predictor.accuracy import Accuracy
-from forebay.predictor.bounds import Bounds, Loaded, label
-from forebay.predictor.care import Care
+from forebay.predictor.lengths.accuracy import Accuracy
+from forebay.predictor.lengths.bounds import Bounds, Loaded, label
+from forebay.predictor.lengths.care import Care
+from forebay.predictor.lengths.shadowing import Duel, is_better, pinball_loss
+from forebay.predictor.lengths.snapshots import EVERYBODY, Snapshot, owner_of
+from forebay.predictor.lengths.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
 from forebay.predictor.policy.forecaster import Forecaster
 from forebay.predictor.policy.length import Lasting, PredictionFailed, Relearning
-from forebay.predictor.shadowing import Duel, is_better, pinball_loss
-from forebay.predictor.snapshots import EVERYBODY, Snapshot, owner_of
-from forebay.predictor.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
 
 __all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
 

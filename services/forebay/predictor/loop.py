@@ -7,7 +7,7 @@ from lmaas.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from forebay.core.errors import ForebayError, Unavailable
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.history import SeriesName
+from forebay.predictor.traffic.history import SeriesName
 from forebay.wire.convert import duration, timestamp, workload_point_from_proto
 from forebay.wire.errors import from_rpc_error
 

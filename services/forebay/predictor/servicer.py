@@ -16,10 +16,10 @@ from forebay.core.prediction import LengthOutcome, ModelKind
 from forebay.core.units import US_PER_S
 from forebay.core.values import LengthPrediction
 from forebay.predictor.engine import PredictorEngine, Work
-from forebay.predictor.forecast_loop import Forecasts
-from forebay.predictor.history import SeriesName
 from forebay.predictor.loader import Loader
 from forebay.predictor.meters import Meters
+from forebay.predictor.traffic.forecast_loop import Forecasts
+from forebay.predictor.traffic.history import SeriesName
 from forebay.wire.clock import Clock
 from forebay.wire.convert import length_query_from_proto, prediction_to_proto
 from forebay.wire.convert_predictor import accuracy_to_proto, forecast_to_proto, model_to_proto, outcome_from_proto

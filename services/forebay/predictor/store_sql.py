@@ -32,9 +32,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from forebay import sql
 from forebay.core.values import InferenceRequest
-from forebay.predictor.examples import SALT_BYTES, Example
-from forebay.predictor.snapshot_store import packed, unpacked
-from forebay.predictor.snapshots import Snapshot
+from forebay.predictor.lengths.examples import SALT_BYTES, Example
+from forebay.predictor.lengths.snapshot_store import packed, unpacked
+from forebay.predictor.lengths.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
 

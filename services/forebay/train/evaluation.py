@@ -11,8 +11,8 @@ from scipy.stats import kendalltau
 from forebay.core.errors import FailedPrecondition
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
 from forebay.core.values import LengthPrediction
-from forebay.predictor.calibration import Calibration
 from forebay.predictor.config import Config
+from forebay.predictor.lengths.calibration import Calibration
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 from forebay.train.data import Examples
 from forebay.train.folds import folds

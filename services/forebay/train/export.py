@@ -9,7 +9,7 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.features import FEATURE_COUNT, WORD_COUNT
+from forebay.predictor.lengths.features import FEATURE_COUNT, WORD_COUNT
 from forebay.train.model import CELLS, GRID, NUMBERS, LengthModel
 
 OPSET = 17

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from forebay.core.errors import ConfigError
-from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
+from forebay.predictor.lengths.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION, extract
 from forebay.train.data import Examples
 from forebay.train.export import to_onnx
 from forebay.train.family import OnStep, Trained

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.encoders.extractors import Tokens
-from forebay.predictor.encoders.files import VOCABULARY, WEIGHTS, read
-from forebay.predictor.encoders.plain import PLAIN_COUNT, plain
-from forebay.predictor.encoders.tokens import WordPieces
+from forebay.predictor.lengths.encoders.extractors import Tokens
+from forebay.predictor.lengths.encoders.files import VOCABULARY, WEIGHTS, read
+from forebay.predictor.lengths.encoders.plain import PLAIN_COUNT, plain
+from forebay.predictor.lengths.encoders.tokens import WordPieces
 from forebay.train.data import Examples
 from forebay.train.export_finetuned import KNOWN, Frame, to_onnx
 from forebay.train.export_network import OPSET

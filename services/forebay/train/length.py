@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION
+from forebay.predictor.lengths.features import BATCH_COUNT_MAX, FEATURE_COUNT, FEATURES_VERSION
 from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train import data as datasets
 from forebay.train import measured

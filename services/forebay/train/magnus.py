@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from forebay.predictor.lengths.trained import EXTRACTORS, Opening
 from forebay.predictor.sessions import CPU
-from forebay.predictor.trained import EXTRACTORS, Opening
 from forebay.train.data import Examples
 from forebay.train.family import OnStep, Trained
 from forebay.train.folds import CALIBRATION_SALT, CALIBRATION_SHARE, drawn

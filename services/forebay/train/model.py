@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.features import BLANKS, DENSE, IDENTITY, IDENTITY_SLICE, WORD_COUNT
+from forebay.predictor.lengths.features import BLANKS, DENSE, IDENTITY, IDENTITY_SLICE, WORD_COUNT
 
 Matrix = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]

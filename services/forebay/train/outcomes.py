@@ -7,8 +7,8 @@ import numpy as np
 from scipy import sparse
 
 from forebay.core.errors import ConfigError
-from forebay.predictor.examples import Example, ExampleStore, unpacked
-from forebay.predictor.features import FEATURE_COUNT, FEATURES_VERSION
+from forebay.predictor.lengths.examples import Example, ExampleStore, unpacked
+from forebay.predictor.lengths.features import FEATURE_COUNT, FEATURES_VERSION
 from forebay.train.data import Examples, Features
 from forebay.train.tables import Table
 

@@ -10,11 +10,11 @@ import onnx
 
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import QUANTILE_LEVELS
-from forebay.predictor.encoders.extractors import Tokens
-from forebay.predictor.encoders.files import VOCABULARY, WEIGHTS, read
-from forebay.predictor.encoders.plain import PLAIN_COUNT, plain
-from forebay.predictor.encoders.sentences import PADDED_TOKENS_MAX
-from forebay.predictor.encoders.tokens import WordPieces, padded
+from forebay.predictor.lengths.encoders.extractors import Tokens
+from forebay.predictor.lengths.encoders.files import VOCABULARY, WEIGHTS, read
+from forebay.predictor.lengths.encoders.plain import PLAIN_COUNT, plain
+from forebay.predictor.lengths.encoders.sentences import PADDED_TOKENS_MAX
+from forebay.predictor.lengths.encoders.tokens import WordPieces, padded
 from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train.data import Examples
 from forebay.train.export_network import OPSET, head_constants, head_nodes

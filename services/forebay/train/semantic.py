@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.errors import ConfigError
-from forebay.predictor.encoders.files import ENCODER, VOCABULARY
-from forebay.predictor.features import BATCH_COUNT_MAX
+from forebay.predictor.lengths.encoders.files import ENCODER, VOCABULARY
+from forebay.predictor.lengths.features import BATCH_COUNT_MAX
+from forebay.predictor.lengths.trained import EXTRACTORS, Extractor, Opening
 from forebay.predictor.sessions import CPU
-from forebay.predictor.trained import EXTRACTORS, Extractor, Opening
 from forebay.train.data import Examples
 from forebay.train.export_network import to_onnx
 from forebay.train.family import OnStep, Trained

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from forebay.predictor.lags import lag_features, pasts_of
-from forebay.predictor.series import Floats, Series
+from forebay.predictor.traffic.lags import lag_features, pasts_of
+from forebay.predictor.traffic.series import Floats, Series
 
 LEADS = np.array((1, 2, 3, 4, 6, 8, 12, 18, 24, 36, 72, 144))
 LEAD_WEIGHTS = np.array((3, 1, 1, 1, 3, 1, 3, 1, 1, 1, 1, 1)) / 18

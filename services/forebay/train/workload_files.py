@@ -14,10 +14,10 @@ import click
 import numpy as np
 
 from forebay.core.units import US_PER_S
-from forebay.predictor.lags import LAG_COUNT, LAGS_VERSION
-from forebay.predictor.nets import FOLDER
 from forebay.predictor.policy.forecaster.lstm import HISTORY_COUNT
-from forebay.predictor.series import Floats
+from forebay.predictor.traffic.lags import LAG_COUNT, LAGS_VERSION
+from forebay.predictor.traffic.nets import FOLDER
+from forebay.predictor.traffic.series import Floats
 from forebay.simulator.traces.servegen import RATE_WINDOW_S, read_rates
 from forebay.train.workload import BoostingSettings, mixtures, train_boosting
 from forebay.train.workload_lstm import LstmSettings, train_lstm

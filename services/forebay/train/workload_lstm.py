@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from forebay.predictor.policy.forecaster.lstm import HISTORY_COUNT, SCALED_MAX, SCALED_MIN
-from forebay.predictor.series import Floats
+from forebay.predictor.traffic.series import Floats
 
 
 @dataclass(frozen=True, slots=True)

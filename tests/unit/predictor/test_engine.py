@@ -6,8 +6,8 @@ import pytest
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
-from forebay.predictor.care import Care
 from forebay.predictor.engine import SLICE_COUNT, Answering, Loaded, PredictorEngine, Work
+from forebay.predictor.lengths.care import Care
 from forebay.predictor.policy.forecaster import Forecaster, LastValue, Seasonal
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 

@@ -14,9 +14,9 @@ from forebay.cli.train_length import FAMILIES as NAMED
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import LengthOutcome
 from forebay.core.values import InferenceRequest
-from forebay.predictor.examples import MemoryExampleStore
-from forebay.predictor.features import FEATURES_VERSION
-from forebay.predictor.recorder import BATCH_COUNT, examples_of
+from forebay.predictor.lengths.examples import MemoryExampleStore
+from forebay.predictor.lengths.features import FEATURES_VERSION
+from forebay.predictor.lengths.recorder import BATCH_COUNT, examples_of
 from forebay.predictor.store_files import FolderModelStore
 from forebay.train import candidate
 from forebay.train.candidate import Candidate, Job

@@ -11,14 +11,14 @@ import pytest
 from forebay.core.errors import ConfigError
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.values import InferenceRequest
-from forebay.predictor import trained
 from forebay.predictor.build import opener
 from forebay.predictor.config import Config
-from forebay.predictor.encoders.extractors import Magnus, Semantic
-from forebay.predictor.encoders.sentences import EMBEDDING_SIZE
+from forebay.predictor.lengths import trained
+from forebay.predictor.lengths.encoders.extractors import Magnus, Semantic
+from forebay.predictor.lengths.encoders.sentences import EMBEDDING_SIZE
+from forebay.predictor.lengths.trained import Opening, open_trained
 from forebay.predictor.policy.length import Relearning
 from forebay.predictor.sessions import CPU
-from forebay.predictor.trained import Opening, open_trained
 from forebay.train import magnus, semantic
 from forebay.train.data import Examples
 from forebay.train.family import Trained, family

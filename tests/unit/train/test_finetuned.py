@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed; run: pip in
 from forebay.core.errors import ConfigError  # noqa: E402
 from forebay.core.values import InferenceRequest  # noqa: E402
 from forebay.predictor import onnx_file  # noqa: E402
-from forebay.predictor.encoders.plain import PLAIN_COUNT, plain  # noqa: E402
-from forebay.predictor.encoders.tokens import padded  # noqa: E402
+from forebay.predictor.lengths.encoders.plain import PLAIN_COUNT, plain  # noqa: E402
+from forebay.predictor.lengths.encoders.tokens import padded  # noqa: E402
 from forebay.predictor.sessions import CPU, OnnxSession  # noqa: E402
 from forebay.train import finetuned, whole  # noqa: E402
 from forebay.train.data import Examples  # noqa: E402

@@ -11,7 +11,7 @@ pytest.importorskip("pandas")
 
 from click.testing import CliRunner
 
-from forebay.predictor.features import FEATURES_VERSION
+from forebay.predictor.lengths.features import FEATURES_VERSION
 from forebay.predictor.store_files import PACKAGED, FolderModelStore
 from forebay.train.data import digest, digest_of
 from forebay.train.fast import sized

@@ -8,7 +8,7 @@ pytest.importorskip("skl2onnx")
 from scipy import sparse
 
 from forebay.core.values import InferenceRequest
-from forebay.predictor.features import extract
+from forebay.predictor.lengths.features import extract
 from forebay.predictor.sessions import CPU, OnnxSession
 from forebay.train.export import to_onnx
 from forebay.train.model import LengthModel, Rows, Settings, calibrated, fit, step_count

@@ -9,8 +9,8 @@ pytest.importorskip("sklearn", reason="training wants the extra: train")
 pytest.importorskip("skl2onnx", reason="training wants the extra: train")
 
 from forebay.core.units import US_PER_S
-from forebay.predictor.lags import LAG_COUNT
-from forebay.predictor.nets import StoredNet
+from forebay.predictor.traffic.lags import LAG_COUNT
+from forebay.predictor.traffic.nets import StoredNet
 from forebay.train.workload import BoostingSettings, examples, export, grow, mixtures, train_boosting
 
 WINDOW_US = 600 * US_PER_S

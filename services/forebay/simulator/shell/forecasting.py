@@ -7,11 +7,11 @@ from functools import partial
 from typing import Protocol
 
 from forebay.core.prediction import WorkloadForecast
-from forebay.predictor.asking import Who
-from forebay.predictor.forecasting import ForecastingEngine, Refit
-from forebay.predictor.history import SeriesName, told_of
-from forebay.predictor.learned import Learned, lead_max_of, learn
 from forebay.predictor.policy.forecaster import ForecastFailed, WorkloadHistory
+from forebay.predictor.traffic.asking import Who
+from forebay.predictor.traffic.forecasting import ForecastingEngine, Refit
+from forebay.predictor.traffic.history import SeriesName, told_of
+from forebay.predictor.traffic.learned import Learned, lead_max_of, learn
 
 Forecast = Callable[[WorkloadHistory, int], tuple[WorkloadForecast, ...]]
 """The forecast from a history, at a time."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.asking import Who
-from forebay.predictor.forecasting import ForecastingEngine, Settings
 from forebay.predictor.policy.forecaster import FORECASTERS, Fitted, ForecastFailed, LeastError, WorkloadHistory
-from forebay.predictor.series import Floats, Series
+from forebay.predictor.traffic.asking import Who
+from forebay.predictor.traffic.forecasting import ForecastingEngine, Settings
+from forebay.predictor.traffic.series import Floats, Series
 from forebay.simulator.shell.forecasting import LiveForecasts
 
 S = 1_000_000

@@ -6,8 +6,8 @@ from forebay.autoscaler.policy.autoscaler.base import Choice, ForecastWindow, Ne
 from forebay.core.metrics import RequestRecord, RequestStatus
 from forebay.core.prediction import WorkloadForecast
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import LastValue, WorkloadHistory
+from forebay.predictor.traffic.intervals import forecast_at_once
 from forebay.simulator.shell.autoscaling_forecasts import RunForecasts
 from tests.unit.simulator.shell.stage import Stage, world
 from tests.unit.simulator.shell.test_observing import RECORD

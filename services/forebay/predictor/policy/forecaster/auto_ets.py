@@ -5,8 +5,8 @@ from typing import Any
 
 from forebay.core.units import US_PER_S
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Series
-from forebay.predictor.statistical import fit_statistical
+from forebay.predictor.traffic.series import Series
+from forebay.predictor.traffic.statistical import fit_statistical
 
 
 @dataclass(frozen=True, slots=True)

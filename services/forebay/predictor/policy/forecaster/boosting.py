@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 
 from forebay.core.units import US_PER_S
-from forebay.predictor.lags import forecast_from, lag_features, pasts_of
-from forebay.predictor.nets import StoredNet
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Floats, Ints, Series
+from forebay.predictor.traffic.lags import forecast_from, lag_features, pasts_of
+from forebay.predictor.traffic.nets import StoredNet
+from forebay.predictor.traffic.series import Floats, Ints, Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Floats, Series
+from forebay.predictor.traffic.series import Floats, Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from forebay.core.units import US_PER_S
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Series
-from forebay.predictor.tracks import Costs, Stopwatch
-from forebay.predictor.walkforward import Chosen, choose, named
+from forebay.predictor.traffic.series import Series
+from forebay.predictor.traffic.tracks import Costs, Stopwatch
+from forebay.predictor.traffic.walkforward import Chosen, choose, named
 
 DAY_US = 86_400 * US_PER_S
 

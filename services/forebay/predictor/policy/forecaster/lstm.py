@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from forebay.predictor.nets import StoredNet
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Floats, Ints, Series
+from forebay.predictor.traffic.nets import StoredNet
+from forebay.predictor.traffic.series import Floats, Ints, Series
 
 HISTORY_COUNT = 25
 STEP_COUNT_MAX = 144

@@ -6,7 +6,7 @@ import numpy as np
 
 from forebay.core.units import US_PER_S
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Floats, Series, lagged
+from forebay.predictor.traffic.series import Floats, Series, lagged
 
 
 @dataclass(frozen=True, slots=True)

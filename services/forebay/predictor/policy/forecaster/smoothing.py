@@ -7,8 +7,8 @@ import numpy as np
 
 from forebay.core.units import US_PER_S
 from forebay.predictor.policy.forecaster.base import Fitted
-from forebay.predictor.series import Floats, Ints, Series
-from forebay.predictor.statistical import day_profile, tail
+from forebay.predictor.traffic.series import Floats, Ints, Series
+from forebay.predictor.traffic.statistical import day_profile, tail
 
 ALPHAS = (0.3, 0.5, 0.7, 0.85, 1.0)
 BETAS = (0.0, 0.1, 0.2, 0.4)

@@ -9,8 +9,8 @@ import numpy as np
 
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
+from forebay.predictor.lengths.snapshots import Floats, checked, table
 from forebay.predictor.policy.length.base import Key
-from forebay.predictor.snapshots import Floats, checked, table
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS, TOKENS_MAX, LengthOutcome, mean_of
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
-from forebay.predictor.snapshots import checked, newest
+from forebay.predictor.lengths.snapshots import checked, newest
 
 KEYS_MAX = 1_000
 EXPONENT_MIN = -300.0

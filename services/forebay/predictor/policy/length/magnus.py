@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
-from forebay.predictor.correction import Seen
-from forebay.predictor.logs import logs_of, predictions_of, prompt_log
-from forebay.predictor.nearest import Corrections
+from forebay.predictor.lengths.correction import Seen
+from forebay.predictor.lengths.logs import logs_of, predictions_of, prompt_log
+from forebay.predictor.lengths.nearest import Corrections
+from forebay.predictor.lengths.snapshots import checked, table
+from forebay.predictor.lengths.trees import NOTHING, Forest, grow
 from forebay.predictor.policy.length.base import Key, PredictionFailed
-from forebay.predictor.snapshots import checked, table
-from forebay.predictor.trees import NOTHING, Forest, grow
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from forebay.core.prediction import QUANTILE_LEVELS, LengthOutcome
 from forebay.core.values import InferenceRequest, LengthPrediction
-from forebay.predictor.correction import Seen
-from forebay.predictor.logs import logs_of, predictions_of, prompt_log
-from forebay.predictor.nearest import Corrections
+from forebay.predictor.lengths.correction import Seen
+from forebay.predictor.lengths.logs import logs_of, predictions_of, prompt_log
+from forebay.predictor.lengths.nearest import Corrections
 from forebay.predictor.policy.length.base import Key, PredictionFailed
 
 Floats = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from forebay.predictor.policy.forecaster import (
     Mstl,
     Smoothing,
 )
-from forebay.predictor.series import Floats, Series
+from forebay.predictor.traffic.series import Floats, Series
 
 WINDOW_US = 3_600 * US_PER_S
 DAY = 24

@@ -4,7 +4,6 @@ import pytest
 from forebay.core.prediction import WorkloadForecast
 from forebay.core.units import US_PER_S
 from forebay.core.values import WorkloadPoint
-from forebay.predictor.intervals import forecast_at_once
 from forebay.predictor.policy.forecaster import (
     FORECASTERS,
     Forecaster,
@@ -13,6 +12,7 @@ from forebay.predictor.policy.forecaster import (
     Seasonal,
     WorkloadHistory,
 )
+from forebay.predictor.traffic.intervals import forecast_at_once
 
 WINDOW_US = 60 * US_PER_S
 START_US = 1_700_000_000 * US_PER_S // WINDOW_US * WINDOW_US

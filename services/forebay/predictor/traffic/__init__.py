@@ -1,0 +1,1 @@
+"""What the predictor knows of traffic to come: series, fits, choices between forecasters, and their spreads."""
