@@ -9,11 +9,14 @@ import pytest
 
 from forebay.autoscaler.actuator import Survey
 from forebay.autoscaler.actuator_docker import DockerActuator, Recipe
-from forebay.autoscaler.container import NUMBER, PROJECT, SERVICE, ContainerConfig
+from forebay.autoscaler.container import NUMBER, PROJECT, SERVICE, ContainerConfig, fit, from_image
 from forebay.autoscaler.docker_api import DockerApi
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
 from forebay.core.values import Instance
+from tests.integration.container_engines import Engine, docker_engine, podman_engine
 from tests.integration.fake_docker import Container, FakeDocker
+
+__all__ = ["docker_engine", "podman_engine"]
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
 ON_HOST = ContainerConfig(image="triton", networks=("host",), command=SLEEPER)
@@ -175,3 +178,30 @@ async def test_the_version_of_the_api_is_the_newest_that_both_know(engine: FakeD
 def test_an_address_that_is_none_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match=r"unix:///path or tcp://host:port"):
         DockerApi(host)
+
+
+@pytest.mark.parametrize("kind", ["docker_engine", "podman_engine"])
+async def test_a_real_engine_takes_copies_of_what_it_tells_of_a_container(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    real: Engine = request.getfixturevalue(kind)
+    labels = {PROJECT: "demo", SERVICE: "llm", NUMBER: "1"}
+    service = real.container(SLEEPER)
+    body = fit(from_image(service), service, service.networks, {}, (), "")
+    async with DockerApi(real.host) as api:
+        await api.create("demo-llm-1", {**body, "Labels": labels})
+        recipe = Recipe(ContainerConfig(service="demo/llm"))
+        actuator = DockerActuator(real.host, "copies", {"m": recipe}, 0, 1.0)
+        try:
+            placed = await actuator.start(local(1))
+            assert placed is not None
+            assert set((await actuator.survey([])).alive) == {"local-1/m"}
+            copied = await api.inspect("copies-local-1")
+            assert copied["Config"]["Labels"][NUMBER] == "2"
+            assert copied["Config"]["Cmd"] == list(SLEEPER)
+            assert (await api.inspect("demo-llm-1"))["State"]["Status"] == "created"
+            assert await actuator.stop(local(1))
+            assert (await actuator.survey([placed])).gone == {"local-1/m": "there is no container of it"}
+        finally:
+            await api.remove("demo-llm-1")
+            await actuator.close()

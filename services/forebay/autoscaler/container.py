@@ -80,14 +80,19 @@ def from_pattern(pattern: Mapping[str, Any], number: int) -> Body:
     host = {
         key: value for key, value in pattern["HostConfig"].items() if key not in ("PortBindings", "ContainerIDFile")
     }
-    return {**settings, "Labels": labels, "HostConfig": {**host, "AutoRemove": False}}
+    # podman tells the limits by names that it does not take.
+    limits = [{**one, "Name": one["Name"].removeprefix("RLIMIT_").lower()} for one in host.get("Ulimits") or ()]
+    return {**settings, "Labels": labels, "HostConfig": {**host, "AutoRemove": False, "Ulimits": limits}}
 
 
 def networks_of(config: ContainerConfig, pattern: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The networks that the container shall be in; none: the engine's default one."""
     if config.networks or pattern is None:
         return config.networks
-    return tuple(pattern["NetworkSettings"]["Networks"])
+    # Not every engine tells of a network there where a container is in the host's.
+    if pattern["HostConfig"]["NetworkMode"] == HOST:
+        return (HOST,)
+    return tuple(pattern["NetworkSettings"]["Networks"] or ())
 
 
 def fit(
