@@ -41,8 +41,19 @@ PARAMETERS: Mapping[str, Mapping[str, object]] = {
     "abp": {"wma_max": 3_000.0},
     "glp": {"length_ratio_max": 1.2},
     "preserve_paper": {"overflow_weight": 5.0, "theta": 0.2},
-    "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
 }
+SCALING: Mapping[str, Mapping[str, object]] = {
+    "scheduled": {"periods": [{"pool": "chat", "instances": 1, "instances_max": 4}], "window_s": 4.0},
+    "kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0},
+    "aibrix_kpa": {"stable_window_s": 12.0, "panic_window_s": 3.0, "scale_down_cooldown_s": 4.0},
+    "ray_serve": {"look_back_s": 4.0, "upscale_delay_s": 2.0, "downscale_delay_s": 6.0},
+    "dynamo": {"window_s": 6.0, "has_load_loop": True, "load_s": 2.0, "predictor": "kalman"},
+    "wva": {"period_s": 4.0, "learns_steps": True},
+    "llumnix_band": {"period_s": 4.0},
+    "preserve_paper": {"window_s": 6.0},
+    "preserve_artifact": {"window_s": 6.0, "period_s": 2.0, "freeze_s": 4.0},
+}
+"""Autoscalers that are quick enough for a short run."""
 COMPANIONS: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("router", "qlm"): {"planner": "qlm", "planner_parameters": {"size_max": 3}},
     # Only where engines get more than they have seats for do caches fill.
@@ -65,6 +76,11 @@ AUTOSCALER = {
     "settled_s": 10.0,
     "backoff_s_max": 4.0,
     "start_timeout_s": 20.0,
+    # What an instance of this small engine does.
+    "models": [
+        {"name": name, "prompt_tokens_per_s": 400.0, "response_tokens_per_s": 60.0, "tokens_per_s": 400.0}
+        for name in ("chat", "code")
+    ],
 }
 
 
@@ -80,7 +96,7 @@ class Case:
         """The arm."""
         tables: dict[str, dict[str, Any]] = {
             "scheduler": dict(SCHEDULER),
-            "autoscaler": dict(AUTOSCALER, parameters=PARAMETERS["kpa"]),
+            "autoscaler": dict(AUTOSCALER, parameters=SCALING["kpa"]),
             "predictor": {"length": "histogram"},
         }
         parameters = PARAMETERS.get(self.name, {})
@@ -89,7 +105,7 @@ class Case:
             tables["scheduler"]["held_count_max"] = 3
         match self.kind:
             case "autoscaler":
-                tables["autoscaler"] |= {"policy": self.name, "parameters": parameters}
+                tables["autoscaler"] |= {"policy": self.name, "parameters": SCALING.get(self.name, {})}
             case "mode":
                 tables["autoscaler"]["mode"] = self.name
             case "length":

@@ -109,7 +109,7 @@ def test_before_that_seats_and_batch_budget_limit_a_replica() -> None:
 
 def steps(policy: Wva, *shares: float, ended: ModelLoad = ENDED) -> tuple[FleetChoice, dict[str, float]]:
     """Cycles with these shares, at a time of 10 ms + 40 ms * share a step: 4 run, so 4 / step tokens a second."""
-    memo: dict[str, float] = {}
+    memo: dict[str, float] = {"m|step:since_s": 0.0}
     for number, share in enumerate(shares):
         load = replace(ended, response_tokens=round(60 * 4 / (0.010 + 0.040 * share)))
         load = replace(load, ended_count=load.response_tokens // 200, prompt_tokens=load.response_tokens * 3 // 2)
@@ -145,12 +145,14 @@ def test_any_analyzer_scales_up_and_all_have_to_agree_to_scale_down() -> None:
     demands = (DemandView("m", "local", SloClass.INTERACTIVE_FAST, arrived),)
     load = replace(ENDED, response_tokens=8_000, ended_count=40, prompt_tokens=12_000)
     # A step takes 30 ms at 0.5: 454 tokens/s are supplied, and 5 * 200 arrive.
-    busy = pool(0.5, load=load)
+    busy, memo = pool(0.5, load=load), {"m|step:since_s": 0.0}
     assert counts(V2.plan(fleet(busy, demands=demands))) == {"m": 1}
-    assert counts(policy.plan(fleet(busy, demands=demands))) == {"m": 3}
+    assert counts(policy.plan(fleet(busy, demands=demands, memo=memo))) == {"m": 3}
+    # In the first minute nothing is learnt from what has ended.
+    assert counts(policy.plan(fleet(busy, demands=demands))) == {"m": 1}
     idle = pool(0.15, 0.15, 0.15, load=load)
     assert counts(V2.plan(fleet(idle, demands=demands))) == {"m": 1}
-    kept = policy.plan(fleet(idle, demands=demands))
+    kept = policy.plan(fleet(idle, demands=demands, memo=memo))
     assert counts(kept)["m"] >= 3
 
 

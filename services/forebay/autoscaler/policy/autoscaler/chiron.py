@@ -209,12 +209,17 @@ class Chiron:
             clock.note("down", bool(plan.remove(hosts, count - _kept(hosts, work, count))))
         if lost:
             plan.warnings.append(
-                f"{lost} groups of deferred work of {hosts[0].model} are due sooner than a start takes: only more "
-                "instances beforehand or later deadlines would have helped"
+                f"deferred work of {hosts[0].model} is due sooner than a start takes: only more instances beforehand "
+                "or later deadlines would have helped"
             )
-        text = f"{len(work.queue.work)} groups of deferred work need {add} more, and {lost} are lost"
-        plan.note(hosts, text, group_count=float(len(work.queue.work)), add=float(add), lost=float(lost))
-        plan.note(hosts, f"an instance does {work.pace:.0f} tokens/s", pace=work.pace, spare=work.spare)
+        groups = len(work.queue.work)
+        text = (
+            f"{groups} groups of deferred work need {add} more, and {lost} are lost"
+            if groups
+            else "nothing deferred waits"
+        )
+        inputs = {"group_count": float(groups), "add": float(add), "lost": float(lost)}
+        plan.note(hosts, text, pace=work.pace, spare=work.spare, **inputs)
 
 
 class _Clock(NamedTuple):
@@ -323,6 +328,6 @@ def _price(pool: PoolView) -> tuple[float, str]:
 
 def _choice(plan: _Plan, pool: PoolView) -> Choice:
     count = plan.counts[pool.pool]
-    reason = "; ".join(plan.reasons[pool.pool]) or "nothing is deferred"
+    reason = "; ".join(plan.reasons[pool.pool]) or "its pace is not known, so deferred work cannot be planned for"
     inputs: Mapping[str, float] = plan.inputs[pool.pool]
     return Choice(count, count, reason, inputs)

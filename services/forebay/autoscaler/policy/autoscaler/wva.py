@@ -306,7 +306,9 @@ def _points(seen: _Model) -> list[tuple[float, float]]:
         memo |= {f"{key}:prompt": lengths[0], f"{key}:answer": lengths[1]}
     running, told = sum(one.running for one in seen.replicas), len(seen.replicas)
     share = sum(one.share for one in seen.replicas) / told if told else 0.0
-    tokens = seen.pools[0].load.response_tokens
+    # What ended in the last minute tells little until it is a whole one.
+    since_s = memo.setdefault(f"{key}:since_s", now_s)
+    tokens = seen.pools[0].load.response_tokens if now_s - since_s >= LOAD_WINDOW_S else 0
     if running and tokens and POINT_SHARES[0] <= share <= POINT_SHARES[1]:
         number = int(memo.get(f"{key}:count", 0.0))
         place = f"{key}:{number % POINT_COUNT_MAX}"
