@@ -9,7 +9,7 @@ from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.pace import Pace
 from forebay.scheduler.placing import Placer
 from forebay.scheduler.policy import Policies
-from forebay.scheduler.policy.admission.base import AdmissionView, Later, Never, looks_ahead
+from forebay.scheduler.policy.admission.base import AdmissionView, Later, Never, looks, looks_ahead
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
 
@@ -42,8 +42,9 @@ class Gate:
         self._itl_us = {slo_class: config.itl_slo_us(slo_class) for slo_class in SloClass}
         self._tightest_itl_us = min(self._itl_us.values())
         # Shadows see what the active policy sees, and may want more.
-        casts = (cast.policies.get("admission") for cast in policies.shadows.values())
-        self._looks_ahead = looks_ahead(policies.admission) or any(map(looks_ahead, casts))
+        shadows = [cast.policies["admission"] for cast in policies.shadows.values() if "admission" in cast.policies]
+        self._looks = looks(policies.admission) or bool(shadows)
+        self._looks_ahead = any(map(looks_ahead, [policies.admission, *shadows]))
         self._ended: dict[str, Pace] = {}
         self._generated: dict[str, Pace] = {}
 
@@ -73,12 +74,15 @@ class Gate:
 
     def not_admitted(self, held: Held, now_us: int) -> Rejected | Retry | None:
         """What the admission policy says against a request."""
+        request, tokens = held.request, held.request.prompt_tokens + held.quantiles.p50
+        if not self._looks:
+            self._quotas.charge(request, tokens, now_us)
+            return None
         view = self._view(held, now_us)
         said = self._policies.admission.admit(view)
-        self._placer.shadows.judged(held.request.model, view, said)
+        self._placer.shadows.judged(request.model, view, said)
         if isinstance(said, Never):
             return self.reject(held, said, now_us)
-        request, tokens = held.request, held.request.prompt_tokens + held.quantiles.p50
         if not isinstance(said, Later):
             self._quotas.charge(request, tokens, now_us)
             return None

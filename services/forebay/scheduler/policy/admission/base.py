@@ -93,6 +93,11 @@ def looks_ahead(admission: Any) -> bool:
     return bool(getattr(admission, "looks_ahead", False))
 
 
+def looks(admission: Any) -> bool:
+    """Whether a policy looks at what it is asked about: one that admits everything says `looks = False`."""
+    return bool(getattr(admission, "looks", True))
+
+
 def in_time(view: AdmissionView, margin: float) -> Admitted | Later:
     """Now, or, where `margin` times the wait is more time than there is, when it would have shrunk to that."""
     wait_us = round(margin * view.wait_us)
