@@ -20,6 +20,7 @@ from forebay.simulator.oracles.bound import engine_profile, last_end_us, lower_h
 from forebay.simulator.oracles.cheapest import cheapest
 from forebay.simulator.oracles.fleet import Step
 from forebay.simulator.oracles.fluid import Demand, FluidEngine, demand_of
+from forebay.simulator.oracles.planned import fill, planned
 from forebay.simulator.oracles.search import autoscaler_table, lowest_share, oracle_hours
 from forebay.simulator.profiles import profile_of
 from forebay.simulator.summary import met
@@ -395,6 +396,58 @@ def test_the_search_moves_pools_of_two_regions_apart() -> None:
     assert found.lower_hours <= found.achieved_hours
     steps = autoscaler_table(found.schedule, found.window_s, given)["parameters"]["steps"]  # type: ignore[index]
     assert {step.get("pool", "") for step in steps} == {"", "far"}
+
+
+def test_many_pools_are_searched_from_a_plan() -> None:
+    """Two models in two regions: at the plan's own scale or the next the promises hold, and no run is left over."""
+    times = np.arange(0, 80, 0.2)
+    rows = make_workload(
+        (times * S).astype(np.int64).tolist(),
+        [60] * 400,
+        [120] * 400,
+        slo_class=[int(SloClass.INTERACTIVE_FAST)] * 400,
+        model=[number % 2 for number in range(400)],
+        region=[number // 2 % 2 for number in range(400)],
+        names={"models": ("m", "n"), "regions": ("local", "far")},
+    )
+    start = StartConfig(provisioning_s=2.0, weights_gb_per_s=0.0, warm_s=0.0)
+    groups = [
+        replace(group(1, instances_max=6), model=model, region=region, pool=f"{model}-{region}")
+        for model in ("m", "n")
+        for region in ("local", "far")
+    ]
+    given = world(*groups, start=start)
+    plan = planned(rows, given, 20.0, 0.95)
+    assert set(plan) == {"m-local", "m-far", "n-local", "n-far"}
+    assert all(len(counts) == 4 and min(counts) >= 1 for counts in plan.values())
+    found = oracle_hours(rows, given, attainment=0.95, window_s=20.0, run_count_max=3, kernel=KERNEL)
+    assert found.achieved_hours is not None
+    assert found.attainment >= 0.95
+    assert found.lower_hours <= found.achieved_hours
+    assert (found.run_count <= 3, found.static_counts) == (True, {})
+
+
+def filled(counts: list[int], free: list[float], come: list[float], due: list[float], most: int = 9) -> list[int]:
+    pair = (np.array(come), np.array(due))
+    found: list[int] = fill(np.array(counts), np.array(free), pair, 100.0, most).tolist()
+    return found
+
+
+def test_deferred_work_that_fits_into_what_is_free_adds_nothing() -> None:
+    assert filled([2, 2, 2], [50.0, 50.0, 50.0], [120.0, 0.0, 0.0], [0.0, 0.0, 120.0]) == [2, 2, 2]
+
+
+def test_deferred_work_that_does_not_fit_takes_the_latest_of_the_lowest_windows_before_it_is_due() -> None:
+    assert filled([3, 1, 1, 1], [0.0] * 4, [90.0, 0.0, 0.0, 0.0], [0.0, 0.0, 90.0, 0.0]) == [3, 1, 2, 1]
+    assert filled([3, 1, 1, 1], [0.0] * 4, [190.0, 0.0, 0.0, 0.0], [0.0, 0.0, 190.0, 0.0]) == [3, 2, 2, 1]
+
+
+def test_no_window_gets_more_than_its_most_and_what_cannot_be_done_in_time_is_left() -> None:
+    assert filled([1, 1], [0.0, 0.0], [900.0, 0.0], [0.0, 900.0], most=2) == [2, 2]
+
+
+def test_work_cannot_be_done_before_it_comes() -> None:
+    assert filled([1, 1, 1], [100.0, 0.0, 0.0], [0.0, 80.0, 0.0], [0.0, 0.0, 80.0]) == [1, 1, 2]
 
 
 def test_the_lowest_share_is_of_the_class_that_fares_worst() -> None:

@@ -11,7 +11,7 @@ from forebay.core.units import US_PER_S
 from forebay.simulator.config import Group, PolicyConfig, World
 from forebay.simulator.oracles.bound import engine_profile, lower_hours, scaled_groups
 from forebay.simulator.oracles.fluid import Floats, FluidEngine, demand_of
-from forebay.simulator.oracles.forecast import rows_of
+from forebay.simulator.oracles.planned import home_rows, planned, scaled
 from forebay.simulator.run import Scenario, simulate
 from forebay.simulator.shell.starting import mean_phases_s
 from forebay.simulator.summary import met
@@ -25,7 +25,10 @@ NOTICE_S = 3.0
 SCALES = 6
 """How often the scale of the schedule is halved between what suffices and what does not."""
 POOLS_APART_MAX = 3
-"""Up to so many pools, each gets its own smallest constant number; more are searched by one scale for all."""
+"""Up to so many pools, each gets its own smallest constant number; where there are more, the search starts from a plan
+(`oracles.planned`) and tries it at one scale for all."""
+MORE, LESS = (1.0, 1.15, 1.3, 1.6, 2.0), (0.9, 0.8, 0.7)
+"""The scales at which a plan is tried until it suffices, and if it does at once, until it does not."""
 SCHEDULER: Mapping[str, object] = {"router": "join_shortest_tokens"}
 
 Counts = dict[str, list[int]]
@@ -37,7 +40,8 @@ class Bound:
 
     `achieved_hours` is None where no fleet within the bounds of its groups kept the promises; `attainment` is the
     lowest share of any class of any model, and `schedule` gives the instances by pool and window of `window_s`.
-    `static_counts` is the smallest fleet of constant size, by pool. `run_count` is how many runs the search took.
+    `static_counts` is the smallest fleet of constant size, by pool, where it was sought. `run_count` is how many runs
+    the search took.
     """
 
     lower_hours: float
@@ -72,19 +76,24 @@ def oracle_hours(
     """Searches the fewest GPU-hours that keep the promises to a share `attainment` of the requests of each class
     of each model.
 
-    First the smallest constant fleet, then counts by window in proportion to the fluid bound of what arrives in each,
-    then single windows with one less, for as long as runs are left. Every trial is a run of the simulator with known
-    lengths and a fleet that is ready in time; `watch` hears how many rows all of them have ended so far. What is found
-    was run, and is no bound: nobody proves that less would not do. Raises ConfigError for what `lower_hours` refuses.
+    First the smallest constant fleet, then counts by window in proportion to the fluid bound of what arrives in each
+    (of many pools: a plan, at several scales), then single windows with one less, for as long as runs are left. Every
+    trial is a run of the simulator with known lengths and a fleet that is ready in time; `watch` hears how many rows
+    all of them have ended so far. What is found was run, and is no bound: nobody proves that less would not do. Raises
+    ConfigError for what `lower_hours` refuses.
     """
     lower = lower_hours(workload, world, attainment)
     run = _Runs(workload, world, scheduler, seed, kernel)
     search = _Search(run, attainment, window_s, run_count_max, watch or (lambda _: None))
-    search.constant()
+    if len(scaled_groups(world)) > POOLS_APART_MAX:
+        search.planned(planned(workload, world, window_s, attainment))
+    else:
+        search.constant()
     if search.best is None:
         return Bound(lower.hours, None, search.reached, window_s, run_count=search.run_count)
-    static = {pool: counts[0] for pool, counts in search.best_counts.items()}
-    search.proportional()
+    static = {pool: counts[0] for pool, counts in search.best_counts.items()} if search.is_constant else {}
+    if search.is_constant:
+        search.proportional()
     search.trim()
     schedule = {pool: tuple(counts) for pool, counts in search.best_counts.items()}
     return Bound(lower.hours, search.best.hours, search.best.attainment, window_s, static, schedule, search.run_count)
@@ -134,18 +143,12 @@ class _Runs:
 
         Pools of a region share what comes there evenly, and all pools what comes from regions that have none.
         """
-        rivals = [one for one in scaled_groups(self.world) if one.model == group.model]
-        near = [one for one in rivals if one.region == group.region]
-        names = [one.region for one in rivals]
-        at_home = np.array([name == group.region for name in self.workload.regions], dtype=np.bool_)
-        homeless = np.array([name not in names for name in self.workload.regions], dtype=np.bool_)
-        mine, engine = rows_of(self.workload, group.model), FluidEngine(engine_profile(self.world, group))
+        engine = FluidEngine(engine_profile(self.world, group))
         demand = demand_of(self.workload, self.world.engine.prefix_cache_tokens > 0)
         busy_s = np.zeros(window_count)
-        for regions, count in ((at_home, len(near)), (homeless, len(rivals))):
-            rows = mine & regions[self.workload.region]
+        for rows, sharers in home_rows(self.workload, self.world, group):
             windows = (self.workload.arrival_us[rows] / US_PER_S // window_s).astype(np.int64)
-            busy_s += engine.busy_s(demand.of(rows).summed(windows, window_count)) / count
+            busy_s += engine.busy_s(demand.of(rows).summed(windows, window_count)) / sharers
         return busy_s / window_s
 
 
@@ -167,6 +170,7 @@ class _Search:
         self.best_counts: Counts = {}
         self.reached = 0.0
         self.run_count = 0
+        self.is_constant = True
         self._runs = runs
         self._groups = scaled_groups(runs.world)
         self._attainment = attainment
@@ -178,13 +182,9 @@ class _Search:
         self._known: dict[str, Trial] = {}
 
     def constant(self) -> None:
-        """Finds the smallest constant fleet that suffices: each pool by itself, or all by one scale where many are."""
+        """Finds the smallest constant fleet that suffices, one pool after another."""
         counts = {group.pool_name: [group.instances_max] * self._window_count for group in self._groups}
         if not self._suffices(counts):
-            return
-        if len(self._groups) > POOLS_APART_MAX:
-            peaks = {group.pool_name: np.full(self._window_count, one.max()) for group, one in self._shares()}
-            self._scale(peaks, 1)
             return
         for group in self._groups:
             fewest, most = max(1, group.instances_min), group.instances_max
@@ -198,25 +198,37 @@ class _Search:
 
     def proportional(self) -> None:
         """Finds the smallest scale at which counts in proportion to the fluid bound of each window suffice."""
-        self._scale({group.pool_name: share for group, share in self._shares()}, 0)
+        self._scale({group.pool_name: share for group, share in self._shares()})
+
+    def planned(self, counts: Counts) -> None:
+        """Tries a plan at larger scales until it suffices and, where it does as it is, at smaller ones."""
+        self.is_constant = False
+        enough = (scale for scale in MORE if self._may_run() and self._suffices(scaled(counts, scale, self._groups)))
+        if next(enough, None) == 1.0:
+            for scale in LESS:
+                if not (self._may_run() and self._suffices(scaled(counts, scale, self._groups))):
+                    break
+
+    def _may_run(self) -> bool:
+        return self.run_count < self._run_count_max
 
     def _shares(self) -> list[tuple[Group, Floats]]:
         """How many instances of each pool each window keeps busy."""
         return [(one, _spread(self._runs.busy(one, self._window_s, self._window_count))) for one in self._groups]
 
-    def _scale(self, shares: Mapping[str, Floats], fewest: int) -> None:
+    def _scale(self, shares: Mapping[str, Floats]) -> None:
         """Halves the scale of the shares for as long as the numbers suffice that they make, none above the best yet."""
         tops = {pool: max(counts) for pool, counts in self.best_counts.items()}
         high = max((top / max(float(shares[pool].max()), 1e-9) for pool, top in tops.items()), default=1.0)
         low = 0.0
 
-        def scaled(group: Group, scale: float) -> list[int]:
-            least, top = max(fewest, group.instances_min), tops[group.pool_name]
+        def times(group: Group, scale: float) -> list[int]:
+            least, top = group.instances_min, tops[group.pool_name]
             return [min(top, max(least, int(np.ceil(scale * one)))) for one in shares[group.pool_name].tolist()]
 
         for _ in range(min(SCALES, self._run_count_max - self.run_count)):
             scale = (low + high) / 2
-            if self._suffices({group.pool_name: scaled(group, scale) for group in self._groups}):
+            if self._suffices({group.pool_name: times(group, scale) for group in self._groups}):
                 high = scale
             else:
                 low = scale
