@@ -1,9 +1,8 @@
 """The life of every request: asked for, placed, tried, answered or refused; with or without a scheduler."""
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from forebay.core.errors import ForebayError, InvalidArgument, ModelUnknown, ResourceExhausted
 from forebay.core.instance.hints import NO_HINTS, Hints
@@ -13,18 +12,17 @@ from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.core.values import InferenceRequest, Instance, Outcome, WakeAt
 from forebay.gateway.config import Config
 from forebay.gateway.fleet import RETRY_AFTER_US, Fleet
+from forebay.gateway.flights import Flight, Phase, open_lease, own_placement, report
+from forebay.gateway.leases import Leases
 from forebay.gateway.promises import Promises
 from forebay.gateway.replicas import Replicas
 from forebay.gateway.values import (
-    NO_PREDICTION,
     Action,
     Ask,
     Attempt,
     End,
     Fail,
     Renew,
-    Report,
-    RequestRecord,
     RequestStatus,
     Resume,
     Tell,
@@ -33,40 +31,8 @@ from forebay.gateway.values import (
 
 _TICK_US = 250 * US_PER_MS
 _UNDELIVERED_COUNT_MAX = 10_000
-_NEVER_US = 2**62
 WITHDRAWN = "CANCELLED"
 """The reason with which a scheduler answers a request that was withdrawn."""
-
-
-class Phase(Enum):
-    """What a request waits for."""
-
-    ASKED = "the scheduler's answer"
-    WAITING = "room on an instance, while the scheduler is down"
-    RUNNING = "tokens"
-    ENDED = "what follows from the end of an attempt"
-
-
-@dataclass(slots=True)
-class _Flight:
-    request: InferenceRequest
-    arrival_us: int
-    phase: Phase = Phase.ASKED
-    asked_us: int = 0
-    placement: Placement | None = None
-    placed_us: int = 0
-    told_us: int = 0
-    replica: str = ""
-    """Which replica of the scheduler was asked last, or knows the lease."""
-    is_known: bool = False
-    """Whether the scheduler knows the lease."""
-    attempt_count: int = 0
-    excluded: set[str] = field(default_factory=set)
-    error: ForebayError | None = None
-    """Why the last attempt failed."""
-    generated_tokens: int = 0
-    prompt_tokens: int = 0
-    first_token_us: int = 0
 
 
 class Engine:
@@ -79,11 +45,9 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._fleet = Fleet(config.fallback_queue_factor, int(config.suspect_s * US_PER_S))
-        self._flights: dict[str, _Flight] = {}
-        self._waiting: dict[str, _Flight] = {}
-        # What runs on leases that the scheduler knows, the one told of longest ago first.
-        self._told: OrderedDict[str, _Flight] = OrderedDict()
-        self._ttl_us_min = _NEVER_US
+        self._flights: dict[str, Flight] = {}
+        self._waiting: dict[str, Flight] = {}
+        self._leases = Leases(config)
         self._undelivered: deque[tuple[OpenLease, End]] = deque(maxlen=_UNDELIVERED_COUNT_MAX)
         self._replicas = Replicas()
         self._backlogged: set[str] = set()
@@ -117,18 +81,16 @@ class Engine:
 
     def due(self, now_us: int) -> list[str]:
         """The requests whose leases `on_wake` would renew now; whoever counts tokens rarely counts theirs before."""
-        return [flight.request.request_id for flight in self._due(now_us)] if self._replicas else []
+        return [flight.request.request_id for flight in self._leases.due(now_us)] if self._replicas else []
 
     def quiet_until_us(self, now_us: int) -> int:
         """Before then `on_wake` does nothing but name the next tick, whatever arrives, is placed or ends meanwhile.
 
         That holds while the scheduler's stream is open and no lease is shorter than all before; else it gives now.
         """
-        if not self._replicas or self._waiting or self._ttl_us_min == _NEVER_US:
+        quiet_us = self._leases.quiet_until_us(now_us)
+        if not self._replicas or self._waiting or quiet_us is None:
             return now_us
-        interval_us = min(int(self._config.progress_interval_s * US_PER_S), self._ttl_us_min // 3)
-        oldest = next(iter(self._told.values()), None)
-        quiet_us = interval_us + (now_us if oldest is None else oldest.told_us)
         if quiet_us <= now_us + _TICK_US:
             return quiet_us
         asked_us = self.oldest_ask_us()
@@ -145,14 +107,14 @@ class Engine:
 
     def on_arrive(self, request: InferenceRequest, now_us: int) -> list[Action]:
         """A client sent a request."""
-        flight = _Flight(request, now_us)
+        flight = Flight(request, now_us)
         if len(self._flights) >= self._config.requests_max:
             error = ResourceExhausted(
                 f"the gateway has {len(self._flights)} requests in flight, its limit; try again later",
                 reason="GATEWAY_FULL",
                 retry_after_us=RETRY_AFTER_US,
             )
-            return [_report(flight, RequestStatus.REJECTED, now_us, error), Fail(request.request_id, error)]
+            return [report(flight, RequestStatus.REJECTED, now_us, error), Fail(request.request_id, error)]
         self._flights[request.request_id] = flight
         return self._seek(flight, now_us)
 
@@ -272,12 +234,12 @@ class Engine:
                 actions += self._seek(flight, now_us)
         return actions
 
-    def _is_to_move(self, flight: _Flight) -> bool:
+    def _is_to_move(self, flight: Flight) -> bool:
         """Whether a request that is asked for or runs belongs to another replica than the one that it is with."""
         is_anywhere = flight.phase in (Phase.ASKED, Phase.RUNNING)
         return is_anywhere and flight.replica != self._replicas.owner(flight.request.model)
 
-    def _is_with_other(self, flight: _Flight, newcomer: str) -> bool:
+    def _is_with_other(self, flight: Flight, newcomer: str) -> bool:
         """Whether another replica that is linked has the request in its books."""
         is_known = flight.phase is Phase.ASKED or flight.is_known
         return is_known and flight.replica != newcomer and flight.replica in self._replicas
@@ -291,14 +253,14 @@ class Engine:
         ]
         for flight in running:
             flight.is_known, flight.replica = True, replica
-            self._tell(flight, now_us)
+            self._leases.tell(flight, now_us)
         mine: list[tuple[OpenLease, End]] = []
         others: list[tuple[OpenLease, End]] = []
         for one in self._undelivered:
             (mine if self._replicas.owner(one[0].request.model) == replica else others).append(one)
         self._undelivered = deque(others, maxlen=_UNDELIVERED_COUNT_MAX)
         # What ended meanwhile is named too, so that the scheduler has a lease to end and learns from its outcome.
-        opened = [*(_open_lease(one) for one in running), *(lease for lease, _ in mine)]
+        opened = [*(open_lease(one) for one in running), *(lease for lease, _ in mine)]
         return [Resume(tuple(opened), replica), *(replace(ended, to=replica) for _, ended in mine)]
 
     def on_wake(self, now_us: int) -> list[Action]:
@@ -310,7 +272,7 @@ class Engine:
                 actions += self._lose_patience(flight, now_us)
         return [*actions, *self._place_waiting(now_us), WakeAt(now_us + _TICK_US)]
 
-    def _seek(self, flight: _Flight, now_us: int) -> list[Action]:
+    def _seek(self, flight: Flight, now_us: int) -> list[Action]:
         flight.asked_us = now_us
         if not self._replicas:
             return self._place_here(flight, now_us)
@@ -322,12 +284,12 @@ class Engine:
             request = replace(request, excluded_instance_ids=frozenset(flight.excluded))
         return [Ask(request, flight.replica)]
 
-    def _place_here(self, flight: _Flight, now_us: int) -> list[Action]:
+    def _place_here(self, flight: Flight, now_us: int) -> list[Action]:
         model, excluded = flight.request.model, flight.excluded
         instance = self._fleet.choose(model, excluded, now_us)
         if instance is not None:
             flight.is_known = False
-            return self._start(flight, _own_placement(flight, instance), now_us)
+            return self._start(flight, own_placement(flight, instance), now_us)
         absence = self._fleet.absence(model, excluded)
         if absence is not None:
             return self._refuse(flight, absence, now_us)
@@ -338,7 +300,7 @@ class Engine:
     def _place_waiting(self, now_us: int) -> list[Action]:
         return [action for flight in list(self._waiting.values()) for action in self._place_here(flight, now_us)]
 
-    def _lose_patience(self, flight: _Flight, now_us: int) -> list[Action]:
+    def _lose_patience(self, flight: Flight, now_us: int) -> list[Action]:
         if flight.phase is Phase.ASKED:
             withdrawal: list[Action] = [Withdraw(flight.request.request_id, flight.replica)] if self._replicas else []
             flight.asked_us = now_us
@@ -351,24 +313,23 @@ class Engine:
         )
         return self._refuse(flight, error, now_us)
 
-    def _start(self, flight: _Flight, placement: Placement, now_us: int) -> list[Action]:
+    def _start(self, flight: Flight, placement: Placement, now_us: int) -> list[Action]:
         flight.phase = Phase.RUNNING
         self._waiting.pop(flight.request.request_id, None)
         flight.placement = placement
         flight.placed_us = now_us
         flight.attempt_count += 1
         if flight.is_known:
-            self._tell(flight, now_us)
-            self._ttl_us_min = min(self._ttl_us_min, placement.lease_ttl_us or _NEVER_US)
+            self._leases.opened(flight, now_us)
         self._fleet.take(placement.instance_id)
         return [Attempt(flight.request.request_id, placement)]
 
-    def _release(self, flight: _Flight, outcome: Outcome) -> list[Action]:
+    def _release(self, flight: Flight, outcome: Outcome) -> list[Action]:
         """Ends the lease of a running request."""
         if flight.phase is not Phase.RUNNING or flight.placement is None:
             return []
         self._fleet.give_back(flight.placement.instance_id)
-        self._told.pop(flight.request.request_id, None)
+        self._leases.drop(flight.request.request_id)
         flight.phase = Phase.ENDED
         if not flight.is_known:
             return []
@@ -376,20 +337,20 @@ class Engine:
         ended = End(lease_id, outcome, flight.generated_tokens, flight.prompt_tokens, flight.replica)
         if flight.replica in self._replicas:
             return [ended]
-        self._undelivered.append((_open_lease(flight), ended))
+        self._undelivered.append((open_lease(flight), ended))
         return []
 
-    def _refuse(self, flight: _Flight, error: ForebayError, now_us: int) -> list[Action]:
+    def _refuse(self, flight: Flight, error: ForebayError, now_us: int) -> list[Action]:
         if flight.error is not None:
             return self._fail(flight, RequestStatus.FAILED, flight.error, now_us)
         return self._fail(flight, RequestStatus.REJECTED, error, now_us)
 
-    def _fail(self, flight: _Flight, status: RequestStatus, error: ForebayError, now_us: int) -> list[Action]:
+    def _fail(self, flight: Flight, status: RequestStatus, error: ForebayError, now_us: int) -> list[Action]:
         return [Fail(flight.request.request_id, error), *self._close(flight, status, now_us, error)]
 
     def _close(
         self,
-        flight: _Flight,
+        flight: Flight,
         status: RequestStatus,
         now_us: int,
         error: ForebayError | None,
@@ -398,86 +359,13 @@ class Engine:
         del self._flights[flight.request.request_id]
         self._waiting.pop(flight.request.request_id, None)
         self._promises.served(flight.request.session, flight.generated_tokens)
-        report = _report(flight, status, now_us, error, outcome)
-        return [report, *(() if self._replicas else self._place_waiting(now_us))]
+        ended = report(flight, status, now_us, error, outcome)
+        return [ended, *(() if self._replicas else self._place_waiting(now_us))]
 
     def _renewals(self, now_us: int) -> list[Action]:
         actions: list[Action] = []
-        for flight in self._due(now_us):
+        for flight in self._leases.due(now_us):
             assert flight.placement is not None
-            self._tell(flight, now_us)
+            self._leases.tell(flight, now_us)
             actions.append(Renew(flight.placement.lease_id, flight.generated_tokens, flight.replica))
         return actions
-
-    def _due(self, now_us: int) -> list[_Flight]:
-        interval_s = max(self._config.progress_interval_s, len(self._told) / self._config.progress_rate_max)
-        interval_us = int(interval_s * US_PER_S)
-        soonest_us = min(interval_us, self._ttl_us_min // 3)
-        due: list[_Flight] = []
-        for flight in self._told.values():
-            age_us = now_us - flight.told_us
-            if age_us >= interval_us or (age_us >= soonest_us and age_us >= _third_us(flight)):
-                due.append(flight)
-            elif 0 <= age_us < soonest_us:
-                # All that follow were told of later; a clock that was set back puts some into the future.
-                break
-        return due
-
-    def _tell(self, flight: _Flight, now_us: int) -> None:
-        """The scheduler hears of the lease now."""
-        self._told[flight.request.request_id] = flight
-        self._told.move_to_end(flight.request.request_id)
-        flight.told_us = now_us
-
-
-def _third_us(flight: _Flight) -> int:
-    """A third of the lease, so that one lost message does not end it."""
-    assert flight.placement is not None
-    return flight.placement.lease_ttl_us // 3 or _NEVER_US
-
-
-def _own_placement(flight: _Flight, instance: Instance) -> Placement:
-    request_id = flight.request.request_id
-    return Placement(
-        request_id=request_id,
-        lease_id=f"own-{request_id[:100]}-{flight.attempt_count + 1}",
-        decision_id="",
-        instance_id=instance.instance_id,
-        grpc_address=instance.grpc_address,
-        predicted=NO_PREDICTION,
-        predicted_by="",
-        lease_ttl_us=0,
-    )
-
-
-def _open_lease(flight: _Flight) -> OpenLease:
-    placed = flight.placement
-    assert placed is not None
-    # The prompt helped to predict; the prediction is made.
-    request = replace(flight.request, prompt_head="")
-    predicted = None if placed.predicted == NO_PREDICTION else placed.predicted
-    return OpenLease(request, placed.lease_id, placed.instance_id, flight.generated_tokens, predicted)
-
-
-def _report(
-    flight: _Flight,
-    status: RequestStatus,
-    now_us: int,
-    error: ForebayError | None,
-    outcome: Outcome | None = None,
-) -> Report:
-    record = RequestRecord(
-        request=flight.request,
-        status=status,
-        arrival_us=flight.arrival_us,
-        placed_us=flight.placed_us,
-        first_token_us=flight.first_token_us,
-        end_us=now_us,
-        placement=flight.placement,
-        prompt_tokens=flight.prompt_tokens or flight.request.prompt_tokens,
-        response_tokens=flight.generated_tokens,
-        attempt_count=flight.attempt_count,
-        error_reason=error.code if error else "",
-        censored=outcome is Outcome.LENGTH,
-    )
-    return Report(record)
