@@ -32,7 +32,8 @@ class Group:
     seats (0: those of [engine]).
     `gpu_hour_price` is in any currency. A `spot` group may be taken away by [spot]. Each GPU draws `busy_watts` while
     its instance holds a request and `idle_watts` while it does not; where both are 0, no energy is told. The `role` of
-    a group that nobody scales says which classes it is there for: mixed, interactive or batch.
+    a group says which classes it is there for: mixed, interactive or batch. The rates are what the autoscaler is told
+    that one instance serves within its SLO (`forebay profile`; 0: nobody knows).
     """
 
     model: str = ""
@@ -49,6 +50,9 @@ class Group:
     idle_watts: float = 0.0
     role: str = "mixed"
     pool: str = ""
+    prompt_tokens_per_s: float = 0.0
+    response_tokens_per_s: float = 0.0
+    tokens_per_s: float = 0.0
 
     def __post_init__(self) -> None:
         _need(bool(self.model), "every group needs a model")
@@ -63,6 +67,7 @@ class Group:
             most = f"group {self.model}: {name} must be at most {INSTANCES_MAX:,}"
             _need(getattr(self, name) <= INSTANCES_MAX, most)
         _need_from_0(self, "concurrency_max", "gpu_hour_price", "busy_watts")
+        _need_from_0(self, "prompt_tokens_per_s", "response_tokens_per_s", "tokens_per_s")
         _need_above_0(self, "concurrency_target")
         watts = f"group {self.model}: idle_watts must be from 0 to busy_watts"
         _need(0 <= self.idle_watts <= self.busy_watts, watts)

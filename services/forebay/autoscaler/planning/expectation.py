@@ -177,11 +177,14 @@ class Experience:
         share = load.response_tokens / load.ended_count / predicted_mean
         return replace(self, answer_share=self.answer_share + weight * (share - self.answer_share))
 
-    def of_instances(self, full: float, work: float, least: float, weight: float) -> "Experience":
-        """The same after a look at how full the instances are that do `work`; less than one tells nothing."""
+    def of_instances(self, full: float, work: float, is_late: bool, least: float, weight: float) -> "Experience":
+        """The same after a look at how full the instances are that do `work`; less than one tells nothing.
+
+        Where first tokens are late instances can do no more than their rates, however empty their caches are.
+        """
         if work < 1:
             return self
-        share = min(1.0, max(least, full / work))
+        share = 1.0 if is_late else min(1.0, max(least, full / work))
         return replace(self, fullness=self.fullness + weight * (share - self.fullness))
 
 

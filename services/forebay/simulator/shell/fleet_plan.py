@@ -111,6 +111,7 @@ def _of_group(group: Group, world: World, machines: Machines) -> dict[str, objec
         "role": group.role,
         "batching": _batching(world).name.lower(),
         "gpu_hour_price": group.gpu_hour_price,
+        **{name: getattr(group, name) for name in RATES},
         "gpu_count": machines.profile(group).gpu_count,
         "start_s": sum(mean_phases_s(world.start, machines.profile(group))),
     }
