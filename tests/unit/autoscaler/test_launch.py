@@ -1,14 +1,18 @@
 """How models are launched."""
 
+import re
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forebay.autoscaler.actuator import ByPool
-from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
+from forebay.autoscaler.config import LAUNCHERS, Config, ModelConfig, ServerConfig
 from forebay.autoscaler.container import ContainerConfig
 from forebay.autoscaler.launch import command_of, make_actuator, templates_of
+from forebay.core.config import from_mapping
 from forebay.core.values import InstanceRole
 
 PORTS = ("--grpc-port", "{grpc_port}", "--http-port", "{http_port}", "--metrics-port", "{metrics_port}")
@@ -84,3 +88,16 @@ def test_a_model_that_is_broadcast_wants_one_on_each_of_its_servers() -> None:
 def test_a_launcher_that_is_told_what_it_cannot_do_is_refused(values: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         ModelConfig(name="m", **values)
+
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "actuators" / "README.md"
+
+
+@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S))
+def test_the_settings_that_the_page_of_actuators_shows_are_taken(text: str) -> None:
+    assert from_mapping(Config, tomllib.loads(text)["autoscaler"], "autoscaler").models
+
+
+def test_the_page_of_actuators_names_every_launcher() -> None:
+    page = DOCUMENT.read_text()
+    assert [name for name in LAUNCHERS if f"`{name}`" not in page] == []
