@@ -20,6 +20,7 @@ from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
+from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
@@ -79,12 +80,13 @@ class Stage:
         self.loop = Loop(
             self.engine,
             {"active": self.hand, "advisory": Advisory(self.hand)},
-            Writer(self.store, 100),
+            Writer(self.store, 100, Alone()),
             Reporter(self._metrics),
             FleetStats(registry),
             lambda: True,
             lambda: self.now_us,
             timer,
+            Alone(),
         )
         timer.callback = self.loop.wake
         self._server = Server("127.0.0.1:0", [SERVICE], registry)

@@ -16,6 +16,7 @@ from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.keda import METRIC, SERVICE, KedaServicer
+from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
@@ -56,12 +57,13 @@ class Stage:
         self.loop = Loop(
             self.engine,
             {"active": Elsewhere(), "advisory": Advisory(Elsewhere())},
-            Writer(MemoryStore(100), 100),
+            Writer(MemoryStore(100), 100, Alone()),
             Reporter(self._metrics),
             FleetStats(registry),
             lambda: True,
             lambda: self.now_us,
             timer,
+            Alone(),
         )
         timer.callback = self.loop.wake
         self._server = Server("127.0.0.1:0", [SERVICE], registry)

@@ -107,10 +107,12 @@ class Stage:
 
     async def start(self) -> None:
         """Starts the autoscaler and waits until it answers."""
+        # Whoever comes back to the same address leads at once.
+        self.address = self.address or f"127.0.0.1:{free_ports(1)[0]}"
         environment = {
             **os.environ,
             "PYTHONPATH": f"{ROOT}/services:{ROOT}/clients/python",
-            "FOREBAY_LISTEN": f"127.0.0.1:{free_ports(1)[0]}",
+            "FOREBAY_LISTEN": self.address,
             "FOREBAY_PROMETHEUS": "",
             "FOREBAY_DATABASE_URL": f"sqlite:///{self.directory}/forebay.db",
             **self.peers,

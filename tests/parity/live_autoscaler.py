@@ -23,6 +23,7 @@ from forebay.autoscaler.actions import Alarm, Changed, Decided, Retire, Settings
 from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
+from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.leases import SchedulerWatch, ask_leases
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
@@ -131,7 +132,7 @@ class Live:
         reporter: Any = self
         actuators: Any = {"active": self, "advisory": Advisory(self)}
         writer = _Writer(self)
-        self.loop = Loop(watched, actuators, writer, reporter, _Stats(self), lambda: True, self.clock, self)
+        self.loop = Loop(watched, actuators, writer, reporter, _Stats(self), lambda: True, self.clock, self, Alone())
         dial: Any = lambda address: Wire(self.post, ModelReady=self._ready)  # noqa: E731
         self.prober = Prober(self.loop, plan.config, dial)
         self.servicer = AutoscalerServicer(self.loop)
@@ -295,7 +296,7 @@ class _Writer(Writer):
 
     def __init__(self, live: Live) -> None:
         store: Any = None
-        super().__init__(store, 1)
+        super().__init__(store, 1, Alone())
         self._live = live
 
     def keep(self, settings: FleetSettings, members: list[Member], decisions: list[ScalingDecision]) -> None:

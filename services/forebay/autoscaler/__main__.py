@@ -2,7 +2,10 @@
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+import socket
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import click
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import add_AutoscalerServiceServicer_to_server
@@ -15,6 +18,7 @@ from forebay.autoscaler.actuator import Advisory
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.launch import make_actuator
+from forebay.autoscaler.leadership import Leadership
 from forebay.autoscaler.leases import SchedulerWatch, watch_leases
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
@@ -22,11 +26,13 @@ from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.pressures import is_asked
 from forebay.autoscaler.probe import Prober
 from forebay.autoscaler.prometheus import FleetStats
+from forebay.autoscaler.reign import Reign
 from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
 from forebay.autoscaler.store_sql import SqlStore
 from forebay.autoscaler.writer import Writer
 from forebay.core.config import from_mapping
-from forebay.core.errors import ConfigError
+from forebay.core.errors import ConfigError, Unavailable
+from forebay.core.fleet import FleetState
 from forebay.core.units import US_PER_S
 from forebay.plugins import with_plugins
 from forebay.wire.channel import connect
@@ -53,39 +59,69 @@ async def serve(path: str | None, env: Environment) -> None:
     policy, actuator = make_policy(config), make_actuator(config, dict(os.environ))
     database = await asyncio.to_thread(sql.open_engine, env.database_url)
     store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
-    engine = Engine(config, policy, await asyncio.to_thread(store.load), now_us())
-    writer, registry = Writer(store, config.decision_count_max), CollectorRegistry()
+    registry = CollectorRegistry()
     server = Server(env.listen, [SERVICE, keda.SERVICE], registry)
+    leadership = Leadership(store, reached_at(env.listen, server.port), config.lease_s, now_us)
+    writer = Writer(store, config.decision_count_max, leadership)
+
+    def make_engine(state: FleetState) -> Engine:
+        return Engine(config, policy, state, now_us())
+
     serve_prometheus(env.prometheus, registry)
     async with AsyncExitStack() as stack, connect(env.predictor) as predictor, connect(env.metrics) as metrics:
         schedulers = [await stack.enter_async_context(connect(address)) for address in env.schedulers]
         reporter, watch = Reporter(metrics), SchedulerWatch(schedulers, now_us)
         actuators = {"active": actuator, "advisory": Advisory(actuator)}
         timer = Timer(now_us)
-        loop = Loop(engine, actuators, writer, reporter, FleetStats(registry), lambda: watch.answers, now_us, timer)
+        loop = Loop(
+            make_engine(await asyncio.to_thread(store.load)),
+            actuators,
+            writer,
+            reporter,
+            FleetStats(registry),
+            lambda: watch.answers,
+            now_us,
+            timer,
+            leadership,
+        )
         timer.callback = loop.wake
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
         add_ExternalScalerServicer_to_server(keda.KedaServicer(loop, config.models), server.grpc)
-        await loop.restore()
-        models = [model.name for model in config.models]
-        loops = [
-            loop.tick(
-                config.tick_s, watchers.Forecaster(predictor, models, policy.needs, lambda: loop.engine.demands())
-            ),
-            loop.survey(),
-            writer.run(),
-            reporter.run(),
-            Prober(loop, config).run(),
-            watch.run(),
-            watch_leases(loop, watch),
-            watchers.watch_snapshots(loop, metrics, watch),
-            watchers.find_instances(loop, config.servers),
-        ]
-        if is_asked(policy.needs, config):
-            loops.append(watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S)).run(loop))
-        await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=loop.close)
+        forecaster = watchers.Forecaster(
+            predictor, [model.name for model in config.models], policy.needs, lambda: loop.engine.demands()
+        )
+
+        def works() -> list[Coroutine[Any, Any, None]]:
+            pressures = watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S))
+            return [
+                loop.tick(config.tick_s, forecaster),
+                loop.survey(),
+                Prober(loop, config).run(),
+                watch_leases(loop, watch),
+                watchers.watch_snapshots(loop, metrics, watch),
+                watchers.find_instances(loop, config.servers),
+                *([pressures.run(loop)] if is_asked(policy.needs, config) else []),
+            ]
+
+        reign = Reign(leadership, loop, store.load, make_engine, works, config.lease_s)
+
+        async def close() -> None:
+            await reign.close()
+            await loop.close()
+            with suppress(Unavailable):
+                await leadership.resign()
+
+        await reign.step()
+        loops = [reign.run(), writer.run(), reporter.run(), watch.run()]
+        await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=close)
         await actuator.close()
     database.dispose()
+
+
+def reached_at(listen: str, port: int) -> str:
+    """Where others reach what listens there: an address that stands for all of a machine's gets its name."""
+    host = listen.rpartition(":")[0]
+    return f"{socket.gethostname() if host in ('', '0.0.0.0', '[::]') else host}:{port}"
 
 
 def make_policy(config: Config) -> Autoscaler:

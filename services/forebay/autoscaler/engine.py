@@ -75,7 +75,8 @@ class Engine:
         """What holds for the whole fleet, as a store keeps it."""
         sizing = self._sizing
         wanted = {name: plan.wish for name, plan in sizing.plans.items()}
-        return FleetSettings(dict(sizing.bounds), wanted, sizing.mode, sizing.ordinal, self.revision)
+        starts = {name: plan.starts for name, plan in sizing.plans.items() if plan.starts}
+        return FleetSettings(dict(sizing.bounds), wanted, sizing.mode, sizing.ordinal, self.revision, starts)
 
     def instances(self, model: str = "") -> tuple[Instance, ...]:
         """Instances that are not stopped and can be reached, by id."""
@@ -85,6 +86,11 @@ class Engine:
         """One instance. Raises NotFound when it is unknown."""
         return self._fleet.known(instance_id).instance
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """All that is not known to be gone, also what nobody could reach yet."""
+        return frozenset(life.instance.instance_id for life in self._fleet)
+
     def launched(self) -> tuple[Instance, ...]:
         """Instances that the actuator has started and should know of."""
         return self._fleet.launched()
@@ -92,6 +98,10 @@ class Engine:
     def models(self, model: str = "") -> tuple[ModelFleet, ...]:
         """The fleet in numbers, by model."""
         return self._sizing.models(model)
+
+    def leads(self) -> Mapping[str, int]:
+        """How long a start takes, in microseconds, by model, of all models that may have instances."""
+        return self._sizing.leads()
 
     def held_count(self, model: str) -> int:
         """Requests of the model that wait for an instance, as last seen."""

@@ -37,10 +37,28 @@ class Waker(Protocol):
         ...
 
 
-class Loop:
-    """Serialises all events of one engine. `actuators` are those that SetMode chooses from, by mode.
+class Leading(Protocol):
+    """Who knows whether this process may act on the fleet."""
 
-    `drainable` says whether the scheduler is there to end what runs: until then nothing that takes requests is retired.
+    @property
+    def leader(self) -> str:
+        """The address of the one that leads; empty: nobody does."""
+        ...
+
+    def may_act(self) -> bool:
+        """Whether the actuator may be asked for something now."""
+        ...
+
+    def require(self) -> None:
+        """Raises NotLeader unless this process leads."""
+        ...
+
+
+class Loop:
+    """Serialises all events of one engine, which is another one after each change of the leader.
+
+    `actuators` are those that SetMode chooses from, by mode. `drainable` says whether the scheduler is there to end
+    what runs: until then nothing that takes requests is retired. What is decided is kept before an actuator is asked.
     """
 
     def __init__(
@@ -53,6 +71,7 @@ class Loop:
         drainable: Callable[[], bool],
         clock: Clock,
         waker: Waker,
+        leadership: Leading,
     ) -> None:
         self.engine = engine
         self._actuators = actuators
@@ -60,6 +79,7 @@ class Loop:
         self._reporter = reporter
         self._stats = stats
         self._drainable = drainable
+        self.leadership = leadership
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._waker = waker
@@ -85,14 +105,21 @@ class Loop:
             self._handlers[type(action)](action)
         members = [action.member for action in actions if isinstance(action, Changed)]
         decisions = [action.decision for action in actions if isinstance(action, Decided)]
-        if members or decisions or any(isinstance(action, SettingsChanged) for action in actions):
+        if members or decisions or any(isinstance(action, SettingsChanged | Start) for action in actions):
             self._writer.keep(self.engine.settings, members, decisions)
-            self._stats.show(self.engine.models())
-            self.changed.set()
-            self.changed = asyncio.Event()
+            self._show()
+
+    def take(self, engine: Engine) -> None:
+        """Goes on with another engine, made from what is kept: what is under way for the old one ends without it."""
+        self._waker.cancel()
+        self._writer.forget()
+        is_other = (engine.revision, engine.settings) != (self.engine.revision, self.engine.settings)
+        self.engine = engine
+        if is_other:
+            self._show()
 
     async def restore(self) -> None:
-        """Brings the engine's memory in line with what lives; to be called once, before anything is served."""
+        """Brings the engine's memory in line with what lives; to be called whenever this process begins to lead."""
         survey = await self._actuator().survey(self.engine.launched())
         for _, instance in sorted(survey.alive.items()):
             self.apply(self.engine.on_orphan(instance, self._clock()))
@@ -118,13 +145,23 @@ class Loop:
             await self.look_around()
 
     async def look_around(self) -> None:
-        """Tells the engine what ended by itself; an actuator that fails says nothing."""
+        """Tells the engine what ended by itself, and what lives and nobody knew; an actuator that fails says nothing.
+
+        Such a stray was started by an autoscaler that lost the lead while its actuator was at work.
+        """
+        engine, known = self.engine, self.engine.ids
         try:
-            survey = await self._actuator().survey(self.engine.launched())
+            survey = await self._actuator().survey(engine.launched())
         except Exception:
             log.exception("the actuator cannot look around")
             return
-        self.apply(self.engine.on_survey(survey.gone, self._clock()))
+        if engine is not self.engine:
+            return
+        for instance_id, instance in sorted(survey.alive.items()):
+            # One that is not known any more was stopped meanwhile.
+            if instance_id not in known:
+                self.apply(engine.on_orphan(instance, self._clock()))
+        self.apply(engine.on_survey(survey.gone, self._clock()))
 
     def wake(self) -> None:
         """The time has come that the engine wanted to be woken at."""
@@ -147,9 +184,22 @@ class Loop:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _show(self) -> None:
+        self._stats.show(self.engine.models())
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _may_act(self) -> bool:
+        """Whether the actuator may be asked, once what was decided is kept.
+
+        Whoever takes over then knows of it, and a store that refuses says that somebody has.
+        """
+        engine = self.engine
+        return await self._writer.flush() and engine is self.engine and self.leadership.may_act()
+
     async def _start(self, instance: Instance) -> None:
         try:
-            placed = await self._actuator().start(instance)
+            placed = await self._actuator().start(instance) if await self._may_act() else None
         except ActuatorTimeout as error:
             log.error(error.message)
             self.apply(self.engine.on_actuator_silent(instance.instance_id, self._clock()))
@@ -165,7 +215,7 @@ class Loop:
         self.apply(self.engine.on_retired(instance.instance_id, accepted, self._clock()))
 
     async def _stop(self, instance: Instance) -> None:
-        done = await self._asked(self._actuator().stop(instance), instance)
+        done = await self._may_act() and await self._asked(self._actuator().stop(instance), instance)
         self.apply(self.engine.on_stopped(instance.instance_id, done, self._clock()))
 
     async def _asked(self, call: Awaitable[bool], instance: Instance) -> bool:

@@ -15,7 +15,7 @@ from forebay.autoscaler.policy.autoscaler.base import (
     Needs,
     PoolView,
 )
-from forebay.core.fleet import Bounds
+from forebay.core.fleet import Bounds, StartTime
 from forebay.core.units import US_PER_S
 from forebay.core.values import InstanceRole, ModelLoad
 
@@ -58,7 +58,7 @@ class Plan:
     _seen_us: int | None = None
     _concurrency: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
     _recommendations: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
-    _starts: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=START_COUNT_MAX))
+    _starts: deque[StartTime] = field(default_factory=lambda: deque(maxlen=START_COUNT_MAX))
     _steps: deque[tuple[int, int, int]] = field(default_factory=deque)
     _grown_us: int | None = None
     _memo: Mapping[str, float] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Plan:
         if not self._starts:
             configured_us = int(self.config.start_s * US_PER_S)
             return Lead(configured_us, configured_us)
-        ordered = sorted(took_us for _, took_us in self._starts)
+        ordered = sorted(one.took_us for one in self._starts)
         return Lead(ordered[len(ordered) // 2], ordered[(len(ordered) * 9) // 10])
 
     def observe(self, load: ModelLoad, concurrency: float, now_us: int) -> None:
@@ -83,9 +83,19 @@ class Plan:
         self._seen_us = now_us
         self._concurrency.append((now_us, concurrency))
 
-    def came_up(self, took_us: int, now_us: int) -> None:
+    @property
+    def starts(self) -> tuple[StartTime, ...]:
+        """The newest starts, oldest first."""
+        return tuple(self._starts)
+
+    def came_up(self, start: StartTime) -> None:
         """A start has come to an instance that is ready."""
-        self._starts.append((now_us, took_us))
+        self._starts.append(start)
+
+    def forget(self, before_us: int) -> None:
+        """Starts that are older than that tell nothing any more."""
+        while self._starts and self._starts[0].at_us < before_us:
+            self._starts.popleft()
 
     def stepped(self, start_count: int, retire_count: int, now_us: int) -> None:
         """Takes note of what was asked for just now."""

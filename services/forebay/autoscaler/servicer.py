@@ -9,6 +9,7 @@ from lmaas.autoscaler.v1 import autoscaler_service_pb2 as pb
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceServicer
 from lmaas.common.v1 import instance_pb2
 
+from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.loop import Loop
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance
@@ -25,7 +26,16 @@ class AutoscalerServicer(AutoscalerServiceServicer):
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._engine = loop.engine
+
+    @property
+    def _engine(self) -> Engine:
+        """The engine that is in force now."""
+        return self._loop.engine
+
+    def _lead(self) -> Engine:
+        """The engine, for what changes the fleet. Raises NotLeader unless this process leads."""
+        self._loop.leadership.require()
+        return self._loop.engine
 
     async def WatchFleet(self, request: pb.WatchFleetRequest, context: Any) -> AsyncIterator[pb.WatchFleetResponse]:
         """The whole selection now, after every change, and as a sign of life."""
@@ -33,7 +43,11 @@ class AutoscalerServicer(AutoscalerServiceServicer):
         while True:
             changed = self._loop.changed
             instances = _messages(self._engine.instances(request.model))
-            yield pb.WatchFleetResponse(instances=instances, revision=self._engine.revision)
+            yield pb.WatchFleetResponse(
+                instances=instances,
+                revision=self._engine.revision,
+                models=codec.scaled_models_to_proto(self._engine.leads()),
+            )
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), interval_s)
 
@@ -45,13 +59,14 @@ class AutoscalerServicer(AutoscalerServiceServicer):
             mode=codec.mode_to_proto(self._engine.mode),
             policy=self._engine.policy,
             warnings=self._engine.warnings,
+            leader=self._loop.leadership.leader,
         )
 
     async def RegisterInstance(self, request: pb.RegisterInstanceRequest, context: Any) -> pb.RegisterInstanceResponse:
         """Takes an instance in."""
         instance = convert.instance_from_proto(request.instance)
         ttl_us = request.ttl.ToMicroseconds()
-        self._loop.apply(self._engine.on_register(instance, ttl_us, self._loop.now_us()))
+        self._loop.apply(self._lead().on_register(instance, ttl_us, self._loop.now_us()))
         known = self._engine.instance(instance.instance_id)
         return pb.RegisterInstanceResponse(instance=convert.instance_to_proto(known))
 
@@ -59,7 +74,7 @@ class AutoscalerServicer(AutoscalerServiceServicer):
         self, request: pb.HeartbeatInstanceRequest, context: Any
     ) -> pb.HeartbeatInstanceResponse:
         """Renews a registration."""
-        self._loop.apply(self._engine.on_heartbeat(request.instance_id, self._loop.now_us()))
+        self._loop.apply(self._lead().on_heartbeat(request.instance_id, self._loop.now_us()))
         state = self._engine.instance(request.instance_id).state
         return pb.HeartbeatInstanceResponse(state=f"INSTANCE_STATE_{state.name}")
 
@@ -67,7 +82,7 @@ class AutoscalerServicer(AutoscalerServiceServicer):
         self, request: pb.DeregisterInstanceRequest, context: Any
     ) -> pb.DeregisterInstanceResponse:
         """Begins to drain an instance."""
-        self._loop.apply(self._engine.on_deregister(request.instance_id, self._loop.now_us()))
+        self._loop.apply(self._lead().on_deregister(request.instance_id, self._loop.now_us()))
         return pb.DeregisterInstanceResponse()
 
     async def ListDecisions(self, request: pb.ListDecisionsRequest, context: Any) -> pb.ListDecisionsResponse:
@@ -84,13 +99,13 @@ class AutoscalerServicer(AutoscalerServiceServicer):
     async def SetBounds(self, request: pb.SetBoundsRequest, context: Any) -> pb.SetBoundsResponse:
         """Sets bounds."""
         bounds = codec.bounds_from_proto(request.bounds)
-        self._loop.apply(self._engine.on_bounds(bounds, self._loop.now_us()))
+        self._loop.apply(self._lead().on_bounds(bounds, self._loop.now_us()))
         return pb.SetBoundsResponse(bounds=codec.bounds_to_proto(bounds))
 
     async def SetMode(self, request: pb.SetModeRequest, context: Any) -> pb.SetModeResponse:
         """Puts another actuator in force."""
         mode = codec.mode_from_proto(request.mode)
-        self._loop.apply(self._engine.on_mode(mode, self._loop.now_us()))
+        self._loop.apply(self._lead().on_mode(mode, self._loop.now_us()))
         return pb.SetModeResponse(mode=request.mode)
 
 

@@ -18,7 +18,7 @@ from forebay.autoscaler.room import Resize, Room, resize
 from forebay.autoscaler.rooms import Rooms
 from forebay.autoscaler.sight import Sight
 from forebay.core.errors import InvalidArgument, ModelUnknown
-from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision
+from forebay.core.fleet import Bounds, FleetState, Member, ModelFleet, Origin, ScalingDecision, StartTime
 from forebay.core.pressure import Pressure
 from forebay.core.units import US_PER_S
 from forebay.core.values import Batching, Instance, InstanceLoad, InstanceRole, InstanceState, ModelLoad
@@ -63,7 +63,10 @@ class Sizing:
     def _plan(self, model: ModelConfig, state: FleetState) -> Plan:
         configured = Bounds(model.name, *model.instances_range)
         bounds = replace(self.bounds.get(model.pool_name, configured), model=model.name, pool=model.pool)
-        return Plan(model, bounds, state.settings.wanted.get(model.pool_name, model.instances_initial))
+        plan = Plan(model, bounds, state.settings.wanted.get(model.pool_name, model.instances_initial))
+        for start in state.settings.starts.get(model.pool_name, ()):
+            plan.came_up(start)
+        return plan
 
     def held_count(self, model: str) -> int:
         """Requests of the model that wait for an instance, as last seen."""
@@ -143,7 +146,17 @@ class Sizing:
         """An instance is ready for the first time: its pool learns how long that takes."""
         plan = self.plans.get(self._fleet.pool_of(life.instance))
         if plan is not None and life.launched and life.begun_us:
-            plan.came_up(now_us - life.begun_us, now_us)
+            provision_us = max(0, life.reached_us - life.begun_us)
+            plan.came_up(StartTime(now_us, now_us - life.begun_us, provision_us))
+
+    def leads(self) -> Mapping[str, int]:
+        """How long a start takes (nine of ten) by model, of those that may have instances: by its fastest pool."""
+        leads: dict[str, int] = {}
+        for plan in self.plans.values():
+            if plan.bounds.instances_max:
+                name, lead_us = plan.config.name, plan.lead.p90_us
+                leads[name] = min(lead_us, leads.get(name, lead_us))
+        return leads
 
     def demands(self) -> tuple[Key, ...]:
         """Every demand that was heard of, in order."""
@@ -152,6 +165,8 @@ class Sizing:
     def choose(self, forecasts: Forecasts, now_us: int) -> list[Action]:
         """Lets the policy choose for every pool; where it has nothing fresh to go by, the last plan holds."""
         needs = self._policy.needs
+        for plan in self.plans.values():
+            plan.forget(now_us - self._spans.lead_age_us_max)
         deaf = needs.pressure and self._sight.is_deaf(now_us)
         held = [plan for plan in self.plans.values() if deaf or plan.is_silent(needs, self._spans, now_us)]
         for plan in held:

@@ -20,11 +20,12 @@ from sqlalchemy import (
     Text,
     delete,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from forebay import sql
-from forebay.autoscaler.store import order
+from forebay.autoscaler.store import check, next_term, order
 from forebay.core.fleet import (
     NUMBERED,
     Bounds,
@@ -33,6 +34,8 @@ from forebay.core.fleet import (
     Member,
     Origin,
     ScalingDecision,
+    StartTime,
+    Term,
     instance_of,
 )
 from forebay.core.values import Instance, InstanceState
@@ -81,6 +84,16 @@ MODELS = Table(
     Column("instances_min", BigInteger),
     Column("instances_max", BigInteger),
     Column("instances_wanted", BigInteger),
+    Column("starts", Text, nullable=False),
+)
+LEASE = Table(
+    "autoscaler_lease",
+    METADATA,
+    Column("key", SmallInteger, primary_key=True, autoincrement=False),
+    _text("holder", 200),
+    _text("address", 255),
+    _number("token"),
+    _number("until_us"),
 )
 SETTINGS = Table("autoscaler_settings", METADATA, Column("key", String(64), primary_key=True), _text("value", 200))
 DECISIONS = Table(
@@ -100,6 +113,7 @@ DECISIONS = Table(
     Column("flip", Text, nullable=False),
     Index("autoscaler_decisions_by_time", "decided_us"),
 )
+_DATABASE_NOW_US = text("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint")
 _INSERTS: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _INSTANCE_FIELDS = tuple(field.name for field in fields(Instance))
 
@@ -125,11 +139,13 @@ class SqlStore:
             )
         return FleetState(settings, tuple(members), tuple(sorted(decisions, key=order)))
 
-    def save(self, change: FleetState) -> None:
+    def save(self, change: FleetState, token: int) -> None:
         """See `Store`."""
         living = [member for member in change.members if member.instance.state is not InstanceState.STOPPED]
         stopped = [one.instance.instance_id for one in change.members if one.instance.state is InstanceState.STOPPED]
         with sql.writing(self._engine) as connection:
+            # The row stays locked until all is written: nobody can take over in between.
+            check(self._term(connection), token)
             connection.execute(delete(MEMBERS).where(MEMBERS.c.instance_id.in_(stopped)))
             self._put(connection, MEMBERS, [_member_row(member) for member in living])
             self._put(connection, MODELS, _model_rows(change.settings))
@@ -137,6 +153,21 @@ class SqlStore:
             self._put(connection, DECISIONS, [_decision_row(decision) for decision in change.decisions])
             if change.decisions:
                 self._prune(connection)
+
+    def claim(self, wish: Term, ttl_us: int, now_us: int) -> Term:
+        """See `Store`. PostgreSQL's own clock counts; a SQLite file has all its users on one machine."""
+        with sql.writing(self._engine) as connection:
+            before = self._term(connection)
+            if connection.dialect.name == "postgresql":
+                now_us = int(connection.execute(_DATABASE_NOW_US).scalar_one())
+            term = next_term(before, wish, ttl_us, now_us)
+            if term != before:
+                self._put(connection, LEASE, [{"key": 1, **asdict(term)}])
+        return term
+
+    def _term(self, connection: Connection) -> Term:
+        row = connection.execute(select(LEASE).with_for_update()).mappings().first()
+        return Term(row["holder"], row["address"], row["token"], row["until_us"]) if row else Term()
 
     def _put(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -174,14 +205,16 @@ def _decision(row: Mapping[Any, Any]) -> ScalingDecision:
 
 def _model_rows(settings: FleetSettings) -> list[dict[str, Any]]:
     rows = []
-    for model in sorted({*settings.bounds, *settings.wanted}):
+    for model in sorted({*settings.bounds, *settings.wanted, *settings.starts}):
         bounds = settings.bounds.get(model)
+        starts = [[one.at_us, one.took_us, one.provision_us] for one in settings.starts.get(model, ())]
         rows.append(
             {
                 "model": model,
                 "instances_min": bounds.instances_min if bounds else None,
                 "instances_max": bounds.instances_max if bounds else None,
                 "instances_wanted": settings.wanted.get(model),
+                "starts": json.dumps(starts),
             }
         )
     return rows
@@ -203,4 +236,9 @@ def _settings(values: Mapping[str, str], rows: Sequence[Mapping[Any, Any]]) -> F
         mode=values.get("mode", ""),
         ordinal=int(values.get("ordinal", 0)),
         revision=int(values.get("revision", 0)),
+        starts={row["model"]: found for row in rows if (found := _starts(row["starts"]))},
     )
+
+
+def _starts(kept: str) -> tuple[StartTime, ...]:
+    return tuple(StartTime(*times) for times in json.loads(kept))

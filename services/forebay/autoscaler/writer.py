@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from typing import Protocol
 
 from forebay.autoscaler.store import Store
-from forebay.core.errors import Unavailable
+from forebay.core.errors import NotLeader, Unavailable
 from forebay.core.fleet import FleetSettings, FleetState, Member, ScalingDecision
 
 log = logging.getLogger(__name__)
@@ -12,16 +13,31 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 
 
+class Leading(Protocol):
+    """Who knows whether this autoscaler leads."""
+
+    @property
+    def token(self) -> int:
+        """What shows that it does; 0: it does not."""
+        ...
+
+    def lose(self) -> None:
+        """Another one leads."""
+        ...
+
+
 class Writer:
     """Gathers changes while a write runs; the newest state of a member wins. Never blocks and never fails."""
 
-    def __init__(self, store: Store, decision_count_max: int) -> None:
+    def __init__(self, store: Store, decision_count_max: int, leadership: Leading) -> None:
         self._store = store
+        self._leadership = leadership
         self._decision_count_max = decision_count_max
         self._settings: FleetSettings | None = None
         self._members: dict[str, Member] = {}
         self._decisions: list[ScalingDecision] = []
         self._pending = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def keep(self, settings: FleetSettings, members: list[Member], decisions: list[ScalingDecision]) -> None:
         """Takes a change."""
@@ -38,16 +54,32 @@ class Writer:
                 await asyncio.sleep(RETRY_S)
 
     async def flush(self) -> bool:
-        """Writes what is there; False when the store does not answer, and then nothing is lost."""
+        """Writes what is there; False when that is not done.
+
+        Where the store does not answer nothing is lost. Where another autoscaler leads, all is forgotten.
+        """
+        async with self._turn:
+            return await self._flush()
+
+    def forget(self) -> None:
+        """Lets go of all that is not written."""
+        self._settings, self._members, self._decisions = None, {}, []
         self._pending.clear()
-        if self._settings is None:
+
+    async def _flush(self) -> bool:
+        if self._settings is None or not self._pending.is_set():
             return True
+        self._pending.clear()
         members, decisions = self._members, self._decisions
         self._members, self._decisions = {}, []
+        change = FleetState(self._settings, tuple(members.values()), tuple(decisions))
         try:
-            await asyncio.to_thread(
-                self._store.save, FleetState(self._settings, tuple(members.values()), tuple(decisions))
-            )
+            await asyncio.to_thread(self._store.save, change, self._leadership.token)
+        except NotLeader as error:
+            log.warning("the fleet is not kept", extra={"fields": {"error": error.message}})
+            self._leadership.lose()
+            self.forget()
+            return False
         except Unavailable as error:
             log.warning("the fleet is not kept", extra={"fields": {"error": error.message}})
             self._members = {**members, **self._members}

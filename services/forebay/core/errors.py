@@ -93,6 +93,12 @@ class Unavailable(ForebayError):
     reason = "UNAVAILABLE"
 
 
+class NotLeader(Unavailable):
+    """Another replica acts, and this one only answers questions; the message names it."""
+
+    reason = "NOT_LEADER"
+
+
 class NoInstanceReady(Unavailable):
     """The model exists, but no instance of it takes requests."""
 

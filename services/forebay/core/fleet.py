@@ -91,8 +91,17 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class StartTime:
+    """How long one start took until requests were taken, and how much of that until its server answered at all."""
+
+    at_us: int
+    took_us: int
+    provision_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """What holds for the whole fleet: bounds and targets by pool, the mode in force, and two counters.
+    """What holds for the whole fleet: bounds, targets and newest starts by pool, the mode in force, and two counters.
 
     `ordinal` numbers launched servers, `revision` the changes of the fleet; an empty `mode` means none was ever set.
     """
@@ -102,6 +111,20 @@ class FleetSettings:
     mode: str = ""
     ordinal: int = 0
     revision: int = 0
+    starts: Mapping[str, tuple[StartTime, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Who leads: `holder` is one process, `address` where it listens, `until_us` when its word runs out.
+
+    `token` grows with every change of the leader: what an earlier one still wants to write is refused.
+    """
+
+    holder: str = ""
+    address: str = ""
+    token: int = 0
+    until_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Translation between the autoscaler's messages and our values."""
 
+from collections.abc import Iterable, Mapping
+
 from lmaas.autoscaler.v1 import fleet_pb2
 from lmaas.metrics.v1 import event_pb2
 from lmaas.predictor.v1 import workload_pb2
@@ -49,6 +51,16 @@ def model_fleet_to_proto(value: ModelFleet) -> fleet_pb2.ModelFleet:
         lead_p50=duration(value.lead_p50_us),
         lead_p90=duration(value.lead_p90_us),
     )
+
+
+def scaled_models_to_proto(leads: Mapping[str, int]) -> list[fleet_pb2.ScaledModel]:
+    """Models that can be started, with how long that takes in microseconds, by name."""
+    return [fleet_pb2.ScaledModel(model=model, lead=duration(lead_us)) for model, lead_us in sorted(leads.items())]
+
+
+def scaled_models_from_proto(messages: Iterable[fleet_pb2.ScaledModel]) -> dict[str, int]:
+    """The same from messages."""
+    return {message.model: message.lead.ToMicroseconds() for message in messages}
 
 
 def decision_to_proto(value: ScalingDecision) -> fleet_pb2.ScalingDecision:

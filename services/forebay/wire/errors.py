@@ -21,6 +21,7 @@ CODES: dict[type[errors.ForebayError], int] = {
     errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     errors.ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
     errors.Unavailable: code_pb2.UNAVAILABLE,
+    errors.NotLeader: code_pb2.UNAVAILABLE,
     errors.NoInstanceReady: code_pb2.UNAVAILABLE,
     errors.DeadlineExceeded: code_pb2.DEADLINE_EXCEEDED,
     errors.ActuatorTimeout: code_pb2.DEADLINE_EXCEEDED,

@@ -12,6 +12,7 @@ from forebay.autoscaler.actuator import Advisory, Survey
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
+from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, Needs, PerPool, PoolView
 from forebay.autoscaler.policy.autoscaler.static import Static
@@ -86,12 +87,13 @@ class Stage:
         self.loop = Loop(
             engine,
             {"active": self.actuator, "advisory": Advisory(self.actuator)},
-            Writer(self.store, 10),
+            Writer(self.store, 10, Alone()),
             self.reporter,
             FleetStats(self.registry),
             lambda: self.drainable,
             lambda: self.now_us,
             timer,
+            Alone(),
         )
         timer.callback = self.loop.wake
 
@@ -100,8 +102,9 @@ class Stage:
         await self.settle()
 
     async def settle(self) -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
+        # What is decided is written before it is done.
+        for _ in range(20):
+            await asyncio.sleep(0.002)
 
     async def close(self) -> None:
         await self.loop.close()

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.store import MemoryStore
 from forebay.autoscaler.writer import Writer
 from forebay.core.errors import Unavailable
-from forebay.core.fleet import FleetSettings, FleetState, Member, Origin, ScalingDecision
+from forebay.core.fleet import FleetSettings, FleetState, Member, Origin, ScalingDecision, Term
 from forebay.core.values import Instance, InstanceState
 
 
@@ -20,11 +21,14 @@ class Moody:
     def load(self) -> FleetState:
         return self.inner.load()
 
-    def save(self, change: FleetState) -> None:
+    def save(self, change: FleetState, token: int) -> None:
         if self.away:
             raise Unavailable("the database does not answer")
         self.saved.append(change)
-        self.inner.save(change)
+        self.inner.save(change, token)
+
+    def claim(self, wish: Term, ttl_us: int, now_us: int) -> Term:
+        return self.inner.claim(wish, ttl_us, now_us)
 
 
 def member(state: InstanceState) -> Member:
@@ -41,7 +45,7 @@ def settings(revision: int) -> FleetSettings:
 
 async def test_changes_that_gather_are_written_at_once_with_the_newest_state() -> None:
     store = Moody()
-    writer = Writer(store, 10)
+    writer = Writer(store, 10, Alone())
     writer.keep(settings(1), [member(InstanceState.PROVISIONING)], [decision(1)])
     writer.keep(settings(2), [member(InstanceState.READY)], [decision(2)])
     assert await writer.flush()
@@ -54,7 +58,7 @@ async def test_changes_that_gather_are_written_at_once_with_the_newest_state() -
 
 async def test_while_the_store_is_away_nothing_is_lost_and_nothing_overtakes() -> None:
     store = Moody(away=True)
-    writer = Writer(store, 10)
+    writer = Writer(store, 10, Alone())
     writer.keep(settings(1), [member(InstanceState.READY)], [decision(1)])
     assert not await writer.flush()
     writer.keep(settings(2), [member(InstanceState.DRAINING)], [decision(2)])
@@ -68,7 +72,7 @@ async def test_while_the_store_is_away_nothing_is_lost_and_nothing_overtakes() -
 
 async def test_decisions_that_wait_are_bounded() -> None:
     store = Moody(away=True)
-    writer = Writer(store, 3)
+    writer = Writer(store, 3, Alone())
     for number in range(10):
         writer.keep(settings(number), [], [decision(number)])
         await writer.flush()
@@ -79,5 +83,5 @@ async def test_decisions_that_wait_are_bounded() -> None:
 
 async def test_nothing_to_write_is_no_write() -> None:
     store = Moody()
-    assert await Writer(store, 3).flush()
+    assert await Writer(store, 3, Alone()).flush()
     assert not store.saved

@@ -21,12 +21,14 @@ class WatchFleetRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., interval_max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class WatchFleetResponse(_message.Message):
-    __slots__ = ("instances", "revision")
+    __slots__ = ("instances", "revision", "models")
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
     instances: _containers.RepeatedCompositeFieldContainer[_instance_pb2.Instance]
     revision: int
-    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+    models: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ScaledModel]
+    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., revision: _Optional[int] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ScaledModel, _Mapping]]] = ...) -> None: ...
 
 class GetFleetRequest(_message.Message):
     __slots__ = ("model",)
@@ -35,18 +37,20 @@ class GetFleetRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class GetFleetResponse(_message.Message):
-    __slots__ = ("instances", "models", "mode", "policy", "warnings")
+    __slots__ = ("instances", "models", "mode", "policy", "warnings", "leader")
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
     instances: _containers.RepeatedCompositeFieldContainer[_instance_pb2.Instance]
     models: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ModelFleet]
     mode: _fleet_pb2.Mode
     policy: str
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ModelFleet, _Mapping]]] = ..., mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ..., policy: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    leader: str
+    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ModelFleet, _Mapping]]] = ..., mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ..., policy: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ...) -> None: ...
 
 class RegisterInstanceRequest(_message.Message):
     __slots__ = ("instance", "ttl", "request_id")

@@ -29,7 +29,8 @@ class AutoscalerServiceStub:
     """AutoscalerService owns the life of every instance and decides how many there are.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
-    waiting helps.
+    waiting helps. Of several autoscalers on one database one leads: the others answer questions, and fail all else with
+    UNAVAILABLE and reason NOT_LEADER, naming the one that leads.
     """
 
     def __init__(self, channel):
@@ -89,7 +90,8 @@ class AutoscalerServiceServicer:
     """AutoscalerService owns the life of every instance and decides how many there are.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
-    waiting helps.
+    waiting helps. Of several autoscalers on one database one leads: the others answer questions, and fail all else with
+    UNAVAILABLE and reason NOT_LEADER, naming the one that leads.
     """
 
     def WatchFleet(self, request, context):
@@ -219,7 +221,8 @@ class AutoscalerService:
     """AutoscalerService owns the life of every instance and decides how many there are.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
-    waiting helps.
+    waiting helps. Of several autoscalers on one database one leads: the others answer questions, and fail all else with
+    UNAVAILABLE and reason NOT_LEADER, naming the one that leads.
     """
 
     @staticmethod

@@ -30,7 +30,8 @@ class AutoscalerServiceStub:
     """AutoscalerService owns the life of every instance and decides how many there are.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
-    waiting helps.
+    waiting helps. Of several autoscalers on one database one leads: the others answer questions, and fail all else with
+    UNAVAILABLE and reason NOT_LEADER, naming the one that leads.
     """
 
     @_typing.overload
@@ -68,7 +69,8 @@ class AutoscalerServiceAsyncStub(AutoscalerServiceStub):
     """AutoscalerService owns the life of every instance and decides how many there are.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
-    waiting helps.
+    waiting helps. Of several autoscalers on one database one leads: the others answer questions, and fail all else with
+    UNAVAILABLE and reason NOT_LEADER, naming the one that leads.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -102,7 +104,8 @@ class AutoscalerServiceServicer(metaclass=_abc_1.ABCMeta):
     """AutoscalerService owns the life of every instance and decides how many there are.
 
     Errors are google.rpc.Status with ErrorInfo (domain "forebay"), BadRequest where a field is wrong and RetryInfo where
-    waiting helps.
+    waiting helps. Of several autoscalers on one database one leads: the others answer questions, and fail all else with
+    UNAVAILABLE and reason NOT_LEADER, naming the one that leads.
     """
 
     @_abc_1.abstractmethod

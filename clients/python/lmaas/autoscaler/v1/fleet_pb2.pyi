@@ -95,3 +95,11 @@ class ModelFleet(_message.Message):
     lead_p50: _duration_pb2.Duration
     lead_p90: _duration_pb2.Duration
     def __init__(self, model: _Optional[str] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., instances_wanted: _Optional[int] = ..., ready_count: _Optional[int] = ..., starting_count: _Optional[int] = ..., draining_count: _Optional[int] = ..., last_decision_id: _Optional[str] = ..., pool: _Optional[str] = ..., reason: _Optional[str] = ..., flip: _Optional[str] = ..., lead_p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., lead_p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ScaledModel(_message.Message):
+    __slots__ = ("model", "lead")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LEAD_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    lead: _duration_pb2.Duration
+    def __init__(self, model: _Optional[str] = ..., lead: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
