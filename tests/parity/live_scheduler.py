@@ -1,7 +1,7 @@
 """The live scheduler, fed with a journal: servicer, stream, shell, queue sampler and converters are the real ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from forebay.gateway.values import Ask, End, Renew, Resume, ToScheduler, Withdra
 from forebay.scheduler.actions import Observe, Plan
 from forebay.scheduler.config import Config
 from forebay.scheduler.engine import Engine
-from forebay.scheduler.loop import QueueSampler, take_fleet, take_loads
+from forebay.scheduler.loop import QueueSampler, take_fleet, take_loads, take_models
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.policy import Policies, build
 from forebay.scheduler.policy.planner.base import Assignment
@@ -28,7 +28,7 @@ from forebay.scheduler.servicer import SchedulerServicer
 from forebay.scheduler.shell import Shell
 from forebay.simulator.shell.journal import QUESTIONS, Entry
 from forebay.simulator.shell.scheduling import GATEWAY_ID, SCHEDULER_ID
-from forebay.wire import convert, convert_pressure, convert_scheduler, validate
+from forebay.wire import convert, convert_autoscaler, convert_pressure, convert_scheduler, validate
 from forebay.wire.convert_metrics import event_from_proto
 from tests.parity.journal_kit import Clock, Heard, Post, Replay, settle, told
 from tests.parity.scenarios import Case
@@ -164,6 +164,10 @@ class Live:
 
     async def _on_fleet(self, instances: Sequence[Instance], now_us: int) -> None:
         take_fleet(self.shell, self.post.carry(WatchFleetResponse(instances=map(convert.instance_to_proto, instances))))
+
+    async def _on_models(self, leads_us: Mapping[str, int], now_us: int) -> None:
+        message = WatchFleetResponse(models=convert_autoscaler.scaled_models_to_proto(leads_us))
+        take_models(self.shell, self.post.carry(message))
 
     async def _on_loads(self, loads: Sequence[InstanceLoad], now_us: int) -> None:
         snapshot = Snapshot(instances=map(convert.instance_load_to_proto, loads))

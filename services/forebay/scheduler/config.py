@@ -83,6 +83,7 @@ class Config:
     itl_slo_deferred_s: float = PACE_DEFERRED_S
     hold_review_s: float = 1.0
     held_count_max: int = 10_000
+    zero_hold_count_max: int = 1_000
     waiting_quantum_s: float = 100.0
     retry_delay_min_s: float = 0.2
     retry_delay_max_s: float = 30.0
@@ -166,6 +167,7 @@ _POSITIVE = (
     "hold_timeout_deferred_s",
     "hold_review_s",
     "held_count_max",
+    "zero_hold_count_max",
     "waiting_quantum_s",
     "retry_delay_min_s",
     "loads_stale_s",

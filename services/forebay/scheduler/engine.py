@@ -1,6 +1,6 @@
 """The scheduler's state machine: what arrives, moves on and ends, and what is to be done about it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from forebay.core.errors import NotFound
@@ -144,6 +144,12 @@ class Engine:
         impossible = self._judge_held() if first else []
         return self._with_wake([*impossible, *self._fill(changed)])
 
+    def on_models(self, leads_us: Mapping[str, int], now_us: int) -> list[Action]:
+        """The models that are started when requests come for them, with the time that a start takes."""
+        self._advance(now_us)
+        self._fleet.leads_us = dict(leads_us)
+        return self._with_wake([])
+
     def on_loads(self, loads: Sequence[InstanceLoad], now_us: int) -> list[Action]:
         """What was seen of all instances from outside: those that did not answer are avoided."""
         self._advance(now_us)
@@ -209,6 +215,11 @@ class Engine:
         return self._with_wake(actions)
 
     # Questions
+
+    @property
+    def leads_us(self) -> Mapping[str, int]:
+        """The models that are started when requests come, with the time that takes."""
+        return self._fleet.leads_us
 
     @property
     def revision(self) -> int:

@@ -14,7 +14,8 @@ class Fleet:
     """Instances by model, with their leases counted whether or not the instance is known now.
 
     Leases may be older than the fleet (a restart) or outlive their instance (it vanished): they are counted aside, on
-    lanes that belong to no model, and come back with the instance. `revision` grows with every change of an instance
+    lanes that belong to no model, and come back with the instance. `leads_us` names the models that are started when
+    requests come, with the time that takes. `revision` grows with every change of an instance
     or its load; `has_unreachable` says whether an instance is avoided because it did not answer.
     """
 
@@ -23,6 +24,7 @@ class Fleet:
         self.has_unreachable = False
         self.revision = 0
         self.models: dict[str, Lanes] = {}
+        self.leads_us: Mapping[str, int] = {}
         self._puller = puller
         self._instances: dict[str, Instance] = {}
         self._lanes: dict[str, tuple[Lanes, int]] = {}

@@ -45,6 +45,7 @@ class Gate:
         shadows = [cast.policies["admission"] for cast in policies.shadows.values() if "admission" in cast.policies]
         self._looks = looks(policies.admission) or bool(shadows)
         self._looks_ahead = any(map(looks_ahead, [policies.admission, *shadows]))
+        self._zero_since_us: dict[str, int] = {}
         self._ended: dict[str, Pace] = {}
         self._generated: dict[str, Pace] = {}
 
@@ -67,7 +68,8 @@ class Gate:
         model = held.request.model
         lanes = self._fleet.models.get(model)
         if lanes is None:
-            return self.reject(held, self._unknown(model), now_us) if self._fleet.announced else None
+            is_known = model in self._fleet.leads_us or not self._fleet.announced
+            return None if is_known else self.reject(held, self._unknown(model), now_us)
         if not lanes.ids or held.context_tokens <= lanes.context_max:
             return None
         return self.reject(held, _too_long(held, lanes.context_max), now_us)
@@ -93,8 +95,12 @@ class Gate:
     def queue_full(self, held: Held, now_us: int) -> Retry | None:
         """A no for now where the model's queue has no place; before the fleet is known all queues count as one."""
         queue_count = len(self._held.of_model(held.request.model)) if self._fleet.announced else len(self._held)
-        if queue_count < self._config.held_count_max:
+        is_zero = self._is_at_zero(held.request.model)
+        if queue_count < (self._config.zero_hold_count_max if is_zero else self._config.held_count_max):
             return None
+        if is_zero:
+            text = f"{queue_count} requests wait for the first instance of model {held.request.model!r}"
+            return self._retry(held, self._started("STARTING", text, held, now_us), now_us)
         text = f"{queue_count} requests of model {held.request.model!r} are held already; come back after the delay"
         return self._retry(held, Later("QUEUE_FULL", text, self._turn_us(held, now_us)), now_us)
 
@@ -103,6 +109,9 @@ class Gate:
         model = held.request.model
         lanes = self._fleet.models.get(model)
         waited = f"in the {(now_us - held.arrived_us) / US_PER_S:.1f} s that this request was held"
+        if self._is_at_zero(model):
+            text = f"no instance of model {model!r} took requests {waited}; one is being started"
+            return self._retry(held, self._started("NO_INSTANCE_READY", text, held, now_us), now_us)
         if lanes is None or not lanes.ready_count:
             text = f"no instance of model {model!r} took requests {waited}; come back after the delay"
             return self._retry(held, Later("NO_INSTANCE_READY", text, STARTING_US), now_us)
@@ -110,6 +119,24 @@ class Gate:
         what = f"the router let it wait: {why}," if why else f"no instance of model {model!r} had room"
         text = f"{what} {waited}; come back after the delay"
         return self._retry(held, Later("HELD_TOO_LONG", text, self._turn_us(held, now_us)), now_us)
+
+    def _is_at_zero(self, model: str) -> bool:
+        """Whether the model is started when requests come, and has no instance that takes them now."""
+        lanes = self._fleet.models.get(model)
+        if model in self._fleet.leads_us and (lanes is None or not lanes.ready_count):
+            return True
+        self._zero_since_us.pop(model, None)
+        return False
+
+    def _started(self, reason: str, text: str, held: Held, now_us: int) -> Later:
+        """Not before an instance takes requests: a start takes its lead from the first request that waits for it."""
+        model = held.request.model
+        oldest_us = self._held.of_model(model).oldest_us() or held.arrived_us
+        since_us = self._zero_since_us.setdefault(model, min(oldest_us, held.arrived_us))
+        delay_us = max(STARTING_US, since_us + self._fleet.leads_us[model] - now_us)
+        text = f"{text}; it is expected to take requests in {delay_us / US_PER_S:.0f} s, come back then"
+        # Told as it is: to come back sooner helps nobody.
+        return Later(reason, text, delay_us, is_promise=True)
 
     def reject(self, held: Held, said: Never, now_us: int) -> Rejected:
         """Records a final no."""

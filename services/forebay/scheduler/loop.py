@@ -17,6 +17,7 @@ from forebay.scheduler.config import Config
 from forebay.scheduler.meters import Meters
 from forebay.scheduler.shell import Shell
 from forebay.wire import convert
+from forebay.wire import convert_autoscaler as codec
 from forebay.wire.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,15 @@ async def follow_loads(channel: grpc.aio.Channel, shell: Shell, config: Config) 
 
 def take_fleet(shell: Shell, message: WatchFleetResponse) -> None:
     """Tells the shell one message of the autoscaler."""
+    take_models(shell, message)
     shell.fleet([convert.instance_from_proto(one) for one in message.instances])
+
+
+def take_models(shell: Shell, message: WatchFleetResponse) -> None:
+    """Tells the shell the models that are scaled, where that has changed."""
+    leads_us = codec.scaled_models_from_proto(message.models)
+    if leads_us != shell.engine.leads_us:
+        shell.models(leads_us)
 
 
 def take_loads(shell: Shell, message: WatchSnapshotsResponse) -> None:

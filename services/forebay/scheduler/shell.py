@@ -1,7 +1,7 @@
 """The engine's shell: turns what happens into events, one at a time, and brings each answer to whoever waits for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from forebay.core.errors import Unavailable
@@ -151,6 +151,10 @@ class Shell:
     def fleet(self, instances: Sequence[Instance]) -> None:
         """The autoscaler tells the fleet."""
         self._do(self.engine.on_fleet(instances, self.clock()))
+
+    def models(self, leads_us: Mapping[str, int]) -> None:
+        """The autoscaler tells which models it starts when requests come."""
+        self._do(self.engine.on_models(leads_us, self.clock()))
 
     def loads(self, loads: Sequence[InstanceLoad]) -> None:
         """Metrics tells what it saw."""

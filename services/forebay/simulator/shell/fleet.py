@@ -94,6 +94,7 @@ class LiveFleet:
 
     def _publish(self, instances: Sequence[Instance]) -> None:
         self.metrics.follow(instances)
+        self._scheduler.models(self.autoscaler.engine.leads())
         self._scheduler.fleet(instances)
 
     def _show(self, reader: Callable[[Snapshot], None]) -> None:

@@ -1,6 +1,6 @@
 """What the shells may ask of each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from forebay.core.metrics import QueueSample
@@ -16,6 +16,10 @@ class Scheduling(Protocol):
 
     def fleet(self, instances: Sequence[Instance]) -> None:
         """The whole fleet as the autoscaler publishes it; gateways hear of it from the scheduler."""
+        ...
+
+    def models(self, leads_us: Mapping[str, int]) -> None:
+        """The models that the autoscaler starts when requests come for them, with the time that takes."""
         ...
 
     def loads(self, loads: Sequence[InstanceLoad]) -> None:

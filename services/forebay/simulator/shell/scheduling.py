@@ -1,6 +1,6 @@
 """The scheduler in virtual time: turns what happens into events and brings each answer to the gateway."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -89,6 +89,11 @@ class SchedulerShell:
         """The whole fleet as it is now."""
         self._do(self.engine.on_fleet(instances, self._context.now_us))
         self._tell_fleet()
+
+    def models(self, leads_us: Mapping[str, int]) -> None:
+        """The models that are started when requests come for them."""
+        if leads_us != self.engine.leads_us:
+            self._do(self.engine.on_models(leads_us, self._context.now_us))
 
     def loads(self, loads: Sequence[InstanceLoad]) -> None:
         """What metrics saw of the instances."""

@@ -55,6 +55,9 @@ class Scheduler:
         """A fleet is published."""
         self.fleets.append((self.now_us(), tuple(instances)))
 
+    def models(self, leads_us: Mapping[str, int]) -> None:
+        """The models that are scaled are told."""
+
     def loads(self, loads: Sequence[InstanceLoad]) -> None:
         """A snapshot is shown."""
         self.seen.append((self.now_us(), tuple(loads)))
