@@ -82,5 +82,11 @@ def _placed(points: Sequence[WorkloadPoint], window_us: int) -> Series:
 
 
 def _is_sound(point: WorkloadPoint, window_us: int) -> bool:
-    amounts = (point.request_count, point.prompt_tokens, point.response_tokens)
-    return point.start_us >= 0 and point.start_us % window_us == 0 and all(0 <= one < COUNT_MAX for one in amounts)
+    # Written out: histories are long, and simulated ones are read thousands of times.
+    return (
+        point.start_us >= 0
+        and point.start_us % window_us == 0
+        and 0 <= point.request_count < COUNT_MAX
+        and 0 <= point.prompt_tokens < COUNT_MAX
+        and 0 <= point.response_tokens < COUNT_MAX
+    )
