@@ -62,7 +62,7 @@ class Mix:
         if len(prompt) <= point_count:
             return Mix(prompt, response, np.full(len(prompt), 1.0 / len(prompt)))
         # Prompts have the longer tails, and a few long ones make everybody else late.
-        rows = max(1, round(math.sqrt(point_count / 2)))
+        rows = max(1, round(math.sqrt(0.75 * point_count)))
         columns = max(1, point_count // rows)
         by_response = _tiers(response, rows)
         cells = by_response * columns
@@ -352,7 +352,8 @@ class _Steady:
 
         work = at(self._work_s)
         busy = np.minimum(rates * work, 0.9999)
-        half_s = 0.5 * at(self._plain_s) * (1.0 - np.exp(-batch))
+        # An iteration that runs already has to end, and one that ends a prompt is full where others wait.
+        half_s = 0.5 * (at(self._plain_s) * (1.0 - np.exp(-batch)) + busy * at(self._longest_s))
         return _Queue(busy, at(self._square) / (2 * work * (1 - busy)), at(self._alone_s) + half_s[:, None])
 
     def _late(self, rates: Floats, queue: "_Queue", full: Floats, ends: Floats) -> tuple[Floats, Floats, Floats]:
