@@ -163,7 +163,10 @@ class Live:
         self._send(Resume(tuple(leases)))
 
     async def _on_fleet(self, instances: Sequence[Instance], now_us: int) -> None:
-        take_fleet(self.shell, self.post.carry(WatchFleetResponse(instances=map(convert.instance_to_proto, instances))))
+        # Each message tells the models too; those that changed have been told just before.
+        models = convert_autoscaler.scaled_models_to_proto(self.shell.engine.leads_us)
+        fleet = map(convert.instance_to_proto, instances)
+        take_fleet(self.shell, self.post.carry(WatchFleetResponse(instances=fleet, models=models)))
 
     async def _on_models(self, leads_us: Mapping[str, int], now_us: int) -> None:
         message = WatchFleetResponse(models=convert_autoscaler.scaled_models_to_proto(leads_us))

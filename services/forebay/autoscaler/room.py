@@ -64,22 +64,23 @@ def resize(wanted: int, room: Room) -> Resize:
     return Resize(start_count=max(0, min(short, count)), bound_by=text if count < short else outside)
 
 
-def spare(ready: Iterable[Life], loads: Mapping[str, InstanceLoad], since_us: int, share_max: float) -> int:
-    """How many of the ready instances may leave while the others carry what all have now.
+def spare(lives: Iterable[Life], loads: Mapping[str, InstanceLoad], since_us: int, share_max: float) -> int:
+    """How many of the ready instances may leave while the others carry what all of the pool have now.
 
-    With N ready instances of which the seen ones are full by a share f (of their seats or of their KV cache, the fuller
-    one), the N - k that stay are full by f·N/(N - k), which may be `share_max` at most. Those that were not seen after
-    `since_us` count like the mean of the others; where none was seen, or nobody tells what it can hold, nothing is
-    known against it. 0 for `share_max`: not asked.
+    With N ready instances, full by a share f on average (of their seats or of their KV cache, the fuller one), the
+    N - k that stay are full by f·N/(N - k), which may be `share_max` at most. What drains counts as load, since those
+    that stay get what it would have got, and not as room. Those that were not seen after `since_us` count like the mean
+    of the others; where none was seen, or nobody tells what it can hold, nothing is known against it. 0 for
+    `share_max`: not asked.
     """
-    lives = list(ready)
-    seen = [(life, loads.get(life.instance.instance_id)) for life in lives]
+    pool = list(lives)
+    seen = [(life, loads.get(life.instance.instance_id)) for life in pool]
     fresh = [(life, load) for life, load in seen if load is not None and load.reachable and load.seen_us > since_us]
-    full = max(_seats(fresh), _cache([load for _, load in fresh]))
+    full, ready_count = max(_seats(fresh), _cache(fresh)), sum(life.ready for life in pool)
     if share_max <= 0 or full <= 0:
         return UNLIMITED
     # A hair of tolerance keeps an exact fit from failing by rounding.
-    return max(0, len(lives) - math.ceil(full * len(lives) / share_max - 1e-9))
+    return max(0, ready_count - math.ceil(full * ready_count / share_max - 1e-9))
 
 
 def _shrink(target: int, outside: str, room: Room) -> Resize:
@@ -105,11 +106,12 @@ def _outside(wanted: int, target: int, room: Room) -> str:
 
 
 def _seats(seen: list[tuple[Life, InstanceLoad]]) -> float:
-    limited = [(life.instance.concurrency_max, load) for life, load in seen if life.instance.concurrency_max]
-    seats = sum(seats for seats, _ in limited)
+    limited = [(life, load) for life, load in seen if life.instance.concurrency_max]
+    seats = sum(life.instance.concurrency_max for life, _ in limited if life.ready)
     return sum(running(load) for _, load in limited) / seats if seats else 0.0
 
 
-def _cache(seen: list[InstanceLoad]) -> float:
-    told = [load.kv_utilization for load in seen if load.kv_utilization is not None]
-    return sum(told) / len(told) if told else 0.0
+def _cache(seen: list[tuple[Life, InstanceLoad]]) -> float:
+    told = [(life, load.kv_utilization) for life, load in seen if load.kv_utilization is not None]
+    ready_count = sum(life.ready for life, _ in told)
+    return sum(share for _, share in told) / ready_count if ready_count else 0.0

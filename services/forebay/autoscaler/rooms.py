@@ -29,7 +29,7 @@ class Rooms:
             active=counts.active,
             total=counts.total,
             bounds=plan.bounds,
-            budget_left=self._config.instances_max - sum(life.launched for life in self._fleet),
+            budget_left=self._config.instances_max - self._used(),
             slots_left=len(free_servers(model, self._config, self._fleet)) if model.servers else UNLIMITED,
             stock_left=self._stock_left(model),
             start_max=step_max - started,
@@ -41,10 +41,21 @@ class Rooms:
             dwelling=plan.is_dwelling(self._spans, now_us),
         )
 
+    def _used(self) -> int:
+        """What counts towards the budget: all that was launched, and what others are told to have or have already."""
+        pulled = sum(self._had(plan) for plan in self._plans.values() if plan.config.is_pulled)
+        return sum(life.launched for life in self._fleet) + pulled
+
+    def _had(self, plan: Plan) -> int:
+        """How many instances a pool has, or may be about to have."""
+        lives = self._fleet.of(plan.config.pool_name)
+        if not plan.config.is_pulled:
+            return sum(life.launched for life in lives)
+        return max(plan.told or 0, sum(not life.launched for life in lives))
+
     def _spare(self, plan: Plan, now_us: int) -> int:
-        ready = (life for life in self._fleet.of(plan.config.pool_name) if life.ready)
-        fresh_us = now_us - self._spans.snapshot_age_us_max
-        return spare(ready, self._sight.loads, fresh_us, self._config.survivors_load_max)
+        lives, fresh_us = self._fleet.of(plan.config.pool_name), now_us - self._spans.snapshot_age_us_max
+        return spare(lives, self._sight.loads, fresh_us, self._config.survivors_load_max)
 
     def _is_needed(self, plan: Plan, now_us: int) -> bool:
         """Whether requests wait for the model, and this is the pool that is to have an instance for them.
@@ -59,7 +70,7 @@ class Rooms:
         def rank(one: Plan) -> tuple[int, bool]:
             lives = self._fleet.of(one.config.pool_name)
             able = one.bounds.instances_max > 0 and now_us >= one.retry_us and self._stock_left(one.config) > 0
-            return (sum(life.starting or life.ready for life in lives), able)
+            return (max(one.told or 0, sum(life.starting or life.ready for life in lives)), able)
 
         return max(rivals, key=rank) is plan
 
@@ -71,8 +82,4 @@ class Rooms:
 
     def _taken(self, stock: StockConfig) -> int:
         plans = (plan for plan in self._plans.values() if plan.config.region == stock.region)
-        return sum(
-            plan.config.hardware[1] * sum(life.launched for life in self._fleet.of(plan.config.pool_name))
-            for plan in plans
-            if plan.config.hardware[0] == stock.gpu
-        )
+        return sum(plan.config.hardware[1] * self._had(plan) for plan in plans if plan.config.hardware[0] == stock.gpu)

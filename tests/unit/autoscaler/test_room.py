@@ -5,7 +5,7 @@ import pytest
 from forebay.autoscaler.life import Life
 from forebay.autoscaler.room import UNLIMITED, Resize, Room, resize, spare
 from forebay.core.fleet import Bounds, Member, Origin
-from forebay.core.values import Instance, InstanceLoad
+from forebay.core.values import Instance, InstanceLoad, InstanceState
 
 S = 1_000_000
 
@@ -58,8 +58,8 @@ def test_the_fleet_goes_as_far_as_the_tightest_limit(wanted: int, changes: dict[
     assert resize(wanted, room(**changes)) == expected
 
 
-def ready(number: int, seats: int = 10) -> Life:
-    instance = Instance(f"i{number}", "m", "127.0.0.1:1", f"s{number}", concurrency_max=seats)
+def ready(number: int, seats: int = 10, state: InstanceState = InstanceState.READY) -> Life:
+    instance = Instance(f"i{number}", "m", "127.0.0.1:1", f"s{number}", concurrency_max=seats, state=state)
     return Life(Member(instance, Origin.LAUNCHED, was_ready=True), True, 0)
 
 
@@ -85,6 +85,13 @@ def load(number: int, running: int, cache: float | None = None, seen_us: int = 1
 def test_so_many_may_leave_as_the_others_can_do_without(loads: list[InstanceLoad], expected: int) -> None:
     lives = [ready(number) for number in range(4)]
     assert spare(lives, {one.instance_id: one for one in loads}, 50, 0.95) == expected
+
+
+def test_what_drains_is_load_and_no_room() -> None:
+    lives = [ready(0), ready(1), ready(2), ready(3, state=InstanceState.DRAINING)]
+    loads = {one.instance_id: one for one in (load(0, 4), load(1, 4), load(2, 4), load(3, 8))}
+    # 20 requests need three instances of ten seats at 0.95; with the one that drains as room, two would seem enough.
+    assert spare(lives, loads, 50, 0.95) == 0
 
 
 def test_where_nobody_tells_what_fits_or_nobody_asks_nothing_is_held_back() -> None:
