@@ -22,7 +22,6 @@ from forebay.core.values import (
     LengthPrediction,
     LengthQuantiles,
     Outcome,
-    SloClass,
     WakeAt,
 )
 from forebay.scheduler.accounts import Accounts
@@ -33,13 +32,14 @@ from forebay.scheduler.deadlines import NEVER_US
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.gate import Gate
 from forebay.scheduler.histogram import Histogram
+from forebay.scheduler.intake import Intake
 from forebay.scheduler.leases import Lease, LeaseBook
 from forebay.scheduler.ledger import Ledger
 from forebay.scheduler.placing import Placer
 from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Never
 from forebay.scheduler.policy.planner.base import Assignment
-from forebay.scheduler.policy.puller.base import UNLIMITED, step_us
+from forebay.scheduler.policy.puller.base import step_us
 from forebay.scheduler.pressure import Arrivals, pressure
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
@@ -66,13 +66,12 @@ class Engine:
         self._gate = Gate(config, policies, self._fleet, self._held, self._placer, self._ledger, quotas)
         self._rescheduling = Rescheduling(policies.rescheduler, self._fleet)
         self._histogram = Histogram()
+        self._intake = Intake(config, self._fleet, self._histogram)
         self._arrivals, self._backlogs = Arrivals(), Backlogs()
         self._waiting_quantum_us = round(config.waiting_quantum_s * US_PER_S)
-        self._hold_timeout_us = {slo_class: config.hold_timeout_us(slo_class) for slo_class in SloClass}
         self._hold_review_us = round(config.hold_review_s * US_PER_S)
         self._pull_step_us = step_us(policies.puller)
         self._itl_slo_us = config.itl_slo_us
-        self._due_us = {slo_class: config.due_us(slo_class) for slo_class in SloClass}
         self._stale_us = NEVER_US
         self._unblock_us = NEVER_US
         self._review_us = NEVER_US
@@ -80,7 +79,6 @@ class Engine:
         self._plan_us = NEVER_US
         self._now_us = 0
         self._wake_us = NEVER_US
-        self._arrival_count = 0
 
     # Events
 
@@ -95,7 +93,7 @@ class Engine:
         if lease is not None and self._serves(lease, request):
             return self._with_wake([self._place_again(lease)])
         freed = self._end([lease]) if lease else []
-        return self._with_wake(freed + self._enter(self._new(request, prediction, gateway_id)))
+        return self._with_wake(freed + self._enter(self._intake.held(request, prediction, gateway_id, self._now_us)))
 
     def on_progress(self, lease_id: str, generated_tokens: int, now_us: int) -> list[Action]:
         """A running request moved on; an unknown lease changes nothing."""
@@ -286,32 +284,6 @@ class Engine:
         lease.placement = replace(lease.placement, grpc_address=instance.grpc_address)
         return lease.placement
 
-    def _new(self, request: InferenceRequest, prediction: LengthPrediction | None, gateway_id: str) -> Held:
-        prediction = prediction or self._histogram.predict(request.model, request.prompt_tokens)
-        tokens_max = request.tokens_max or self._room_for_answer(request)
-        self._arrival_count += 1
-        return Held(
-            request=request,
-            quantiles=prediction.quantiles.capped(tokens_max),
-            predicted_by=prediction.predicted_by,
-            gateway_id=gateway_id,
-            tokens_max=tokens_max,
-            context_tokens=request.prompt_tokens + (request.tokens_max or 1),
-            arrived_us=self._now_us,
-            deadline_us=self._now_us + (request.hold_timeout_us or self._hold_timeout_us[request.slo_class]),
-            sequence=self._arrival_count,
-            due_us=self._now_us + (request.deadline_us or self._due_us[request.slo_class]),
-            mean_tokens=min(prediction.mean_tokens, tokens_max or prediction.mean_tokens),
-            rank_score=prediction.rank_score,
-        )
-
-    def _room_for_answer(self, request: InferenceRequest) -> int:
-        """Tokens that the longest context of the model leaves for the answer; 0 where no context is known."""
-        lanes = self._fleet.models.get(request.model)
-        if lanes is None or lanes.context_max in (0, UNLIMITED):
-            return 0
-        return max(0, lanes.context_max - request.prompt_tokens)
-
     def _enter(self, held: Held) -> list[Action]:
         """Refuses, places or holds a new request; behind others it waits its turn."""
         impossible = self._gate.impossible(held, self._now_us)
@@ -338,7 +310,7 @@ class Engine:
         lease, withdrawn = self._leases.get(one.lease_id), []
         if lease is None:
             withdrawn = self._make_way(one.request.request_id)
-            lease = self._resumed(gateway_id, one)
+            lease = self._intake.lease(gateway_id, one, self._now_us)
             self._placer.open(lease)
         lease.gateway_id = gateway_id
         self._leases.renew(lease, self._now_us)
@@ -352,23 +324,6 @@ class Engine:
         if lease is not None:
             self._placer.end(lease, self._now_us)
         return []
-
-    def _resumed(self, gateway_id: str, one: OpenLease) -> Lease:
-        request = one.request
-        guess = self._histogram.predict(request.model, request.prompt_tokens)
-        instance = self._fleet.get(one.instance_id)
-        placement = Placement(
-            request_id=request.request_id,
-            lease_id=one.lease_id,
-            decision_id="",
-            instance_id=one.instance_id,
-            grpc_address=instance.grpc_address if instance else "",
-            predicted=one.predicted or guess.quantiles.capped(request.tokens_max),
-            predicted_by="" if one.predicted else guess.predicted_by,
-            lease_ttl_us=self._leases.ttl_us,
-        )
-        now_us = self._now_us
-        return Lease(placement, request, gateway_id, request.tokens_max, now_us, now_us + self._leases.ttl_us)
 
     def _move_on(self, lease: Lease, generated_tokens: int) -> None:
         new = self._placer.move_on(lease, generated_tokens)
