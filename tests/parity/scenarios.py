@@ -50,6 +50,17 @@ SCALING: Mapping[str, Mapping[str, object]] = {
     "dynamo": {"window_s": 6.0, "has_load_loop": True, "load_s": 2.0, "predictor": "kalman"},
     "wva": {"period_s": 4.0, "learns_steps": True},
     "llumnix_band": {"period_s": 4.0},
+    "reactive": {"step_s": 2.0, "wait_share": 0.0},
+    "sageserve_lt_i": {"period_s": 8.0, "window_s": 4.0, "lead_s": 4.0},
+    "sageserve_lt_u": {
+        "period_s": 8.0,
+        "window_s": 4.0,
+        "lead_s": 4.0,
+        "step_s": 2.0,
+        "out_above": 0.2,
+        "in_below": 0.1,
+    },
+    "sageserve_lt_ua": {"period_s": 8.0, "window_s": 4.0, "lead_s": 4.0, "step_s": 2.0, "free_s": 4.0},
     "preserve_paper": {"window_s": 6.0},
     "preserve_artifact": {"window_s": 6.0, "period_s": 2.0, "freeze_s": 4.0},
 }

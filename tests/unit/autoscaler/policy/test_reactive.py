@@ -9,6 +9,8 @@ from forebay.autoscaler.policy.autoscaler.reactive import Reactive
 from forebay.core.values import InstanceLoad
 from tests.unit.autoscaler.policy.kit import NOW, S, view
 
+DUE = {"due_us": 0.0}
+
 
 def pool(*shares: float | None, wanted: int = 2, memo: dict[str, float] | None = None, now_us: int = NOW) -> PoolView:
     """A pool whose instances have these shares of their caches in use."""
@@ -16,7 +18,7 @@ def pool(*shares: float | None, wanted: int = 2, memo: dict[str, float] | None =
         InstanceView(f"i{n}", 0, InstanceLoad(f"i{n}", "m", True, kv_utilization=share))
         for n, share in enumerate(shares)
     )
-    seen = view(5.0, ready=len(shares), wanted=wanted, memo=memo, now_us=now_us)
+    seen = view(5.0, ready=len(shares), wanted=wanted, memo=DUE if memo is None else memo, now_us=now_us)
     return replace(seen, instances=instances, kv_tokens=1_000, lead=Lead(60 * S, 90 * S))
 
 
@@ -38,6 +40,12 @@ def test_after_an_addition_the_next_step_waits_as_long_as_a_start_takes() -> Non
     assert (early.instances_wanted, late.instances_wanted) == (3, 4)
 
 
+def test_the_first_step_waits_since_what_has_just_begun_is_empty() -> None:
+    first = Reactive().choose(pool(0.0, 0.0, memo={}))
+    assert first.instances_wanted == 2
+    assert Reactive().choose(pool(0.0, 0.0, memo=dict(first.memo), now_us=NOW + 15 * S)).instances_wanted == 1
+
+
 def test_after_a_removal_only_the_step_is_waited_for() -> None:
     memo = dict(Reactive().choose(pool(0.1, 0.1)).memo)
     again = Reactive().choose(pool(0.1, wanted=1, memo=memo, now_us=NOW + 15 * S))
@@ -53,8 +61,8 @@ def test_a_pool_of_which_nobody_tells_anything_stays() -> None:
 
 
 def test_an_empty_pool_for_which_somebody_waits_grows() -> None:
-    assert Reactive().choose(view(1.0, ready=0, wanted=0)).instances_wanted == 1
-    assert Reactive().choose(view(0.0, ready=0, wanted=0)).instances_wanted == 0
+    assert Reactive().choose(view(1.0, ready=0, wanted=0, memo=DUE)).instances_wanted == 1
+    assert Reactive().choose(view(0.0, ready=0, wanted=0, memo=DUE)).instances_wanted == 0
 
 
 @pytest.mark.parametrize("wrong", [{"in_below": 0.7}, {"step_s": 0.0}, {"wait_share": -1.0}])

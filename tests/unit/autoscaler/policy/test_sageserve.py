@@ -155,6 +155,13 @@ def test_without_a_forecast_the_first_fleet_holds() -> None:
     assert choice.pools["east"].reason.startswith("no forecast yet")
 
 
+def test_the_first_plan_waits_until_traffic_was_seen_for_a_window() -> None:
+    just_begun = replace(demand(forecast=900.0), arrived=demand().arrived[-5:])
+    assert sizes(asked(LtI(), (pool(),), (just_begun,))) == {"east": 2}
+    seen = replace(just_begun, arrived=demand().arrived[-6:])
+    assert sizes(asked(LtI(), (pool(),), (seen,))) == {"east": 9}
+
+
 def test_the_plan_holds_for_the_hour_and_is_made_anew_at_the_next() -> None:
     first = asked(LtI(), (pool(),), (demand(forecast=500.0),))
     now = pool(count=5)

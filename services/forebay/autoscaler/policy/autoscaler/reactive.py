@@ -45,7 +45,8 @@ class Reactive(PerPool):
         inputs = {"utilization": -1.0 if used is None else used, "active_count": float(view.active_count)}
         if used is None:
             return Choice(wanted, wanted, "no server tells how full its cache is", inputs, memo)
-        due_us = memo.get("due_us", 0.0)
+        # What was just begun is empty for other reasons.
+        due_us = memo.setdefault("due_us", view.now_us + self.step_s * US_PER_S)
         change = int(used > self.out_above) - int(used < self.in_below)
         text = f"{used:.0%} of the caches are in use"
         settled = view.active_count == wanted

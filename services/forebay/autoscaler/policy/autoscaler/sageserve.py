@@ -47,6 +47,8 @@ class Area(NamedTuple):
 class SageServe:
     """Each `period_s` the integer program says how many instances each pool gains or loses; see docs/policies.
 
+    The first plan waits until traffic was seen for a window.
+
     rho, by model, region and window: the forecast of the interactive classes until the period and `lead_s` are over,
     plus `buffer_share` of the deferred tokens a second of the last hour. theta: a pool's measured rate times
     `headroom`. Strategy `lt_i` applies the plan at once. With `lt_u` it is a budget, spent one instance an area and
@@ -105,7 +107,7 @@ class SageServe:
         memo, warnings = dict(view.memo), tuple[str, ...]()
         now = _Now(self, view)
         period = float(view.now_us // int(self.period_s * US_PER_S))
-        is_new = memo.get("period") != period and any(demand.forecast for demand in view.demands)
+        is_new = memo.get("period") != period and any(map(self._is_forecast, view.demands))
         if is_new:
             memo = {key: value for key, value in memo.items() if key.startswith("due/")}
             warnings = now.planned(memo)
@@ -114,6 +116,11 @@ class SageServe:
         for area, pools in now.areas.items():
             choices |= now.step(area, pools, memo, is_new)
         return FleetChoice(choices, memo, warnings)
+
+    def _is_forecast(self, demand: DemandView) -> bool:
+        """Whether there is a forecast that rests on more than the first moments."""
+        seen_us = demand.arrived[-1].at_us - demand.arrived[0].at_us if demand.arrived else 0
+        return bool(demand.forecast) and seen_us >= self.window_s * US_PER_S
 
 
 @dataclass(frozen=True, slots=True)
