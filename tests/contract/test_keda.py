@@ -50,7 +50,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.now_us = 1_800_000_000 * S
-        self.engine = Engine(Config(models=MODELS), Static(), MemoryStore(100).load(), self.now_us)
+        self.engine = Engine(Config(models=MODELS, dwell_s=0), Static(), MemoryStore(100).load(), self.now_us)
         self._metrics = connect("127.0.0.1:1")
         registry = CollectorRegistry()
         timer = Timer(lambda: self.now_us)
@@ -83,11 +83,18 @@ class Stage:
     def want(self, count: int) -> None:
         """The plan of model m is so many instances from now on."""
         self.loop.apply(self.engine.on_bounds(Bounds("m", count, max(count, 1)), self.now_us))
-        self.loop.apply(self.engine.on_tick(Forecasts(), self.now_us))
+        for _ in range(4):
+            self.tick()
 
     def hold(self, model: str, count: int) -> None:
-        """So many requests wait."""
+        """So many requests wait, and the autoscaler thinks about it."""
         self.loop.apply(self.engine.on_snapshot([ModelLoad(model, held_count=count)], [], self.now_us))
+        self.tick()
+
+    def tick(self, seconds: float = 2.0) -> None:
+        """Time passes and the autoscaler thinks."""
+        self.now_us += int(seconds * S)
+        self.loop.apply(self.engine.on_tick(Forecasts(), self.now_us))
 
     async def value(self, ref: pb.ScaledObjectRef) -> float:
         """The metric as KEDA reads it: the real number, or the whole one where that is not positive."""
@@ -106,6 +113,7 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     served = Stage()
     await served.open()
+    served.tick()
     yield served
     await served.close()
 
@@ -242,7 +250,23 @@ async def test_while_it_only_advises_kubernetes_is_told_nothing(stage: Stage) ->
     error = await refusal(stage.keda.IsActive(ref(), timeout=TIMEOUT_S))
     assert isinstance(error, errors.FailedPrecondition)
     stage.loop.apply(stage.engine.on_mode("active", stage.now_us))
+    stage.tick()
     assert await stage.value(ref()) == 5.0
+
+
+async def test_before_the_first_decision_kubernetes_is_told_nothing_and_a_stream_waits() -> None:
+    stage = Stage()
+    await stage.open()
+    error = await refusal(stage.keda.IsActive(ref("two", pool="two-eu"), timeout=TIMEOUT_S))
+    assert isinstance(error, errors.Unavailable)
+    call = stage.keda.StreamIsActive(ref("two", pool="two-eu"))
+    reading = asyncio.ensure_future(call.read())
+    await asyncio.sleep(0.3)
+    assert not reading.done()
+    stage.tick()
+    assert (await asyncio.wait_for(reading, TIMEOUT_S)).result
+    call.cancel()
+    await stage.close()
 
 
 async def test_the_autoscaler_itself_starts_nothing_and_counts_what_registers(stage: Stage) -> None:

@@ -134,6 +134,11 @@ class ModelConfig:
         return (count, count) if self.broadcast else (self.instances_min, self.instances_max)
 
     @property
+    def is_pulled(self) -> bool:
+        """Whether others start and end its instances, by what the autoscaler tells them."""
+        return self.launcher == "keda"
+
+    @property
     def pool_name(self) -> str:
         """The name of the pool, which is that of the model unless it is given."""
         return self.pool or self.name

@@ -103,9 +103,9 @@ class Engine:
         """How long a start takes, in microseconds, by model, of all models that may have instances."""
         return self._sizing.leads()
 
-    def held_count(self, model: str) -> int:
-        """Requests of the model that wait for an instance, as last seen."""
-        return self._sizing.held_count(model)
+    def told(self, pool: str) -> int | None:
+        """How many instances those who start and end them are told to have; None: nothing was decided yet."""
+        return self._sizing.plans[pool].told
 
     def demands(self) -> tuple[Key, ...]:
         """Every model, region and class of which the scheduler said that requests came, in order."""

@@ -14,15 +14,13 @@ from lmaas.externalscaler.externalscaler_pb2_grpc import ExternalScalerServicer
 
 from forebay.autoscaler.config import ModelConfig
 from forebay.autoscaler.loop import Loop
-from forebay.core.errors import FailedPrecondition, InvalidArgument, ModelUnknown, NotFound
-from forebay.core.fleet import ModelFleet
+from forebay.core.errors import FailedPrecondition, InvalidArgument, ModelUnknown, NotFound, Unavailable
 
 SERVICE = "externalscaler.ExternalScaler"
-LAUNCHER = "keda"
 METRIC = "instances_wanted"
 TARGET = 1
-LOOK_S = 0.25
-"""How often the requests that wait are looked at; every change of the fleet is seen at once."""
+LOOK_S = 1.0
+"""How often it is looked whether the number has changed; a decision is seen at once."""
 
 
 class KedaServicer(ExternalScalerServicer):
@@ -37,18 +35,17 @@ class KedaServicer(ExternalScalerServicer):
         self._models = models
 
     async def IsActive(self, request: pb.ScaledObjectRef, context: Any) -> pb.IsActiveResponse:
-        """Whether instances are wanted or requests wait for one."""
-        return pb.IsActiveResponse(result=self._is_active(request))
+        """Whether any instance is wanted; while requests wait for the model, the safety kernel wants one."""
+        return pb.IsActiveResponse(result=self._told(request) > 0)
 
     async def StreamIsActive(self, request: pb.ScaledObjectRef, context: Any) -> AsyncIterator[pb.IsActiveResponse]:
         """The same at once and after every change."""
-        told: bool | None = None
+        sent: bool | None = None
         while True:
-            changed = self._loop.changed
-            active = self._is_active(request)
-            if active is not told:
-                told = active
-                yield pb.IsActiveResponse(result=active)
+            changed, told = self._loop.changed, self._loop.engine.told(self._pool(request).pool_name)
+            if told is not None and (told > 0) is not sent:
+                sent = told > 0
+                yield pb.IsActiveResponse(result=sent)
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), LOOK_S)
 
@@ -69,17 +66,16 @@ class KedaServicer(ExternalScalerServicer):
         """The number of instances that the pool should have."""
         if request.metricName not in ("", METRIC):
             raise NotFound(f"no metric {request.metricName!r}; this scaler has {METRIC!r}")
-        wanted = self._numbers(self._pool(request.scaledObjectRef)).instances_wanted
+        wanted = self._told(request.scaledObjectRef)
         value = pb.MetricValue(metricName=METRIC, metricValue=wanted, metricValueFloat=wanted)
         return pb.GetMetricsResponse(metricValues=[value])
 
-    def _is_active(self, ref: pb.ScaledObjectRef) -> bool:
-        model = self._pool(ref)
-        numbers = self._numbers(model)
-        is_home = model == next(one for one in self._models if one.name == model.name)
-        # Requests that wait belong to no pool yet: the first one of the model, if it may have any, wakes up for them.
-        may_wake = is_home and numbers.bounds.instances_max > 0
-        return numbers.instances_wanted > 0 or (may_wake and self._loop.engine.held_count(model.name) > 0)
+    def _told(self, ref: pb.ScaledObjectRef) -> int:
+        """The number that has passed the safety kernel."""
+        told = self._loop.engine.told(self._pool(ref).pool_name)
+        if told is None:
+            raise Unavailable("the autoscaler has decided nothing yet; ask again in a few seconds")
+        return told
 
     def _pool(self, ref: pb.ScaledObjectRef) -> ModelConfig:
         """The pool that a trigger means."""
@@ -93,23 +89,19 @@ class KedaServicer(ExternalScalerServicer):
         found = next((model for model in known if pool in ("", model.pool_name)), None)
         if found is None:
             what = f"pool {pool!r} of model {name!r}" if known else f"model {name!r}"
-            pools = ", ".join(model.pool_name for model in self._models if model.launcher == LAUNCHER) or "none"
+            pools = ", ".join(model.pool_name for model in self._models if model.is_pulled) or "none"
             raise ModelUnknown(f"{what} is not scaled; pools that KEDA may ask for: {pools}")
         if len(known) > 1 and not pool:
             text = f"must be one of {', '.join(model.pool_name for model in known)}"
             raise InvalidArgument(
                 f"model {name!r} has several pools: pool {text}", violations={"scalerMetadata.pool": text}
             )
-        if found.launcher != LAUNCHER:
+        if not found.is_pulled:
             text = (
                 f"pool {found.pool_name!r} is started by launcher {found.launcher!r}; two hands must not scale one pool"
             )
-            raise FailedPrecondition(f'{text}: set launcher = "{LAUNCHER}"')
+            raise FailedPrecondition(f'{text}: set launcher = "keda"')
         return found
-
-    def _numbers(self, model: ModelConfig) -> ModelFleet:
-        pools = self._loop.engine.models(model.name)
-        return next(numbers for numbers in pools if (numbers.pool or numbers.model) == model.pool_name)
 
 
 def _spec() -> pb.GetMetricSpecResponse:

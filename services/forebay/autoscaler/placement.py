@@ -1,17 +1,24 @@
 """Where one more instance of a model is loaded: the running server that it fits best."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
 from forebay.autoscaler.life import Life
+from forebay.core.units import US_PER_S
+
+SHUN_US = 600 * US_PER_S
+"""How long a server where a start has failed comes after those where none has."""
 
 
-def free_servers(model: ModelConfig, config: Config, lives: Iterable[Life]) -> list[ServerConfig]:
+def free_servers(
+    model: ModelConfig, config: Config, lives: Iterable[Life], shunned: Collection[str] = ()
+) -> list[ServerConfig]:
     """The servers that the model may be loaded on and is not on yet, the best one first.
 
     Best fit: where memory is known, the server that has the least left once the model is there, so that large holes
     stay for large models; servers of unknown memory come after, those with the most room by number first. What drains
-    or is being unloaded still takes its memory.
+    or is being unloaded still takes its memory. Those that are `shunned` come last, so that one that is broken does not
+    keep a model from the others.
     """
     loaded: dict[str, list[str]] = {}
     for life in lives:
@@ -26,9 +33,9 @@ def free_servers(model: ModelConfig, config: Config, lives: Iterable[Life]) -> l
     def left_mb(server: ServerConfig) -> int:
         return server.memory_mb - model.memory_mb - sum(sizes.get(name, 0) for name in loaded.get(server.server_id, ()))
 
-    def key(server: ServerConfig) -> tuple[bool, int, int, str]:
-        is_known = _is_known(model, server)
-        return (not is_known, left_mb(server) if is_known else 0, -room(server), server.server_id)
+    def key(server: ServerConfig) -> tuple[bool, bool, int, int, str]:
+        is_known, is_last = _is_known(model, server), server.server_id in shunned
+        return (is_last, not is_known, left_mb(server) if is_known else 0, -room(server), server.server_id)
 
     allowed = (server for server in config.servers if server.server_id in model.servers)
     able = [server for server in allowed if room(server) > 0 and model.name not in loaded.get(server.server_id, ())]

@@ -41,11 +41,15 @@ class Counts:
 
 @dataclass(slots=True)
 class Plan:
-    """The mutable part of one pool; `wish` is the last answer of the policy, or what holds without one."""
+    """The mutable part of one pool; `wish` is the last answer of the policy, or what holds without one.
+
+    `told` is the number that those who start and end its instances are told; None: nothing yet.
+    """
 
     config: ModelConfig
     bounds: Bounds
     wish: int
+    told: int | None = None
     reason: str = "the plan at the start"
     flip: str = ""
     inputs: Mapping[str, float] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.life import Life
 from forebay.autoscaler.limits import Spans, victims
 from forebay.autoscaler.log import DecisionLog
-from forebay.autoscaler.placement import free_servers
+from forebay.autoscaler.placement import SHUN_US, free_servers
 from forebay.autoscaler.plan import Counts, Plan
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler
 from forebay.autoscaler.room import Resize, Room, resize
@@ -39,7 +39,8 @@ class Sizing:
         self._policy = policy
         self._fleet = fleet
         self._spans = Spans.of(config)
-        self.mode = state.settings.mode or config.mode
+        self._mode = state.settings.mode or config.mode
+        self._failed_us: dict[str, int] = {}
         self.ordinal = state.settings.ordinal
         self.bounds = dict(state.settings.bounds)
         self.plans = {model.pool_name: self._plan(model, state) for model in config.models}
@@ -56,6 +57,18 @@ class Sizing:
                 plan.last_decision_id = decision.decision_id
 
     @property
+    def mode(self) -> str:
+        """The name of the actuator in force."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = mode
+        # Nobody has followed what was told meanwhile: it begins with what is there.
+        for plan in self.plans.values():
+            plan.told = None
+
+    @property
     def loads(self) -> Mapping[str, InstanceLoad]:
         """What was seen of each instance."""
         return self._sight.loads
@@ -67,10 +80,6 @@ class Sizing:
         for start in state.settings.starts.get(model.pool_name, ()):
             plan.came_up(start)
         return plan
-
-    def held_count(self, model: str) -> int:
-        """Requests of the model that wait for an instance, as last seen."""
-        return max((plan.load.held_count for plan in self.plans.values() if plan.config.name == model), default=0)
 
     def counts(self, pool: str) -> Counts:
         """One pool's instances in numbers."""
@@ -211,12 +220,16 @@ class Sizing:
         if plan is None:
             return [alarm]
         plan.failed(self._spans, now_us)
+        if plan.config.servers:
+            self._failed_us[life.instance.server_id] = now_us
         wait_s = (plan.retry_us - now_us) / US_PER_S
         active = self.counts(plan.config.pool_name).active
         reason = f"{life.instance.instance_id} {text}; failure {plan.failure_count}, the next start waits {wait_s:g} s"
         return [alarm, self._decided(plan, active + was_active, active, reason, now_us)]
 
     def _follow(self, plan: Plan, now_us: int) -> list[Action]:
+        if plan.config.is_pulled:
+            return self._tell(plan, now_us)
         room = self._rooms.of(plan, self.counts(plan.config.pool_name), now_us)
         step = resize(plan.wish, room)
         leaving = victims(self._fleet.of(plan.config.pool_name), self.loads, step.drain_count)
@@ -227,6 +240,17 @@ class Sizing:
         for life in leaving:
             actions += self._fleet.retire(life, f"the fleet shrinks to {after}", now_us)
         return actions
+
+    def _tell(self, plan: Plan, now_us: int) -> list[Action]:
+        """Others start and end the instances: what they are told goes as far towards the wish as the limits let it."""
+        counts = self.counts(plan.config.pool_name)
+        told = counts.active if plan.told is None else plan.told
+        ready = min(counts.ready, told)
+        room = self._rooms.of(plan, Counts(ready, told - ready, counts.leaving, told + counts.leaving), now_us)
+        step = resize(plan.wish, room)
+        plan.told = told + step.start_count - step.drain_count
+        plan.stepped(step.start_count, step.drain_count, now_us)
+        return self._note(plan, room, step, plan.told, now_us)
 
     def _note(self, plan: Plan, room: Room, step: Resize, after: int, now_us: int) -> list[Action]:
         """A record of what changes, and of what a limit forbids; neither is repeated while it stays the same."""
@@ -262,7 +286,8 @@ class Sizing:
 
     def _start(self, model: ModelConfig, now_us: int) -> Start:
         if model.servers:
-            server = free_servers(model, self._config, self._fleet)[0]
+            shunned = {name for name, failed_us in self._failed_us.items() if now_us < failed_us + SHUN_US}
+            server = free_servers(model, self._config, self._fleet, shunned)[0]
             server_id, grpc_address, metrics_url = server.server_id, server.grpc_address, server.metrics_url
         else:
             self.ordinal += 1
@@ -295,8 +320,11 @@ class Sizing:
         for life in self._fleet:
             if life.leaving or now_us < life.retry_us:
                 continue
-            if life.launched and self._fleet.pool_of(life.instance) not in self.plans:
+            plan = self.plans.get(self._fleet.pool_of(life.instance))
+            if life.launched and plan is None:
                 actions += self._fleet.retire(life, "its model is not configured", now_us)
+            elif life.launched and plan is not None and plan.config.is_pulled:
+                actions += self._fleet.retire(life, "others start the instances of its pool", now_us)
             elif life.member.origin is Origin.FOUND and life.instance.server_id not in servers:
                 actions += self._fleet.drain(life, "its server is not configured", now_us)
         return actions

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from forebay.autoscaler.config import Config
-from forebay.autoscaler.keda import LAUNCHER
 from forebay.autoscaler.register import main as register
 from forebay.core.config import from_mapping
 
@@ -105,7 +104,7 @@ def test_the_check_of_manifests_can_fail() -> None:
 
 
 def test_each_pool_that_keda_scales_has_one_scaled_object_with_its_bounds() -> None:
-    pools = {model.pool_name: model for model in config().models if model.launcher == LAUNCHER}
+    pools = {model.pool_name: model for model in config().models if model.is_pulled}
     asked = {}
     for scaled in SCALED.values():
         (trigger,) = scaled["spec"]["triggers"]
