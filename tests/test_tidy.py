@@ -17,6 +17,7 @@ from lmaas.metrics.v1 import metrics_service_pb2
 from lmaas.predictor.v1 import predictor_service_pb2
 from lmaas.scheduler.v1 import scheduler_service_pb2
 
+from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.core.instance.batcher import BATCHERS
@@ -123,9 +124,9 @@ def test_every_engine_and_policy_has_its_unit_tests() -> None:
     assert not missing
 
 
-def test_every_policy_of_the_scheduler_and_every_batcher_has_its_page() -> None:
+def test_every_policy_of_scheduler_and_autoscaler_and_every_batcher_has_its_page() -> None:
     index = (ROOT / "docs" / "policies" / "README.md").read_text()
-    named = {*SYSTEMS, *BATCHERS, *(name for policies in KINDS.values() for name in policies)}
+    named = {*SYSTEMS, *BATCHERS, *AUTOSCALERS, *(name for policies in KINDS.values() for name in policies)}
     assert sorted(name for name in named if f"`{name}`" not in index) == []
 
 
