@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import forebay.autoscaler
-from forebay.autoscaler.config import Config, ModelConfig, ServerConfig
+from forebay.autoscaler.config import LAUNCHERS, Config, ModelConfig, ServerConfig
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 
@@ -19,7 +19,7 @@ def read(text: str) -> Config:
 
 def test_the_example_is_valid_and_shows_the_defaults() -> None:
     config = read(EXAMPLE.read_text())
-    assert [model.launcher for model in config.models] == ["emulator", "triton", "command", "repository"]
+    assert [model.launcher for model in config.models] == list(LAUNCHERS)
     default = Config()
     for key in ("policy", "mode", "instances_max", "step_instances_max", "tick_s", "drain_quiet_s", "port_base"):
         assert getattr(config, key) == getattr(default, key)
