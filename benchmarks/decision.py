@@ -9,12 +9,14 @@ Run: PYTHONPATH=services:clients/python python -m benchmarks.decision [--quick] 
 import random
 import time
 from collections import deque
+from dataclasses import replace
 
 import click
 import numpy as np
 
 from benchmarks import common
 from forebay.core.scheduling import Placement
+from forebay.core.units import US_PER_S
 from forebay.core.values import (
     InferenceRequest,
     Instance,
@@ -34,6 +36,7 @@ from forebay.scheduler.policy.router.base import Observed, Router, RouteView
 from forebay.wire.main import calm_collector
 
 CROWD_COLUMNS = ("router", "arrive p50 us", "arrive p99 us", "lives/s")
+PRESSURE_COLUMNS = ("instances", "in flight", "held", "groups", "p50 ms", "p99 ms", "first ms")
 INSTANCE_COUNTS = (10, 100, 1_000)
 IN_FLIGHT_EACH = 16
 ANTICIPATING = ("forebay", "least_anticipated_peak", "llumnix", "maps", "preserve_artifact", "preserve_paper")
@@ -147,6 +150,27 @@ def crowd(name: str, repetitions: int) -> list[float]:
     return [*common.percentiles(arrivals), lives_per_s]
 
 
+def time_pressure(count: int, held_count: int) -> list[common.Cell]:
+    """Milliseconds of what the autoscaler asks each second, on full instances with so many requests held."""
+    config = Config(router="round_robin", held_count_max=held_count + 1)
+    engine, chance = Engine(config, build(config), "s"), random.Random(1)
+    engine.on_fleet([replace(one, concurrency_max=IN_FLIGHT_EACH, kv_tokens_max=60_000) for one in fleet(count)], 1)
+    for number in range(count * IN_FLIGHT_EACH + held_count):
+        median, due_us = chance.randint(20, 400), chance.randint(1, 500) * 10 * US_PER_S
+        request = InferenceRequest(f"r{number}", "m", 500, SloClass.DEFERRED, 1_000, deadline_us=due_us)
+        quantiles = LengthQuantiles(median // 2, median, 2 * median, 3 * median)
+        engine.on_arrive(request, LengthPrediction(quantiles, 0.0, float(median), "bench"), 1 + number)
+    seconds = []
+    for _ in range(50):
+        began = time.perf_counter()
+        told = engine.pressure(US_PER_S)
+        seconds.append(time.perf_counter() - began)
+    # The first question lays the anticipated load out; from then on it is kept ready.
+    first, *others = seconds
+    p50, p99 = common.percentiles(others, 1e3)
+    return [count, count * IN_FLIGHT_EACH, held_count, len(told.waiting), p50, p99, 1e3 * first]
+
+
 @click.command()
 @common.options
 def main(quick: bool, json_path: str | None) -> None:
@@ -172,6 +196,9 @@ def main(quick: bool, json_path: str | None) -> None:
     crowded = {name: crowd(name, repetitions) for name in ("round_robin", *ANTICIPATING)}
     told: list[list[common.Cell]] = [[name, *times] for name, times in crowded.items()]
     report.table("One decision in process, 100 instances, 5,000 requests in flight", CROWD_COLUMNS, told)
+    pressed = [time_pressure(count, held_count) for count in INSTANCE_COUNTS for held_count in (0, 10_000)]
+    report.table("What the autoscaler asks each second", PRESSURE_COLUMNS, pressed)
+    report.figures["pressure_p50_ms"] = max(float(row[4]) for row in pressed)
     report.figures["anticipating_p50_us"] = max(crowded[name][0] for name in ANTICIPATING)
     report.figures["anticipating_p99_us"] = max(crowded[name][1] for name in ANTICIPATING)
     report.figures["slowest_100_p50_us"] = max(float(row[4]) for row in rows if row[0] == 100)

@@ -120,8 +120,8 @@ class Forecaster:
 
     async def __call__(self) -> Forecasts:
         """The forecasts."""
-        found = await asyncio.gather(*map(self._ask, self._models))
-        return Forecasts(dict(zip(self._models, found, strict=True)), await self._of_demands())
+        found, demands = await asyncio.gather(asyncio.gather(*map(self._ask, self._models)), self._of_demands())
+        return Forecasts(dict(zip(self._models, found, strict=True)), demands)
 
     async def _of_demands(self) -> dict[Key, Windows]:
         turn = turn_of(self._clock(), self._window_us)
