@@ -129,11 +129,11 @@ def two_models() -> Workload:
     )
 
 
-def windows(model: str) -> list[tuple[int, float, float, float]]:
+def windows(model: str, **wrong: float) -> list[tuple[int, float, float, float]]:
     history = WorkloadHistory((), 60 * S, 60 * S, 3)
     return [
         (one.start_us // S, one.requests.p50, one.prompt_tokens.p10, one.response_tokens.p97)
-        for one in ClairvoyantForecast(two_models(), model).forecast(history)
+        for one in ClairvoyantForecast(two_models(), model, **wrong).forecast(history)  # type: ignore[arg-type]
     ]
 
 
@@ -142,6 +142,15 @@ def test_the_clairvoyant_forecast_is_what_will_arrive() -> None:
     assert windows("n") == [(60, 0, 0, 0), (120, 0, 0, 0), (180, 1, 50, 5)]
     assert windows("") == [(60, 2, 70, 7), (120, 0, 0, 0), (180, 1, 50, 5)]
     assert windows("unknown") == [(60, 0, 0, 0), (120, 0, 0, 0), (180, 0, 0, 0)]
+
+
+def test_a_forecaster_that_knows_can_be_told_to_be_wrong() -> None:
+    assert windows("m", factor=1.5) == [(60, 3, 105, 10.5), (120, 0, 0, 0), (180, 0, 0, 0)]
+    assert windows("m", late_s=60.0) == [(60, 1, 10, 1), (120, 2, 70, 7), (180, 0, 0, 0)]
+    with pytest.raises(ValueError, match="must not be negative"):
+        windows("m", factor=-1.0)
+    wrong = {"forecaster": "clairvoyant", "length": "none", "parameters": {"clairvoyant": {"factor": 0.7}}}
+    assert len(run(workload([0] * 3), world(), policy={"predictor": wrong}).requests.status) == 3
 
 
 def test_a_run_can_have_a_clairvoyant_forecaster() -> None:

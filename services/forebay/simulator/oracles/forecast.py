@@ -1,4 +1,4 @@
-"""A forecaster that knows what will arrive."""
+"""A forecaster that knows what will arrive, and says so, or something else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.prediction import Quantiles, WorkloadForecast
+from forebay.core.units import US_PER_S
 from forebay.predictor.policy.forecaster.base import WorkloadHistory
 from forebay.simulator.workload.base import Ints, Workload
 
@@ -19,26 +20,35 @@ class ClairvoyantForecast:
 
     Windows count requests where they arrive, answers with their served length. What waits for a parent counts at the
     time that the trace gives, since when it really arrives depends on the policies.
+
+    To see what a wrong forecast does, it says `factor` times the truth, of `late_s` before.
     """
 
     workload: Workload
     model: str = ""
     region: str = ""
     slo_class: int = 0
+    factor: float = 1.0
+    late_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.factor < 0 or self.late_s < 0:
+            raise ValueError("factor and late_s must not be negative")
 
     def forecast(self, history: WorkloadHistory, now_us: int = 0) -> tuple[WorkloadForecast, ...]:
         """The truth of each window; reads nothing of the history, and knows it at any time."""
         starts = history.first_start_us + history.window_us * np.arange(history.horizon_count + 1, dtype=np.int64)
         arrival_us, prompt_tokens, answer_tokens = self._columns()
-        first, *_ = edges = np.searchsorted(arrival_us, starts)
+        told = starts - round(self.late_s * US_PER_S)
+        first, *_ = edges = np.searchsorted(arrival_us, told)
         inside = slice(first, edges[-1])
-        windows = np.searchsorted(starts, arrival_us[inside], side="right") - 1
+        windows = np.searchsorted(told, arrival_us[inside], side="right") - 1
         sums = [
             np.bincount(windows, weights=column[inside], minlength=history.horizon_count)
             for column in (np.ones(len(arrival_us)), prompt_tokens, answer_tokens)
         ]
         return tuple(
-            WorkloadForecast(int(start_us), *(_certain(float(column[index])) for column in sums))
+            WorkloadForecast(int(start_us), *(_certain(self.factor * float(column[index])) for column in sums))
             for index, start_us in enumerate(starts[:-1])
         )
 

@@ -46,12 +46,12 @@ def forecasts_of(
     """Who forecasts each series, the live forecasting engine or an oracle, and who tells of refits that have ended."""
     oracle = FORECAST_ORACLES.get(config.forecaster)
     if oracle is not None:
-        return partial(_oracle_of, oracle, workload), lambda _: 0
+        where, parameters = f"predictor.parameters.{config.forecaster}", config.parameters.get(config.forecaster, {})
+        wrong = from_mapping(oracle, {"workload": workload, **parameters}, where)
+        return partial(_oracle_of, wrong), lambda _: 0
     live = LiveForecasts(build_forecasting(config), who_of(config, engine), delay_us)
     return live.of, live.settle
 
 
-def _oracle_of(
-    oracle: type[ClairvoyantForecast], workload: Workload, model: str, region: str = "", slo_class: int = 0
-) -> Forecast:
-    return oracle(workload, model, region, slo_class).forecast
+def _oracle_of(oracle: ClairvoyantForecast, model: str, region: str = "", slo_class: int = 0) -> Forecast:
+    return replace(oracle, model=model, region=region, slo_class=slo_class).forecast
