@@ -7,6 +7,9 @@ are trained here, on the other services alone (m-large: on m-small and deepseek-
 ships has seen all three, so it would know too much. WAPE is the sum of absolute errors of the median over the sum of
 the traffic; P90 should cover 90 %. Without the data (FOREBAY_DATA or ../shared/data) nothing is measured.
 
+How far behind the last value a series is stands beside what chance alone makes of such a difference: the mean of the
+differences of the absolute errors in its own standard errors, forecasts that overlap counted once.
+
 Bar: chosen forecasts are never worse than the last value (beyond 1 %), and 15 % better on average at 1 h and 2 h.
 Run: PYTHONPATH=services:clients/python nice python -m benchmarks.workload_accuracy [--quick] [--json FILE]
 """
@@ -36,7 +39,8 @@ from forebay.predictor.policy.forecaster import (
     Seasonal,
     Smoothing,
 )
-from forebay.predictor.traffic.backtest import Walk
+from forebay.predictor.traffic.backtest import Walk, Walked, walk
+from forebay.predictor.traffic.intervals import MEDIAN
 from forebay.predictor.traffic.learned import curves_of, lead_max_of, learn
 from forebay.predictor.traffic.nets import StoredNet
 from forebay.predictor.traffic.series import Series
@@ -88,8 +92,30 @@ class Scale:
     with_statistical: bool
 
 
-FULL = Scale((0, 1, 2, 3, 4), BoostingSettings(pair_count=500), 6, 2, 1, 400, True)
+FULL = Scale((0, 1, 2, 3, 4), BoostingSettings(pair_count=500), 6, 1, 1, 400, True)
 QUICK = Scale((0,), BoostingSettings(pair_count=300, tree_count=80), 2, 6, 3, 40, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Walks of the chosen forecasters and of the last value over one series, a forecast every `step` windows."""
+
+    series: str
+    chosen: Walked
+    last: Walked
+    step: int
+
+    def above(self, place: int) -> tuple[float, float]:
+        """How much larger the error of the chosen is at a lead, as a share and in standard errors; NaN if unknown."""
+        truth = self.chosen.truth[:, place, 0]
+        errors, usual = (np.abs(truth - one.curves[:, place, 0, MEDIAN]) for one in (self.chosen, self.last))
+        known = ~np.isnan(truth)
+        more = errors[known] - usual[known]
+        if not usual[known].sum() > 0:
+            return np.nan, np.nan
+        distinct = len(more) / max(1.0, LEADS[place] / self.step)
+        error = float(more.std()) / distinct**0.5
+        return float(more.sum() / usual[known].sum()), float(more.mean()) / error if error else 0.0
 
 
 def path_of(service: str) -> Path:
@@ -110,7 +136,9 @@ def plan(named: NamedSeries, step: int, refit: int = 72) -> Walk:
     return Walk(LEADS, len(named.series) // 2, step, refit)
 
 
-def score_totals(report: common.Report, nets: Mapping[tuple[str, int], StoredNet], scale: Scale) -> list[Row]:
+def score_totals(
+    report: common.Report, nets: Mapping[tuple[str, int], StoredNet], scale: Scale, pairs: list[Beside]
+) -> list[Row]:
     """All forecasters on the totals; those with a network once a seed."""
     kept: list[Row] = []
     for service in SCORED:
@@ -131,11 +159,18 @@ def score_totals(report: common.Report, nets: Mapping[tuple[str, int], StoredNet
             }
             for name, (policy, refit) in trained.items():
                 chosen_plan = partial(plan, step=scale.step, refit=refit)
-                found += score_all([named], {name: policy}, chosen_plan, time.perf_counter).rows
+                scored = score_all([named], {name: policy}, chosen_plan, time.perf_counter)
+                found += scored.rows
+                if name == "least_cost":
+                    pairs.append(beside(named, scored.walks[named.name], scale.step))
         for quantity, name in enumerate(("requests", "prompt tokens", "response tokens")):
             show(report, f"{service} in all: {name}", found, quantity)
         kept += found
     return kept
+
+
+def beside(named: NamedSeries, chosen: Walked, step: int) -> Beside:
+    return Beside(named.name, chosen, walk(LastValue(), named.series, plan(named, step), time.perf_counter), step)
 
 
 def show(report: common.Report, title: str, rows: Sequence[Row], quantity: int) -> None:
@@ -153,7 +188,9 @@ def show(report: common.Report, title: str, rows: Sequence[Row], quantity: int) 
     report.table(title, ["forecaster", *columns, "fit s", "forecast ms"], [[*row] for row in cells])
 
 
-def score_clients(report: common.Report, nets: Mapping[tuple[str, int], StoredNet], scale: Scale) -> list[Row]:
+def score_clients(
+    report: common.Report, nets: Mapping[tuple[str, int], StoredNet], scale: Scale, pairs: list[Beside]
+) -> list[Row]:
     """The busiest clients, each a series of its own."""
     kept: list[Row] = []
     seed = scale.seeds[0]
@@ -162,10 +199,11 @@ def score_clients(report: common.Report, nets: Mapping[tuple[str, int], StoredNe
         found = [servegen(path, client=client) for client in busiest(path, scale.client_count)]
         found = [one for one in found if np.nansum(one.series.values[len(one.series) // 2 :, 0]) > 0]
         policies: dict[str, Forecaster] = {BASELINE: LastValue(), "least_cost": Chooser(nets[service, seed])}
-        kept += score_all(found, policies, partial(plan, step=scale.client_step, refit=12), time.perf_counter).rows
-    pairs = list(zip(kept[::2], kept[1::2], strict=True))
+        scored = score_all(found, policies, partial(plan, step=scale.client_step, refit=12), time.perf_counter)
+        kept += scored.rows
+        pairs += [beside(one, scored.walks[one.name], scale.client_step) for one in found]
     cells: list[list[common.Cell]] = []
-    for last, best in pairs:
+    for last, best in zip(kept[::2], kept[1::2], strict=True):
         row: list[common.Cell] = [best.series]
         for place in range(len(LEADS)):
             row += [last.scores[place][0].wape, best.scores[place][0].wape, best.scores[place][0].coverage_p90]
@@ -175,17 +213,10 @@ def score_clients(report: common.Report, nets: Mapping[tuple[str, int], StoredNe
     return kept
 
 
-def worst(rows: Sequence[Row]) -> list[tuple[float, str, str]]:
-    """How much worse than the last value the chosen are, by series and lead; the worst first."""
-    base = {row.series: row for row in rows if row.model == BASELINE}
-    found = [
-        (row.scores[place][0].wape / base[row.series].scores[place][0].wape - 1, row.series, ahead)
-        for row in rows
-        if row.model == "least_cost"
-        for place, ahead in enumerate(AHEAD)
-        if base[row.series].scores[place][0].wape > 0
-    ]
-    return sorted(found, reverse=True)
+def worst(pairs: Sequence[Beside]) -> list[tuple[float, float, str, str]]:
+    """How much worse than the last value the chosen are, as a share and in standard errors; the worst first."""
+    found = [(*one.above(place), one.series, ahead) for one in pairs for place, ahead in enumerate(AHEAD)]
+    return sorted((one for one in found if not np.isnan(one[0])), reverse=True)
 
 
 def time_many(report: common.Report, count: int) -> None:
@@ -214,7 +245,7 @@ def time_many(report: common.Report, count: int) -> None:
     report.figures["forecast_1000_series_s"] = float(rows[1][3])
 
 
-def conclude(report: common.Report, rows: Sequence[Row]) -> None:
+def conclude(report: common.Report, rows: Sequence[Row], pairs: Sequence[Beside]) -> None:
     series = list(dict.fromkeys(row.series for row in rows))
     cells: list[list[common.Cell]] = []
     for place, ahead in enumerate(AHEAD):
@@ -225,12 +256,14 @@ def conclude(report: common.Report, rows: Sequence[Row]) -> None:
         report.figures[f"gain_totals_{LEADS[place] * 10}min_percent"] = 100 * totals
     title = f"WAPE below the last value's, % on average: of both totals, of all {len(series)} series"
     report.table(title, ("ahead", "totals", "all"), cells)
-    found = worst(rows)
+    found = worst(pairs)
     behind = [one for one in found if one[0] > WORSE_MAX]
     report.figures["worst_percent"] = 100 * found[0][0]
+    report.figures["worst_sigmas"] = max(one[1] for one in found)
     report.figures["worse_count"] = len(behind)
-    shown: list[list[common.Cell]] = [[name, ahead, 100 * share] for share, name, ahead in found[:5]]
-    report.table("Nearest to the last value, or behind it", ("series", "ahead", "WAPE above it, %"), shown)
+    shown: list[list[common.Cell]] = [[name, ahead, 100 * share, sigmas] for share, sigmas, name, ahead in found[:8]]
+    columns = ("series", "ahead", "WAPE above it, %", "in standard errors")
+    report.table(f"Nearest to the last value, or behind it, of {len(found)}", columns, shown)
     holds = not behind and all(report.figures[f"gain_{minutes}min_percent"] >= 15 for minutes in (60, 120))
     verdict = "holds" if holds else "does not hold"
     print("bar:", "not judged by so few forecasts" if report.quick else verdict, flush=True)
@@ -253,9 +286,10 @@ def main(quick: bool, json_path: str | None) -> None:
             for seed in scale.seeds
         }
         report.figures["train_s"] = time.perf_counter() - began
-        rows = score_totals(report, nets, scale)
-        rows += score_clients(report, nets, scale)
-    conclude(report, rows)
+        pairs: list[Beside] = []
+        rows = score_totals(report, nets, scale, pairs)
+        rows += score_clients(report, nets, scale, pairs)
+    conclude(report, rows, pairs)
     time_many(report, scale.fit_count)
     return report.close(json_path)
 

@@ -13,10 +13,10 @@ BAND_EDGES = (2, 4, 9, 19, 49, 145, 577)
 """Leads that choose together begin here; the first band is lead 1 alone."""
 SHARES = (1.0, 0.75, 0.5, 0.25)
 """How much of a candidate is tried; the rest is who answered before it."""
-
-PART_COUNT = 2
-"""Parts of the time in each of which a candidate must be better; one more where forecasts are few."""
-FEW_COUNT = 96
+SIZE_SIGMAS = 1.0
+"""Of the shares that are surely better, the one is taken that gains most less so many standard errors."""
+FEW_COUNT, PART_COUNT = 96, 3
+"""Fewer forecasts than this span too little to be typical: a candidate must be better in each part of that time."""
 
 
 def bands_of(leads: Ints) -> list[Ints]:
@@ -73,10 +73,10 @@ def means_of(tracks: Mapping[str, Track], paid: Mapping[str, Floats], costs: Cos
 
 
 def _gain(mixed: Track, usual: Floats, costs: Costs, count: int) -> float:
-    """How much less a mixture surely costs than the base: the mean less its errors.
+    """How much less a mixture costs than the base, with caution; 0 where that is little, or not sure.
 
-    0 where that is little, or where it costs more in a part of the time: traffic goes through phases, and who gains
-    in one of them alone is likely to lose in the next.
+    Where forecasts are few, it must cost less in each part of the time: traffic goes through phases, and who gains in
+    one of them alone is likely to lose in the next.
     """
     if np.isinf(usual).any():
         return 1.0
@@ -93,16 +93,16 @@ def _gain(mixed: Track, usual: Floats, costs: Costs, count: int) -> float:
     gain = float(np.average(less, weights=weights))
     # Forecasts that overlap tell the same thing twice.
     distinct = min(float(len(origins)), float(origins[-1] - origins[0] + 1) / float(mixed.leads.mean()))
-    if not _lasts(less):
+    error = float(less.std()) / max(1.0, distinct) ** 0.5
+    is_little = gain <= costs.gain_min * float(np.average(before, weights=weights))
+    if is_little or gain <= costs.sigma_count * error or not _lasts(less):
         return 0.0
-    sure = gain - costs.sigma_count * float(less.std()) / np.sqrt(max(1.0, distinct))
-    return sure if gain > costs.gain_min * float(np.average(before, weights=weights)) else 0.0
+    return gain - min(SIZE_SIGMAS, costs.sigma_count) * error
 
 
 def _lasts(less: Floats) -> bool:
-    """Whether less is paid in each part of the time."""
-    parts = np.array_split(less, PART_COUNT if len(less) >= FEW_COUNT else PART_COUNT + 1)
-    return all(part.mean() > 0 for part in parts)
+    """Whether less is paid in each part of the time, where forecasts are few."""
+    return len(less) >= FEW_COUNT or all(part.mean() > 0 for part in np.array_split(less, PART_COUNT))
 
 
 def _mixed(tracks: Mapping[str, Track], weights: Floats) -> Track:

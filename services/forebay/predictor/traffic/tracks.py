@@ -26,7 +26,7 @@ class Costs:
     (under_cost + over_cost), and a candidate is as good as its own quantile there. Up to `origin_count` moments of the
     later two thirds of a series are forecast from; a candidate is fitted `fit_count` times on the way, each time to
     what was known then, and out when one fit takes `fit_s_max`. To beat the last value it must cost `gain_min` less
-    (a share), and `sigma_count` standard errors, and less in each half of the time. A forecast weighs half as much as
+    (a share), and `sigma_count` standard errors. A forecast weighs half as much as
     one made `half_life` of the series later.
     """
 
@@ -36,7 +36,7 @@ class Costs:
     fit_count: int = 3
     fit_s_max: float = 20.0
     gain_min: float = 0.01
-    sigma_count: float = 1.5
+    sigma_count: float = 2.0
     half_life: float = 0.5
 
     def __post_init__(self) -> None:

@@ -144,15 +144,13 @@ def test_what_a_miss_costs_settles_who_is_cheapest() -> None:
     assert dear["wild"] > 0.005
 
 
-@pytest.mark.parametrize(("late_error", "share"), [(0.0, 1.0), (0.9, 0.0), (1.2, 0.0)])
-def test_who_is_better_in_one_part_of_the_time_alone_is_not_trusted(late_error: float, share: float) -> None:
-    origins, leads = np.arange(100, 244), np.array([1])
+@pytest.mark.parametrize(("noise", "share"), [(0.2, 1.0), (8.0, 0.0)])
+def test_a_gain_must_be_beyond_twice_its_error(noise: float, share: float) -> None:
+    chance = np.random.default_rng(SEED)
     truth = np.full((144, 1, 3), 100.0)
-    errors = np.where(np.arange(144) < 72, 0.0, late_error)[:, None, None]
-    tracks = {
-        "last_value": Track(origins, leads, truth + np.where(np.arange(144) < 72, 1.0, 0.8)[:, None, None], truth),
-        "other": Track(origins, leads, truth + errors, truth),
-    }
+    origins, leads = np.arange(100, 244), np.array([1])
+    other = truth + 0.5 + noise * np.abs(chance.normal(0, 1, (144, 1, 1))) * np.resize((1, -1), (144, 1, 1))
+    tracks = {"last_value": Track(origins, leads, truth + 1.0, truth), "other": Track(origins, leads, other, truth)}
     assert weights_of(tracks, Costs(), 244)[0, 1] == pytest.approx(share)
 
 

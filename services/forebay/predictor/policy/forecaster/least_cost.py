@@ -27,7 +27,7 @@ class LeastCost:
     fit_count: int = 3
     fit_s_max: float = 20.0
     gain_min: float = 0.01
-    sigma_count: float = 1.5
+    sigma_count: float = 2.0
 
     def __post_init__(self) -> None:
         if not self.candidates:
