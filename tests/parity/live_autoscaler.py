@@ -46,6 +46,7 @@ from forebay.simulator.shell.fleet_plan import FleetPlan, make_plan
 from forebay.simulator.shell.journal import Entry
 from forebay.simulator.shell.machines import Machines
 from forebay.wire import convert, validate
+from forebay.wire.convert_autoscaler import scaled_models_from_proto
 from forebay.wire.convert_metrics import event_from_proto, snapshot_to_proto
 from forebay.wire.convert_predictor import forecast_to_proto
 from forebay.wire.convert_pressure import pressure_to_proto
@@ -67,14 +68,17 @@ def wanted(journal: Sequence[Entry], case: Case) -> Replay:
                 _note(replay, entry.now_us, action, is_active)
         elif (entry.part, entry.event) == ("scheduler", "on_fleet"):
             replay.note("fleets", entry.now_us, entry.arguments[0])
+        elif (entry.part, entry.event) == ("scheduler", "on_models"):
+            replay.note("models", entry.now_us, dict(entry.arguments[0]))
     return _settled(replay)
 
 
 def _settled(replay: Replay) -> Replay:
     """Of the fleets of one instant the last: how many there are on the way depends on how long things take."""
-    last = dict(replay.done.get("fleets", []))
-    before: Any = None
-    replay.done["fleets"] = [(at, before := fleet) for at, fleet in last.items() if fleet != before]
+    for kind in ("fleets", "models"):
+        last = dict(replay.done.get(kind, []))
+        before: Any = None
+        replay.done[kind] = [(at, before := fleet) for at, fleet in last.items() if fleet != before]
     return replay
 
 
@@ -282,8 +286,10 @@ class Live:
         request = pb.WatchFleetRequest()
         request.interval_max.FromSeconds(3_600)
         async for response in self.servicer.WatchFleet(request, None):
-            fleet = [convert.instance_from_proto(one) for one in self.post.carry(response).instances]
+            message = self.post.carry(response)
+            fleet = [convert.instance_from_proto(one) for one in message.instances]
             self.replay.note("fleets", self.clock.now_us, fleet)
+            self.replay.note("models", self.clock.now_us, scaled_models_from_proto(message.models))
 
 
 def _forecast_of(window: ForecastWindow) -> WorkloadForecast:
