@@ -13,13 +13,15 @@ class Effort:
     """How hard to look: the share of a plan's cost that HiGHS may leave open, and the most relaxations it looks at.
 
     `seconds_max` is a net below that: where it catches, the same program may give another plan. Components of at most
-    `pools_max` pools are solved whole, larger ones by rounding.
+    `pools_max` pools are solved whole, larger ones by rounding; of the regions in which that leaves something unmet,
+    the `mends_max` worst are solved anew.
     """
 
     gap: float = 1e-3
     nodes_max: int = 2_000
     seconds_max: float = 10.0
     pools_max: int = 64
+    mends_max: int = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,11 +11,9 @@ EDGE = 1e-7
 """Of an instance: what is nearer to a whole one is one; of a price: what is less is nothing."""
 MEND = Effort(gap=0.01, nodes_max=5)
 """How hard HiGHS looks for a plan of one region."""
-MEND_REGIONS = 3
-"""The most regions that are solved anew."""
 
 
-def rounded(program: Program) -> tuple[Ints, float]:
+def rounded(program: Program, effort: Effort = Effort()) -> tuple[Ints, float]:
     """A plan, and what no plan is cheaper than.
 
     At the relaxation's prices of GPUs and of load that may be served anywhere the regions of all models fall apart, and
@@ -39,15 +37,15 @@ def rounded(program: Program) -> tuple[Ints, float]:
     for i in range(len(board.plan)):
         board.fill(i)
         board.improve(i)
-    _mend(board)
+    _mend(board, effort.mends_max)
     return board.plan, max(prices.value, value)
 
 
-def _mend(board: Board) -> None:
+def _mend(board: Board, count: int) -> None:
     """Solves regions that lack something anew, all models of one at once: earlier ones may have what others need."""
     program = board.program
     missing = (program.unmet_prices[:, None] * program.missing(board.plan)[0]).sum(axis=0)
-    worst = np.argsort(-missing, kind="stable")[:MEND_REGIONS]
+    worst = np.argsort(-missing, kind="stable")[:count]
     for j in worst[missing[worst] > 0].tolist():
         served, at = program.served(board.plan), np.array([j])
         elsewhere = served.sum(axis=1) - served[:, j]

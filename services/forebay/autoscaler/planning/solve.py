@@ -48,7 +48,7 @@ def _solved(part: Program, effort: Effort) -> tuple[Ints, float, str]:
         found = whole(part, effort)
         if found is not None:
             return *found, HIGHS
-    return *rounded(part), ROUNDED
+    return *rounded(part, effort), ROUNDED
 
 
 def _fill(program: Program, instances: Ints) -> None:
