@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.keda import METRIC, SERVICE, KedaServicer
+from forebay.autoscaler.keda_front import KedaFront
 from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.static import Static
@@ -67,8 +69,10 @@ class Stage:
         )
         timer.callback = self.loop.wake
         self._server = Server("127.0.0.1:0", [SERVICE], registry)
-        add_ExternalScalerServicer_to_server(KedaServicer(self.loop, MODELS), self._server.grpc)
-        self._channel = connect(f"127.0.0.1:{self._server.port}")
+        front = KedaFront(KedaServicer(self.loop, MODELS), self.loop.leadership)
+        add_ExternalScalerServicer_to_server(front, self._server.grpc)
+        self.address = f"127.0.0.1:{self._server.port}"
+        self._channel = connect(self.address)
         self.keda = ExternalScalerStub(self._channel)
 
     async def open(self) -> None:
@@ -282,3 +286,63 @@ async def test_the_autoscaler_itself_starts_nothing_and_counts_what_registers(st
 
 async def soon(read: Callable[[], Awaitable[Any]]) -> Any:
     return await asyncio.wait_for(read(), TIMEOUT_S)
+
+
+@dataclass(slots=True)
+class Follower:
+    """What a replica knows that does not lead."""
+
+    leader: str = ""
+
+    def may_act(self) -> bool:
+        return False
+
+    def require(self) -> None:
+        raise errors.NotLeader(f"the autoscaler at {self.leader} leads")
+
+
+@pytest.fixture
+async def follower() -> AsyncIterator[tuple[Follower, ExternalScalerStub]]:
+    """A replica that does not lead, whose own engine knows nothing."""
+    stage, leadership = Stage(), Follower()
+    server = Server("127.0.0.1:0", [SERVICE], CollectorRegistry())
+    add_ExternalScalerServicer_to_server(KedaFront(KedaServicer(stage.loop, MODELS), leadership), server.grpc)
+    await server.start()
+    async with connect(f"127.0.0.1:{server.port}") as channel:
+        yield leadership, ExternalScalerStub(channel)
+    await server.stop(0.1)
+    await stage.close()
+
+
+async def test_a_replica_that_does_not_lead_answers_as_the_one_that_does(
+    stage: Stage, follower: tuple[Follower, ExternalScalerStub]
+) -> None:
+    leadership, keda = follower
+    leadership.leader = stage.address
+    stage.want(3)
+    metrics = await keda.GetMetrics(pb.GetMetricsRequest(scaledObjectRef=ref()), timeout=TIMEOUT_S)
+    assert metrics.metricValues[0].metricValueFloat == 3.0
+    assert (await keda.IsActive(ref(), timeout=TIMEOUT_S)).result
+    assert (await keda.GetMetricSpec(ref(), timeout=TIMEOUT_S)).metricSpecs[0].targetSize == 1
+    call = keda.StreamIsActive(ref())
+    assert (await soon(call.read)).result
+    stage.want(0)
+    assert not (await soon(call.read)).result
+    call.cancel()
+    assert (await soon(keda.StreamMetricSpec(ref()).read)).metricSpecs
+    unknown = await refusal(keda.IsActive(ref("nobody"), timeout=TIMEOUT_S))
+    assert unknown.code == "MODEL_UNKNOWN"
+
+
+async def test_where_nobody_leads_kubernetes_is_told_nothing(follower: tuple[Follower, ExternalScalerStub]) -> None:
+    _, keda = follower
+    error = await refusal(keda.IsActive(ref(), timeout=TIMEOUT_S))
+    assert error.code == "NOT_LEADER"
+
+
+async def test_a_question_is_passed_on_only_once(follower: tuple[Follower, ExternalScalerStub]) -> None:
+    leadership, keda = follower
+    asked = (("forebay-asked-by-a-replica", "1"),)
+    leadership.leader = "127.0.0.1:1"
+    error = await refusal(keda.IsActive(ref(), timeout=TIMEOUT_S, metadata=asked))
+    assert error.code == "NOT_LEADER"

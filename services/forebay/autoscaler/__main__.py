@@ -17,6 +17,7 @@ from forebay.autoscaler import keda, watchers
 from forebay.autoscaler.actuator import Advisory
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.engine import Engine
+from forebay.autoscaler.keda_front import KedaFront
 from forebay.autoscaler.launch import make_actuator
 from forebay.autoscaler.leadership import Leadership
 from forebay.autoscaler.leases import SchedulerWatch, watch_leases
@@ -86,7 +87,8 @@ async def serve(path: str | None, env: Environment) -> None:
         )
         timer.callback = loop.wake
         add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
-        add_ExternalScalerServicer_to_server(keda.KedaServicer(loop, config.models), server.grpc)
+        scaler = KedaFront(keda.KedaServicer(loop, config.models), leadership)
+        add_ExternalScalerServicer_to_server(scaler, server.grpc)
         forecaster = watchers.Forecaster(
             predictor, [model.name for model in config.models], policy.needs, lambda: loop.engine.demands()
         )

@@ -42,6 +42,7 @@ class KedaServicer(ExternalScalerServicer):
         """The same at once and after every change."""
         sent: bool | None = None
         while True:
+            self._loop.leadership.require()
             changed, told = self._loop.changed, self._loop.engine.told(self._pool(request).pool_name)
             if told is not None and (told > 0) is not sent:
                 sent = told > 0
