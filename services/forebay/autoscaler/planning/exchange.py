@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forebay.autoscaler.planning.cover import Piece, cover
-from forebay.autoscaler.planning.program import SLACK, Floats, Ints, Program
+from forebay.autoscaler.planning.program import SLACK, Floats, Ints, Program, short
 
 STEPS_MAX = 300
 """Exchanges that are tried for a model."""
@@ -48,18 +48,16 @@ class Board:
 
     def fill(self, i: int) -> None:
         """Adds what is missing: in each region first, the fewest that do, then anywhere, the cheapest."""
-        regions = self.plan.shape[1]
-        for j in range(regions):
-            while (missing := self._needs[0][i, j] - self._served(i)[j]) > SLACK * self._needs[0][i, j]:
-                open_ = self._up(i)[j]
-                if not np.isfinite(open_).any():
+        rates = self.program.rates[i]
+        for j in range(self.plan.shape[1]):
+            while (missing := short(self._needs[0][i], self._served(i))[j]) > 0:
+                up = self._up(i)[j]
+                if not np.isfinite(up).any():
                     break
-                k = int(np.argmin(open_ / np.minimum(self.program.rates[i, j], missing)))
-                self._step(i, (j, k), 1)
-        missing = self._needs[1][i] - self._served(i).sum()
-        if missing > SLACK * self._needs[1][i]:
-            self._spread(i, float(missing))
-        while self._needs[1][i] - self._served(i).sum() > SLACK * self._needs[1][i]:
+                self._step(i, (j, int(np.argmin(up / np.minimum(rates[j], missing)))), 1)
+        if (lacking := self._lacking(i)) > 0:
+            self._spread(i, lacking)
+        while self._lacking(i) > 0:
             up = self._up(i)
             if not np.isfinite(up).any():
                 return
@@ -114,6 +112,10 @@ class Board:
     def _served(self, i: int) -> Floats:
         served: Floats = (self.program.rates[i] * self.plan[i]).sum(axis=1)
         return served
+
+    def _lacking(self, i: int) -> float:
+        """Tokens/s that all regions together lack."""
+        return float(short(self._needs[1][i], self._served(i).sum()))
 
     def _step(self, i: int, pool: tuple[int, int], count: int) -> None:
         self.plan[i][pool] += count

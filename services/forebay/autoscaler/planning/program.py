@@ -12,7 +12,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 UNMET_FACTOR = 1_000.0
 """What a token/s that nobody serves costs, in times of what it costs where serving it is dearest."""
 SLACK = 1e-9
-"""The share of a need that may be missing by rounding."""
+"""The share of a need, and the tokens/s, that may be missing by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,9 @@ def needs_of(demand: Floats, local_share: float) -> tuple[Floats, Floats]:
     return local, total
 
 
-def short(need: Floats, served: Floats) -> Floats:
-    """What is missing of a need; a share of `SLACK` is nothing."""
-    missing: Floats = np.where(served >= need * (1.0 - SLACK), 0.0, need - served)
+def short(need: Floats | np.float64, served: Floats | np.float64) -> Floats:
+    """What is missing of a need; what rounding may leave is nothing."""
+    missing: Floats = np.where(need - served <= SLACK * np.maximum(need, 1.0), 0.0, need - served)
     return missing
 
 

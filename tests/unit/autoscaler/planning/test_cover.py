@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.autoscaler.planning.cover import Piece, cover
@@ -13,6 +13,7 @@ PIECES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(PIECES, st.integers(0, 30), st.integers(1, 40).map(float))
 def test_no_choice_is_cheaper_than_the_cover(pieces: list[Piece], need: int, open_price: float) -> None:
     def cost(counts: tuple[int, ...]) -> float:

@@ -20,6 +20,7 @@ def assert_allowed(of: Program, instances: Ints) -> None:
     assert ((of.gpus * instances).sum(axis=0) <= of.stocks).all()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.floats(0, 1e4), min_size=3, max_size=3), min_size=1, max_size=4),
     st.floats(1, 500),
