@@ -119,3 +119,34 @@ async def test_waiting_requests_are_pushed_to_keda_at_once(stage: Stage) -> None
     assert answer is not grpc.aio.EOF
     assert answer.result
     call.cancel()
+
+
+async def test_a_pod_registers_with_the_replica_that_leads_and_follows_it(stage: Stage, tmp_path: Path) -> None:
+    listen(stage)
+    first = address_of(stage)
+    stage.write(launcher="keda", instances_min=0, instances_initial=1, settings="lease_s = 2.0")
+    await stage.start()
+    other = Stage(stage.directory, stage.scheduler, stage.metrics, dict(stage.peers))
+    listen(other)
+    await other.start()
+    triton = await asyncio.to_thread(start_emulator, "--model", "m")
+    # The pod knows the replica that does not lead.
+    beside = sidecar(other, triton.grpc_address, tmp_path / "drained")
+    try:
+        assert await until(lambda: stage.has(1)), other.log()
+        assert (await stage.fleet()).leader == first
+        assert await asked(other) == (True, 1.0)
+        await stage.end(signal.SIGKILL)
+
+        async def leads() -> bool:
+            return (await other.fleet()).leader == address_of(other)
+
+        assert await until(leads), other.log()
+        assert await until(lambda: other.has(1)), other.log()
+        await asyncio.sleep(4.0)
+        assert await other.has(1)
+    finally:
+        beside.kill()
+        await asyncio.to_thread(beside.wait, 10)
+        await asyncio.to_thread(triton.terminate)
+        await other.close()

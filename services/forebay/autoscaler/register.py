@@ -31,11 +31,45 @@ HEARTBEATS_PER_TTL = 3
 RETRY_S = 1.0
 
 
+class Leader:
+    """The autoscaler that leads, found by asking any replica at `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._door = connect(address)
+        self._channel = self._door
+        self._address = address
+
+    @property
+    def stub(self) -> Any:
+        """Where to ask now."""
+        return AutoscalerServiceStub(self._channel)
+
+    async def find(self) -> None:
+        """Asks who leads; where nobody answers it stays with the one that was known."""
+        try:
+            request = pb.GetFleetRequest()
+            answer: Any = await AutoscalerServiceStub(self._door).GetFleet(request, timeout=CALL_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return
+        if answer.leader and answer.leader != self._address:
+            await self._forget()
+            self._channel, self._address = connect(answer.leader), answer.leader
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._forget()
+        await self._door.close()
+
+    async def _forget(self) -> None:
+        if self._channel is not self._door:
+            await self._channel.close()
+
+
 class Registration:
     """Keeps one instance registered; a registration that the autoscaler has lost is made again."""
 
-    def __init__(self, stub: Any, instance: Instance, ttl_s: float) -> None:
-        self._stub = stub
+    def __init__(self, leader: Leader, instance: Instance, ttl_s: float) -> None:
+        self._leader = leader
         self._instance = instance
         self._ttl_s = ttl_s
 
@@ -43,7 +77,7 @@ class Registration:
         """Registers and sends heartbeats until `leaving`."""
         known = False
         while not leaving.is_set():
-            code = await _code(self._renewed() if known else self._registered())
+            code = await self._code(self._renewed() if known else self._registered())
             known = code is grpc.StatusCode.OK or (known and code is not grpc.StatusCode.NOT_FOUND)
             wait_s = self._ttl_s / HEARTBEATS_PER_TTL if code is grpc.StatusCode.OK else RETRY_S
             waiting = asyncio.ensure_future(leaving.wait())
@@ -54,10 +88,9 @@ class Registration:
         """Has the instance drained and returns True once it is empty and forgotten; False when that took too long."""
         for _ in range(int(timeout_s / RETRY_S) + 1):
             # Asked again and again: the autoscaler may be away, and may have restarted in between.
-            request = pb.DeregisterInstanceRequest(instance_id=self._instance.instance_id, request_id=uuid.uuid4().hex)
-            if await _code(self._stub.DeregisterInstance(request, timeout=CALL_TIMEOUT_S)) is grpc.StatusCode.NOT_FOUND:
+            if await self._code(self._deregistered()) is grpc.StatusCode.NOT_FOUND:
                 return True
-            await _code(self._renewed())
+            await self._code(self._renewed())
             await asyncio.sleep(RETRY_S)
         return False
 
@@ -67,22 +100,30 @@ class Registration:
             ttl=duration(round(self._ttl_s * US_PER_S)),
             request_id=uuid.uuid4().hex,
         )
-        call: Awaitable[Any] = self._stub.RegisterInstance(request, timeout=CALL_TIMEOUT_S)
+        call: Awaitable[Any] = self._leader.stub.RegisterInstance(request, timeout=CALL_TIMEOUT_S)
+        return call
+
+    def _deregistered(self) -> Awaitable[Any]:
+        name = self._instance.instance_id
+        request = pb.DeregisterInstanceRequest(instance_id=name, request_id=uuid.uuid4().hex)
+        call: Awaitable[Any] = self._leader.stub.DeregisterInstance(request, timeout=CALL_TIMEOUT_S)
         return call
 
     def _renewed(self) -> Awaitable[Any]:
         request = pb.HeartbeatInstanceRequest(instance_id=self._instance.instance_id)
-        call: Awaitable[Any] = self._stub.HeartbeatInstance(request, timeout=CALL_TIMEOUT_S)
+        call: Awaitable[Any] = self._leader.stub.HeartbeatInstance(request, timeout=CALL_TIMEOUT_S)
         return call
 
-
-async def _code(call: Awaitable[Any]) -> grpc.StatusCode:
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        log.warning("the autoscaler refuses", extra={"fields": {"code": error.code().name, "error": error.details()}})
-        return error.code()
-    return grpc.StatusCode.OK
+    async def _code(self, call: Awaitable[Any]) -> grpc.StatusCode:
+        try:
+            await call
+        except grpc.aio.AioRpcError as error:
+            fields = {"code": error.code().name, "error": error.details()}
+            log.warning("the autoscaler refuses", extra={"fields": fields})
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                await self._leader.find()
+            return error.code()
+        return grpc.StatusCode.OK
 
 
 @click.command()
@@ -121,11 +162,12 @@ async def serve(instance: Instance, env: Environment, ttl_s: float, drain_s: flo
     leaving = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, leaving.set)
-    async with connect(env.autoscaler) as channel:
-        registration = Registration(AutoscalerServiceStub(channel), instance, ttl_s)
-        await registration.hold(leaving)
-        if not await registration.leave(drain_s):
-            log.error("not drained in time", extra={"fields": {"instance_id": instance.instance_id}})
+    leader = Leader(env.autoscaler)
+    registration = Registration(leader, instance, ttl_s)
+    await registration.hold(leaving)
+    if not await registration.leave(drain_s):
+        log.error("not drained in time", extra={"fields": {"instance_id": instance.instance_id}})
+    await leader.close()
     if done is not None:
         await asyncio.to_thread(done.touch)
 
