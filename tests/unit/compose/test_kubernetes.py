@@ -128,7 +128,8 @@ def test_keda_and_the_pods_ask_the_autoscaler_where_it_listens() -> None:
     environment = {
         one["name"]: one.get("value") for one in container(of_kind("Deployment")["autoscaler"], "autoscaler")["env"]
     }
-    assert environment["FOREBAY_LISTEN"] == f"0.0.0.0:{port}"
+    # Replicas find each other by this address.
+    assert environment["FOREBAY_LISTEN"] == f"$(POD_IP):{port}"
     for name in POOLS:
         address = SCALED[name]["spec"]["triggers"][0]["metadata"]["scalerAddress"]
         assert address == f"autoscaler.{namespace}:{port}"
