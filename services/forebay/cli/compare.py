@@ -50,6 +50,7 @@ class Asked:
     prompts: str | None
     profile: str | None
     instances: int | None
+    start_factor: float | None
     plots: tuple[str, ...]
     markdown: bool
     open_page: bool
@@ -74,6 +75,12 @@ class Asked:
 @click.option("--prompts", metavar="FILE", help="Prompts with known lengths of this file instead of the experiment's.")
 @click.option("--profile", metavar="GPU/MODEL/tpN|FILE", help="All instances have this profile.")
 @click.option("--instances", type=click.IntRange(min=1), help="So many instances of each group, never more or fewer.")
+@click.option(
+    "--start-factor",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Starts take X times as long as in the experiment.",
+)
 @click.option("--plot", "plots", multiple=True, metavar="[NAME=]FILE.svg", help="Write one plot too; may be repeated.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--open", "open_page", is_flag=True, help="Open the report in a browser.")
@@ -192,7 +199,8 @@ def _elsewhere(made: "Experiment", asked: Asked) -> "Experiment":
         groups = tuple(dataclasses.replace(group, **counts) for group in groups)
     for group in groups:
         profile_of(group.profile)
-    return dataclasses.replace(made, trace=trace, groups=groups)
+    start = made.start if asked.start_factor is None else made.start.times(asked.start_factor)
+    return dataclasses.replace(made, trace=trace, groups=groups, start=start)
 
 
 def _numbers(option: str, text: str, kind: type[Any]) -> tuple[Any, ...]:
