@@ -14,8 +14,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Samples: TypeAlias = Sequence[int] | Sequence[float] | Floats | Ints
 
-POWER = 3.0
-"""How few requests the tiers at both ends hold: of eight, the last has three in a thousand."""
+POWER = 2.5
+"""How few requests the tiers at both ends hold: of seven, the last has one in a hundred."""
+LONGEST_SHARE, LONGEST_COUNT = 0.01, 10
+"""So many points are for that share of the requests, those with the longest prompts."""
 _LEVELS = 9
 
 
@@ -42,14 +44,17 @@ class Mix:
             raise ValueError("a mix needs as many prompts as responses, and at least one")
         if len(prompt) <= point_count:
             return Mix(prompt, response, np.full(len(prompt), 1.0 / len(prompt)))
-        # Prompts have the longer tails, and a few long ones make everybody else late.
-        rows = max(1, round(math.sqrt(0.75 * point_count)))
-        columns = max(1, point_count // rows)
-        by_response = _tiers(response, rows)
-        cells = by_response * columns
+        # A few long prompts make everybody else late: the longest are points of their own, by length.
+        longest = prompt >= np.quantile(prompt, 1.0 - LONGEST_SHARE)
+        steps = np.geomspace(prompt[longest].min(), prompt[longest].max() * 1.001, LONGEST_COUNT + 1)
+        rows = max(1, round(math.sqrt(point_count - LONGEST_COUNT)))
+        columns = max(1, (point_count - LONGEST_COUNT) // rows)
+        cells = np.where(longest, rows * columns + np.searchsorted(steps, prompt, side="right") - 1, 0)
+        by_response = _tiers(response[~longest], rows)
+        places = np.flatnonzero(~longest)
         for tier in range(rows):
-            mine = by_response == tier
-            cells[mine] += _tiers(prompt[mine], columns)
+            mine = places[by_response == tier]
+            cells[mine] = tier * columns + _tiers(prompt[mine], columns)
         counts = np.bincount(cells)
         used = counts > 0
         means = [np.bincount(cells, column)[used] / counts[used] for column in (prompt, response)]
@@ -63,7 +68,7 @@ class Mix:
         return Mix(grid[0].ravel(), grid[1].ravel(), np.full(len(one) * len(other), 1.0 / (len(one) * len(other))))
 
     def up_to(self, tokens: int) -> "Mix | None":
-        """Those requests whose prompt and response together are no longer than that; None where there are none."""
+        """Those requests of which prompt and response together fit into so many tokens; None where there are none."""
         inside = self.prompt_tokens + self.response_tokens <= tokens
         if inside.all():
             return self
