@@ -192,7 +192,7 @@ class _Now:
 
     def step(self, area: Area, pools: Sequence[PoolView], memo: dict[str, float], is_new: bool) -> dict[str, Choice]:
         """What the pools of one area should have now."""
-        used, ratio = self._used(pools), self._ratio(area, memo)
+        used, ratio = self._used(pools), self._ratio(area, memo) if self._is_free() else -1.0
         wanted = {pool.pool: pool.instances_wanted for pool in pools}
         text = "no forecast yet, so the first fleet holds"
         if "period" in memo:
