@@ -75,7 +75,8 @@ def from_image(config: ContainerConfig) -> Body:
 def from_pattern(pattern: Mapping[str, Any], number: int) -> Body:
     """The description of one more container like `pattern`, as the engine told of it."""
     settings = {key: value for key, value in pattern["Config"].items() if key not in ("Hostname", "Domainname")}
-    labels = {**(settings.get("Labels") or {}), NUMBER: str(number), ONE_OFF: "False"}
+    # Of a service's containers that are not marked as one-off, `docker compose up` removes those beyond its own scale.
+    labels = {**(settings.get("Labels") or {}), NUMBER: str(number), ONE_OFF: "True"}
     # The pattern's host ports are taken by the pattern, and a file is written for one container only.
     host = {
         key: value for key, value in pattern["HostConfig"].items() if key not in ("PortBindings", "ContainerIDFile")

@@ -2,7 +2,16 @@
 
 import pytest
 
-from forebay.autoscaler.container import NUMBER, SERVICE, ContainerConfig, fit, from_image, from_pattern, networks_of
+from forebay.autoscaler.container import (
+    NUMBER,
+    ONE_OFF,
+    SERVICE,
+    ContainerConfig,
+    fit,
+    from_image,
+    from_pattern,
+    networks_of,
+)
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 
@@ -81,6 +90,7 @@ def test_one_more_of_a_service_is_like_its_pattern_but_for_what_only_one_can_hav
     )
     assert body["Labels"][NUMBER] == "4"
     assert body["Labels"]["com.docker.compose.config-hash"] == "abc"
+    assert body["Labels"][ONE_OFF] == "True"
     assert body["NetworkingConfig"] == {"EndpointsConfig": {"demo_default": {"Aliases": ["llm"]}}}
     host = body["HostConfig"]
     assert (host["ShmSize"], host["Binds"]) == (1_000, ["/models:/models:ro"])
