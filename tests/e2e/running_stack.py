@@ -117,11 +117,13 @@ def start(state_dir: Path, *options: str, prompts: Sequence[Prompt] = (*SHORT, L
     lines = [json.dumps({"prompt": one.text, "output_tokens": one.output_tokens}) + "\n" for one in prompts]
     answers.write_text("".join(lines))
     options = options or ("--emulated", "2", "--models", MODEL)
+    # A configuration says itself where its answers are.
+    options = options if "--config" in options else (*options, "--answers", str(answers))
     command = [sys.executable, "-m", "forebay.cli", "up", "--port-base", str(free_port_base()), *options]
     output = state_dir / "up.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--answers", str(answers), "--state-dir", str(state_dir)],
+            [*command, "--state-dir", str(state_dir)],
             env=environment(),
             stdout=log,
             stderr=subprocess.STDOUT,

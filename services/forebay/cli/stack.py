@@ -106,18 +106,21 @@ class Stack:
         write_run(self._state_dir, self.run)
 
     async def wait_fleet(self) -> Mapping[str, ModelCount]:
-        """Returns the fleet once every model has an instance ready; raises Unavailable when that takes too long."""
+        """Returns the fleet once every model that is to have an instance has one ready.
+
+        Raises Unavailable when that takes too long.
+        """
         deadline_s = asyncio.get_running_loop().time() + FLEET_TIMEOUT_S
         counts: dict[str, ModelCount] = {}
         while asyncio.get_running_loop().time() < deadline_s:
             counts = await _counts(self.run.addresses)
-            if counts and all(one.ready for one in counts.values()):
+            if counts and all(one.ready or not one.wanted for one in counts.values()):
                 await asyncio.sleep(SNAPSHOT_INTERVAL_S)
                 self.run = replace(self.run, ready=True)
                 self._write()
                 return counts
             await asyncio.sleep(POLL_S)
-        missing = ", ".join(model for model, one in counts.items() if not one.ready) or "any model"
+        missing = ", ".join(model for model, one in counts.items() if one.wanted and not one.ready) or "any model"
         raise Unavailable(
             f"no instance of {missing} is ready after {FLEET_TIMEOUT_S:.0f} s; see {self.run.log_dir}/autoscaler.log"
         )
@@ -153,7 +156,9 @@ async def _counts(addresses: Addresses) -> dict[str, ModelCount]:
         if one.instance.state == INSTANCE_STATE_READY and one.instance.instance_id in reachable
     )
     return {
-        one.model: ModelCount(min(one.ready_count, usable[one.model]), one.starting_count, one.draining_count)
+        one.model: ModelCount(
+            min(one.ready_count, usable[one.model]), one.starting_count, one.draining_count, one.instances_wanted
+        )
         for one in view.fleet.models
     }
 
