@@ -93,7 +93,7 @@ def measured(case: Case, count: int, effort: Effort = Effort()) -> list[common.C
     """A row of the table."""
     seconds, gaps, unmet = timed(case, count, effort)
     p50, p99 = common.percentiles(seconds, 1.0)
-    gap = [100 * float(np.median(gaps)), 100 * max(gaps)]
+    gap = [round(100 * float(one), 4) for one in (np.median(gaps), max(gaps))]
     return [*case.words, p50, p99, *gap, 100 * unmet, PAPER_S[case.shape] / p50]
 
 
