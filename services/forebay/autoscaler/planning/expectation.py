@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil, sqrt
+from typing import TYPE_CHECKING
 
 from forebay.autoscaler.planning.outlook import Traffic, steady, together
-from forebay.autoscaler.policy.autoscaler.base import DemandView, FleetView, ForecastWindow
 from forebay.core.pressure import WaitingGroup
 from forebay.core.units import US_PER_S
 from forebay.core.values import ModelLoad, SloClass
+
+if TYPE_CHECKING:
+    from forebay.autoscaler.policy.autoscaler.base import DemandView, FleetView, ForecastWindow
 
 ANSWER_COUNT_MIN = 20
 """Answers of a minute that tell how long they are."""
@@ -29,13 +32,13 @@ class Due:
 class Expectation:
     """One model's demands and waiting work, as of `now_us`; forecast windows are `window_us` long."""
 
-    demands: tuple[DemandView, ...]
+    demands: "tuple[DemandView, ...]"
     waiting: tuple[WaitingGroup, ...]
     window_us: int
     now_us: int
 
     @classmethod
-    def of(cls, view: FleetView, model: str, window_us: int) -> "Expectation":
+    def of(cls, view: "FleetView", model: str, window_us: int) -> "Expectation":
         """That of one model."""
         demands = tuple(one for one in view.demands if one.model == model)
         waiting = tuple(one for one in view.waiting if one.model == model)
@@ -114,11 +117,11 @@ class Expectation:
         known = [one for one in found if one is not None]
         return sum(known) if known and len(known) == len(found) else None
 
-    def _at(self, start_us: int) -> Iterator[tuple[DemandView, ForecastWindow]]:
+    def _at(self, start_us: int) -> "Iterator[tuple[DemandView, ForecastWindow]]":
         for one in self.demands:
             yield from ((one, window) for window in one.forecast if window.start_us == start_us)
 
-    def _traffic(self, window: ForecastWindow) -> Traffic:
+    def _traffic(self, window: "ForecastWindow") -> Traffic:
         seconds = self.window_us / US_PER_S
         p10, p50, p90, p97 = (value / seconds for value in window.prompt_tokens)
         low, middle, high, top = (value / seconds for value in window.response_tokens)
@@ -152,7 +155,7 @@ class Experience:
         """What is to be remembered."""
         return {f"{model}|{one.name}": float(getattr(self, one.name)) for one in fields(self)}
 
-    def after(self, expected: Expectation, forecast: Sequence[ForecastWindow], weight: float) -> "Experience":
+    def after(self, expected: Expectation, forecast: "Sequence[ForecastWindow]", weight: float) -> "Experience":
         """The same after a look at the window that was forecast last, if it is over; then the next one is awaited.
 
         `weight` is how much one window counts.
@@ -188,11 +191,11 @@ class Experience:
         return replace(self, fullness=self.fullness + weight * (share - self.fullness))
 
 
-def _is_now(demand: DemandView, region: str) -> bool:
+def _is_now(demand: "DemandView", region: str) -> bool:
     return demand.slo_class is not SloClass.DEFERRED and region in ("", demand.region)
 
 
-def _between(demand: DemandView, start_us: int, end_us: int, answer_share: float) -> float | None:
+def _between(demand: "DemandView", start_us: int, end_us: int, answer_share: float) -> float | None:
     before = [one for one in demand.arrived if one.at_us <= start_us]
     after = [one for one in demand.arrived if one.at_us >= end_us]
     if not before or not after:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from forebay.autoscaler.policy.autoscaler.base import Capability, Quantiles
+if TYPE_CHECKING:
+    from forebay.autoscaler.policy.autoscaler.base import Capability, Quantiles
 
 _Z = tuple(NormalDist().inv_cdf(level) for level in (0.10, 0.50, 0.90, 0.97))
 POINTS = 40
@@ -16,8 +17,8 @@ _POINT_Z = tuple(NormalDist().inv_cdf((number + 0.5) / POINTS) for number in ran
 class Traffic(NamedTuple):
     """Prompt and response tokens a second, each by its quantiles p10, p50, p90 and p97."""
 
-    prompt: Quantiles = (0.0, 0.0, 0.0, 0.0)
-    response: Quantiles = (0.0, 0.0, 0.0, 0.0)
+    prompt: "Quantiles" = (0.0, 0.0, 0.0, 0.0)
+    response: "Quantiles" = (0.0, 0.0, 0.0, 0.0)
 
 
 def together(parts: Iterable[Traffic]) -> Traffic:
@@ -31,7 +32,7 @@ def steady(prompt: float, response: float) -> Traffic:
     return Traffic((prompt,) * 4, (response,) * 4)
 
 
-def instances_for(traffic: Traffic, able: Capability) -> Quantiles:
+def instances_for(traffic: Traffic, able: "Capability") -> "Quantiles":
     """How many instances' worth of work that is, by quantile: max(P/mu_p, D/mu_d, (P+D)/mu_t), PreServe's Algorithm 2.
 
     A rate that is not known (0) does not bind.
@@ -49,7 +50,7 @@ def instances_for(traffic: Traffic, able: Capability) -> Quantiles:
     return (p10, p50, p90, p97)
 
 
-def at(values: Quantiles, z: float) -> float:
+def at(values: "Quantiles", z: float) -> float:
     """The value `z` standard deviations from the median: linear in z between the quantiles and beyond, not below 0."""
     last = len(_Z) - 2
     place = next((number for number in range(last) if z <= _Z[number + 1]), last)
@@ -57,7 +58,7 @@ def at(values: Quantiles, z: float) -> float:
     return max(0.0, low + (high - low) * (z - _Z[place]) / (_Z[place + 1] - _Z[place]))
 
 
-def fewest(work: Quantiles, miss_price: float) -> int:
+def fewest(work: "Quantiles", miss_price: float) -> int:
     """The fewest instances that another one would not pay for.
 
     With X instances' worth of work to come, one more than n serves E[min(1, max(0, X - n))] of it. That is worth
@@ -71,7 +72,7 @@ def fewest(work: Quantiles, miss_price: float) -> int:
     return count
 
 
-def _sum(parts: Sequence[Quantiles]) -> Quantiles:
+def _sum(parts: "Sequence[Quantiles]") -> "Quantiles":
     median = sum(part[1] for part in parts)
     rest = [math.sqrt(sum((part[place] - part[1]) ** 2 for part in parts)) for place in (0, 2, 3)]
     return (max(0.0, median - rest[0]), median, median + rest[1], median + rest[2])

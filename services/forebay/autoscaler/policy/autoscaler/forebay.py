@@ -1,13 +1,15 @@
 """Forebay: work that cannot wait sets the level, work that can wait fills the valleys, and nobody pays for the rest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import NamedTuple
 
+import numpy as np
+
 from forebay.autoscaler.planning.expectation import Expectation, Experience
-from forebay.autoscaler.planning.fleet_program import cells_of, program_of
 from forebay.autoscaler.planning.outlook import Traffic, fewest, instances_for, steady, together
+from forebay.autoscaler.planning.pools import Pool, Table, table_of
 from forebay.autoscaler.planning.solve import solve
 from forebay.autoscaler.policy.autoscaler.base import Choice, FleetChoice, FleetView, Needs, PoolView, Quantiles
 from forebay.core.pressure import InstancePressure
@@ -15,6 +17,10 @@ from forebay.core.promises import Promise
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
 from forebay.core.water import water_level
+
+US_PER_HOUR = 3_600 * US_PER_S
+_NEVER = 1e-9
+"""The rate of a pool that nobody knows the rate of: it counts for nothing."""
 
 
 class Need(NamedTuple):
@@ -138,13 +144,42 @@ class Forebay:
             total[model] = unit * max(outlook.whole.coming, outlook.whole.now, self._whole_level(outlook.whole))
             for region, need in outlook.local.items():
                 local[model, region] = self.local_share * unit * max(need.coming, need.now)
-        program = program_of(pools, view.stocks, rates, held, local, total)
-        solution = solve(program)
+        table = self._table(view, pools, rates, held)
+        names = table.program.names
+        own = [[local.get((model, region), 0.0) for region in names.regions] for model in names.models]
+        everywhere = [total[model] for model in names.models]
+        solution = solve(replace(table.program, local=np.array(own), total=np.array(everywhere)))
+        by_name = {pool.pool: pool for pool in pools}
         choices = {
-            name: self._choice(int(solution.instances[cell]), outlooks[program.names.models[cell[0]]], held[name])
-            for name, cell in cells_of(pools, program.names).items()
+            name: self._choice(count, outlooks[by_name[name].model], held[name])
+            for name, count in table.counts(solution).items()
         }
         return choices, [f"{one.model}: {one.bound_by}" for one in solution.shortages]
+
+    def _table(
+        self, view: FleetView, pools: Sequence[PoolView], rates: Mapping[str, float], held: Mapping[str, int]
+    ) -> Table:
+        """The program's pools. A start costs its lead at the pool's price; a pool of unknown rate keeps its least."""
+        rows = []
+        for pool in pools:
+            price = pool.gpu_hour_price * pool.gpu_count
+            most = pool.instances_max if rates[pool.pool] > 0 else pool.instances_min
+            rows.append(
+                Pool(
+                    name=pool.pool,
+                    model=pool.model,
+                    region=pool.region,
+                    gpu=pool.gpu,
+                    instances=pool.active_count,
+                    rate=rates[pool.pool] or _NEVER,
+                    price=price,
+                    start=price * pool.lead.p50_us / US_PER_HOUR,
+                    gpu_count=pool.gpu_count,
+                    least=min(most, max(pool.instances_min, held[pool.pool])),
+                    most=most,
+                )
+            )
+        return table_of(rows, {}, {(one.region, one.gpu): one.gpu_count for one in view.stocks}, 0.0)
 
     def _near(self, expected: Expectation, pools: Sequence[PoolView]) -> tuple[int, ...]:
         """The windows of the next two lead times, the first at least."""
