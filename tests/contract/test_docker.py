@@ -1,18 +1,23 @@
 """What the Docker actuator asks of an engine, and what it makes of the engine's answers."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.autoscaler.actuator import Survey
 from forebay.autoscaler.actuator_docker import DockerActuator, Recipe
+from forebay.autoscaler.config import ModelConfig
 from forebay.autoscaler.container import NUMBER, PROJECT, SERVICE, ContainerConfig, fit, from_image
 from forebay.autoscaler.docker_api import DockerApi
+from forebay.autoscaler.launch import command_of
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
 from forebay.core.values import Instance
+from forebay.wire.channel import connect
 from tests.integration.container_engines import Engine, docker_engine, podman_engine
 from tests.integration.fake_docker import Container, FakeDocker
 
@@ -205,3 +210,27 @@ async def test_a_real_engine_takes_copies_of_what_it_tells_of_a_container(
         finally:
             await api.remove("demo-llm-1")
             await actuator.close()
+
+
+async def test_in_networks_of_a_real_engine_an_instance_is_reached_by_its_published_port(docker_engine: Engine) -> None:
+    command = command_of(ModelConfig(name="m", arguments=("--host", "0.0.0.0")), "")
+    container = replace(docker_engine.container(command), networks=("llm-front", "llm-back"), publish=True)
+    actuator = DockerActuator(docker_engine.host, "published", {"m": Recipe(container)}, 0, 5.0)
+    with docker_engine.networks("llm-front", "llm-back"):
+        placed = await actuator.start(local(1))
+        assert placed is not None
+        assert placed.grpc_address.startswith("127.0.0.1:")
+        async with connect(placed.grpc_address) as channel, DockerApi(docker_engine.host) as api:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            ready = service_pb2.ModelReadyRequest(name="m")
+            for _ in range(300):
+                if (await stub.ModelReady(ready, timeout=60, wait_for_ready=True)).ready:
+                    break
+                await asyncio.sleep(0.1)
+            else:
+                pytest.fail("the model does not become ready")
+            networks = (await api.inspect("published-local-1"))["NetworkSettings"]["Networks"]
+            assert set(networks) == {"llm-front", "llm-back"}
+        assert (await actuator.survey([placed])).alive == {"local-1/m": placed}
+        assert await actuator.stop(placed)
+    await actuator.close()

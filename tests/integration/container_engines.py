@@ -43,6 +43,18 @@ class Engine:
             ulimits=("nofile=1024:1024", "nproc=1024:1024"),
         )
 
+    @contextmanager
+    def networks(self, *names: str) -> Iterator[None]:
+        """User-defined networks, until the end of the block."""
+        socket_path = self.host.removeprefix("unix://")
+        with httpx.Client(transport=httpx.HTTPTransport(uds=socket_path), base_url="http://e", timeout=60) as client:
+            for name in names:
+                answer = client.post("/v1.40/networks/create", json={"Name": name})
+                assert answer.is_success, answer.text
+            yield
+            for name in names:
+                assert client.delete(f"/v1.40/networks/{name}").is_success
+
 
 @pytest.fixture(scope="session")
 def docker_engine() -> Iterator[Engine]:
