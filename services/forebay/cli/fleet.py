@@ -23,7 +23,6 @@ class ModelCount:
     ready: int
     starting: int
     draining: int
-    wanted: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ async def fleet_counts(channel: grpc.aio.Channel) -> dict[str, ModelCount]:
     request = autoscaler_service_pb2.GetFleetRequest()
     answer = await AutoscalerServiceStub(channel).GetFleet(request, timeout=CALL_TIMEOUT_S)
     return {
-        one.model: ModelCount(one.ready_count, one.starting_count, one.draining_count, one.instances_wanted)
+        one.model: ModelCount(one.ready_count, one.starting_count, one.draining_count)
         for one in sorted(answer.models, key=lambda one: one.model)
     }
 

@@ -111,18 +111,19 @@ class Stack:
         Raises Unavailable when that takes too long.
         """
         deadline_s = asyncio.get_running_loop().time() + FLEET_TIMEOUT_S
-        counts: dict[str, ModelCount] = {}
+        missing: list[str] = []
         while asyncio.get_running_loop().time() < deadline_s:
-            counts = await _counts(self.run.addresses)
-            if counts and all(one.ready or not one.wanted for one in counts.values()):
+            counts, wanted = await _counts(self.run.addresses)
+            missing = [model for model, one in counts.items() if wanted[model] and not one.ready]
+            if counts and not missing:
                 await asyncio.sleep(SNAPSHOT_INTERVAL_S)
                 self.run = replace(self.run, ready=True)
                 self._write()
                 return counts
             await asyncio.sleep(POLL_S)
-        missing = ", ".join(model for model, one in counts.items() if one.wanted and not one.ready) or "any model"
+        names = ", ".join(missing) or "any model"
         raise Unavailable(
-            f"no instance of {missing} is ready after {FLEET_TIMEOUT_S:.0f} s; see {self.run.log_dir}/autoscaler.log"
+            f"no instance of {names} is ready after {FLEET_TIMEOUT_S:.0f} s; see {self.run.log_dir}/autoscaler.log"
         )
 
     async def stop(self) -> None:
@@ -144,23 +145,25 @@ def prepare_database(url: str) -> None:
     sql.open_engine(url).dispose()
 
 
-async def _counts(addresses: Addresses) -> dict[str, ModelCount]:
-    """The fleet with the instances that all have seen: the scheduler sends requests to what it and metrics know."""
+async def _counts(addresses: Addresses) -> tuple[dict[str, ModelCount], Mapping[str, int]]:
+    """The fleet with the instances that all have seen, and how many are wanted, by model.
+
+    The scheduler sends requests to what it and metrics know.
+    """
     view = await look(addresses)
     if view.fleet is None:
-        return {}
+        return {}, {}
     reachable = {name for name, load in view.observed().items() if load.reachable}
     usable = Counter(
         one.instance.model
         for one in view.scheduled().values()
         if one.instance.state == INSTANCE_STATE_READY and one.instance.instance_id in reachable
     )
+    wanted = Counter({one.model: one.instances_wanted for one in view.fleet.models})
     return {
-        one.model: ModelCount(
-            min(one.ready_count, usable[one.model]), one.starting_count, one.draining_count, one.instances_wanted
-        )
+        one.model: ModelCount(min(one.ready_count, usable[one.model]), one.starting_count, one.draining_count)
         for one in view.fleet.models
-    }
+    }, wanted
 
 
 def check_ports(addresses: Addresses) -> None:

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forebay.autoscaler import invariants
-from forebay.autoscaler.actions import Action, Changed, Decided, Retire, Start, Stop
+from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, Start, Stop
 from forebay.autoscaler.config import Config, ModelConfig, ServerConfig, StockConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
 from forebay.core.errors import AlreadyExists
 from forebay.core.fleet import Bounds, FleetState
-from forebay.core.values import Instance, InstanceState, WakeAt
+from forebay.core.values import Instance, InstanceState, ModelLoad
 
 S = 1_000_000
 BUDGET = 4
@@ -75,21 +76,25 @@ class World:
         self.asked: list[Action] = []
         self.starts: dict[str, list[int]] = {model: [] for model in MODELS}
         self.ours: set[str] = set()
+        self.owed: dict[str, int] = {}
+        self.held = dict.fromkeys(MODELS, 0)
 
     def apply(self, actions: list[Action]) -> None:
+        check: dict[type, Callable[[Any], None]] = {
+            Start: lambda action: self._started(action.instance),
+            Changed: lambda action: self._changed(action.member.instance),
+            Stop: lambda action: self._stopped(action.instance_id),
+            Decided: self._shrunk,
+            Alarm: self._told,
+        }
         for action in actions:
-            if isinstance(action, Start):
-                self._started(action.instance)
-            elif isinstance(action, Changed):
-                self._changed(action.member.instance)
-            elif isinstance(action, Stop):
-                self._stopped(action.instance_id)
-            elif isinstance(action, Decided):
-                self._shrunk(action)
-            elif isinstance(action, WakeAt):
-                assert action.at_us >= 0
+            check.get(type(action), lambda _: None)(action)
             if isinstance(action, (Start, Retire, Stop)):
                 self.asked.append(action)
+                self.owed[subject(action)] = self.now_us
+
+    def _told(self, action: Alarm) -> None:
+        self.owed = {key: at_us for key, at_us in self.owed.items() if key not in action.text}
 
     def _started(self, instance: Instance) -> None:
         assert instance.instance_id not in self.launched
@@ -137,6 +142,14 @@ class World:
 
     def tick(self, _: int) -> None:
         self.apply(self.engine.on_tick(Forecasts(), self.now_us))
+
+    def demand(self, number: int) -> None:
+        self.held[MODELS[number % 3]] = number // 3 % 3
+        self.observe()
+
+    def observe(self) -> None:
+        loads = [ModelLoad(model, held_count=count) for model, count in self.held.items()]
+        self.apply(self.engine.on_snapshot(loads, [], self.now_us))
 
     def wake(self, _: int) -> None:
         self.apply(self.engine.on_wake(self.now_us))
@@ -201,6 +214,7 @@ class World:
         self._answer(action, number // 3 % 4)
 
     def _answer(self, action: Action, how: int) -> None:
+        self.owed.pop(subject(action), None)
         if isinstance(action, Start):
             key = action.instance.instance_id
             if how == 0:
@@ -233,8 +247,14 @@ class World:
             for instance in self.engine.instances():
                 self.apply(self.engine.on_probe(instance.instance_id, True, True, self.now_us))
             self.tell_leases(1)
+            self.observe()
             if second % 2 == 0:
                 self.tick(0)
+
+
+def subject(action: Any) -> str:
+    """The instance that an action is about."""
+    return str(action.instance.instance_id if isinstance(action, Start) else action.instance_id)
 
 
 EVENTS: tuple[Callable[[World, int], None], ...] = (
@@ -246,6 +266,7 @@ EVENTS: tuple[Callable[[World, int], None], ...] = (
     World.tick,
     World.tick,
     World.wake,
+    World.demand,
     World.set_bounds,
     World.place,
     World.finish,
@@ -294,12 +315,43 @@ def test_whatever_happened_the_fleet_becomes_what_is_wanted(
         if key in {one.instance_id for one in world.engine.instances()}:
             world.apply(world.engine.on_deregister(key, world.now_us))
     for model, wish in (("a", 2), ("b", 1), ("c", 1)):
+        world.held[model] = 0
         world.policy.wishes[model] = wish
         world.bounds[model] = (0, 4)
         world.apply(world.engine.on_bounds(Bounds(model, 0, 4), world.now_us))
     world.heal(300)
     found = {one.model: (one.ready_count, one.starting_count, one.draining_count) for one in world.engine.models()}
     assert found == {"a": (2, 0, 0), "b": (1, 0, 0), "c": (1, 0, 0)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(HISTORY)
+def test_whatever_happened_requests_that_wait_get_an_instance_though_none_is_wanted(
+    history: list[tuple[Callable[[World, int], None], int]],
+) -> None:
+    world = lived(history)
+    for model in MODELS:
+        world.held[model] = int(model == "b")
+        world.policy.wishes[model] = 0
+        world.bounds[model] = (0, 4)
+        world.apply(world.engine.on_bounds(Bounds(model, 0, 4), world.now_us))
+    world.heal(120)
+    found = {one.model: one.ready_count for one in world.engine.models()}
+    assert invariants.demand_is_served(1, 4, found["b"], is_limited=False)
+    assert found["b"] == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(HISTORY)
+def test_an_actuator_that_never_answers_again_is_told_of_and_asked_again(
+    history: list[tuple[Callable[[World, int], None], int]],
+) -> None:
+    world = lived(history)
+    for _ in range(60):
+        world.now_us += S
+        world.tell_leases(1)
+        world.tick(0)
+        assert invariants.never_stuck(world.owed, 11 * S, world.now_us)
 
 
 @settings(max_examples=50, deadline=None)
