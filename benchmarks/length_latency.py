@@ -9,6 +9,7 @@ models are measured on it as well.
 Bar: in process on one core, the fast model p99 <= 3 ms at batch 1, the semantic one p50 <= 40 ms at 100 tokens; ONNX
 within 1e-4 of what was fitted, in logarithms of tokens.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.length_latency [--quick] [--json FILE] [--models FOLDER]
+[--only NAME]
 """
 
 import asyncio
@@ -121,11 +122,13 @@ def call_count(call: Call, batch_count: int, long: bool, budget_s: float) -> int
     return int(np.clip(budget_s / once, 5, 1_000))
 
 
-def measure_process(report: common.Report, models: Path, budget_s: float) -> None:
+def measure_process(report: common.Report, models: Path, budget_s: float, only: Sequence[str]) -> None:
     providers = ["cpu", *(["cuda"] if choose_providers("auto") != [CPU] else [])]
     found = [row for provider in providers for row in families(models, provider)]
-    calls: list[tuple[str, str, Call]] = [("(hashed features alone)", "-", extract)]
+    calls: list[tuple[str, str, Call]] = [] if only else [("(hashed features alone)", "-", extract)]
     for name, ran_on, predictor in found:
+        if only and name not in only:
+            continue
         predictor.observe([LengthOutcome(query, 100 + row % 50) for row, query in enumerate(prompts(OUTCOMES, False))])
         calls.append((name, ran_on, predictor.predict))
     rows: list[list[common.Cell]] = []
@@ -265,17 +268,19 @@ async def measure_wire(report: common.Report, address: str, times: int) -> None:
 @click.command()
 @common.options
 @click.option("--models", type=click.Path(path_type=Path, file_okay=False), default=PACKAGED, help="Folder of models.")
+@click.option("--only", multiple=True, type=click.Choice(list(LENGTH_PREDICTORS)), help="These in process, no more.")
 @click.option("--serve", "serves", is_flag=True, hidden=True)
-def main(quick: bool, json_path: str | None, models: Path, serves: bool) -> None:
+def main(quick: bool, json_path: str | None, models: Path, only: Sequence[str], serves: bool) -> None:
     """Times length predictions of every family."""
     if serves:
         uvloop.run(serve())
         return
     report = common.Report("length_latency", quick)
-    measure_process(report, models, 0.25 if quick else 3.0)
-    exactness(report)
-    with started() as address:
-        uvloop.run(measure_wire(report, address, 300 if quick else 2_000))
+    measure_process(report, models, 0.25 if quick else 3.0, only)
+    if not only:
+        exactness(report)
+        with started() as address:
+            uvloop.run(measure_wire(report, address, 300 if quick else 2_000))
     report.close(json_path)
 
 

@@ -1,5 +1,6 @@
 """How much each forecaster counts at each lead: as far as what it would have cost is surely less."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -93,7 +94,7 @@ def _gain(mixed: Track, usual: Floats, costs: Costs, count: int) -> float:
     gain = float(np.average(less, weights=weights))
     # Forecasts that overlap tell the same thing twice.
     distinct = min(float(len(origins)), float(origins[-1] - origins[0] + 1) / float(mixed.leads.mean()))
-    error = float(less.std()) / max(1.0, distinct) ** 0.5
+    error = float(less.std()) / math.sqrt(max(1.0, distinct))
     is_little = gain <= costs.gain_min * float(np.average(before, weights=weights))
     if is_little or gain <= costs.sigma_count * error or not _lasts(less):
         return 0.0
