@@ -17,7 +17,7 @@ from forebay.core.pressure import WaitingJob
 from forebay.core.units import US_PER_S
 from forebay.core.values import WakeAt
 from forebay.gateway.deferred.config import DeferredConfig
-from forebay.gateway.deferred.pacing import Backlog, Demand, Pace, plan
+from forebay.gateway.deferred.pacing import Demand, Pace
 from forebay.gateway.deferred.values import (
     Action,
     Claim,
@@ -36,16 +36,12 @@ from forebay.gateway.deferred.values import (
     ToStore,
     Work,
 )
+from forebay.gateway.deferred.windows import Windows
 
 _NO_ROOM = (ResourceExhausted, Unavailable, ModelUnknown)
 """Errors that say nothing about the request: it is tried until its deadline."""
 _BROKEN = (Aborted, DeadlineExceeded)
 """Errors of an attempt that may go well elsewhere."""
-_SHARE = 0.1
-"""Weight of the newest answer in what an answer is taken to need."""
-_DURATION_S = 10.0
-_RESPONSE_TOKENS = 256
-"""What an answer is taken to need before one has been seen."""
 _RECORD_COUNT_MAX = 200
 _NEVER_US = 2**62
 _TOLD_COUNT_MAX = 1_000
@@ -72,20 +68,6 @@ class _Flight:
     due_us: int = 0
 
 
-@dataclass(slots=True)
-class _Usual:
-    """What answers of a model need."""
-
-    duration_s: float = _DURATION_S
-    tokens: float = 0.0
-    """Tokens of work; 0 as long as none has been seen."""
-
-    def learn(self, duration_s: float, tokens: float) -> None:
-        share = _SHARE if self.tokens else 1.0
-        self.duration_s += share * (max(duration_s, 0.001) - self.duration_s)
-        self.tokens += share * (max(tokens, 1.0) - self.tokens)
-
-
 class Engine:
     """One gateway's part in the work that all share; what is done stands in the store alone.
 
@@ -97,7 +79,6 @@ class Engine:
     def __init__(self, config: DeferredConfig) -> None:
         self._config = config
         self._jobs: dict[str, Job] = {}
-        self._peer_count = 1
         self._flights: dict[Key, _Flight] = {}
         # Requests asked for and not yet given, by job.
         self._claiming: Counter[str] = Counter()
@@ -106,10 +87,7 @@ class Engine:
         self._unwritten: dict[Key, Line] = {}
         self._is_writing = False
         self._ending: set[str] = set()
-        self._usual: dict[str, _Usual] = {}
-        self._demand: dict[str, Demand] = {}
-        self._forecast_us: dict[str, int] = {}
-        self._is_linked = False
+        self._windows = Windows(config)
         self._is_polling = False
         self._poll_us = 0
         self._renew_us = 0
@@ -139,37 +117,18 @@ class Engine:
 
     def pace(self, model: str, now_us: int) -> Pace:
         """The pace of a model's work now, all gateways together."""
-        demand = self._demand.get(model)
-        if demand is not None and now_us > demand.start_us + demand.window_us * len(demand.tokens):
-            demand = None
-        backlogs = [
-            Backlog(job.deadline_us, job.remaining_count * self._work_tokens(job)) for job in self._running(model)
-        ]
-        return plan(backlogs, demand, now_us, self._config.margin, self._config.calm_share)
+        return self._windows.pace(model, self._running(model), now_us)
 
     def window(self, model: str, now_us: int) -> int:
-        """How many of a model's requests this gateway keeps in flight now.
-
-        As many as keep up the pace (Little's law: rate x duration), shared with the other gateways; in calm hours at
-        least `window_min`, which costs nothing, as the scheduler holds back what there is no room for. While the
-        scheduler is away nobody holds back, so nothing starts unless its deadline is near.
-        """
-        jobs = self._running(model)
-        if not jobs:
-            return 0
-        pace, usual = self.pace(model, now_us), self._usual.get(model, _Usual())
-        if not self._is_linked and not any(self._is_urgent(job, usual, now_us) for job in jobs):
-            return 0
-        in_flight = pace.rate / self._work_tokens(jobs[0]) * usual.duration_s / self._peer_count
-        wanted = min(self._config.window_max, int(in_flight) + (pace.rate > 0))
-        return max(wanted, self._config.window_min) if pace.is_calm else wanted
+        """How many of a model's requests this gateway keeps in flight now, see `Windows`."""
+        return self._windows.window(model, self._running(model), now_us)
 
     def on_jobs(self, jobs: Sequence[Job], owner_count: int, now_us: int) -> list[Action]:
         """The store's open jobs by deadline, and how many gateways hold claims."""
         self._is_polling = False
         self._poll_us = now_us + int(self._config.poll_s * US_PER_S)
         self._jobs = {job.job_id: job for job in jobs}
-        self._peer_count = max(1, owner_count)
+        self._windows.peer_count = max(1, owner_count)
         self._dry.clear()
         actions = self._stop([key for key, flight in self._flights.items() if not self._is_wanted(flight)])
         return [*actions, *self._ends(now_us), *self._fill(now_us), self._wake_at(now_us)]
@@ -203,8 +162,7 @@ class Engine:
         if flight is None or flight.phase is not Phase.RUNNING:
             return []
         if tokens:
-            usual = self._usual.setdefault(flight.job.model, _Usual())
-            usual.learn((now_us - flight.started_us) / US_PER_S, tokens)
+            self._windows.learn(flight.job.model, (now_us - flight.started_us) / US_PER_S, tokens)
         flight.phase = Phase.WRITING
         self._unwritten[line.key] = line
         return self._write(now_us)
@@ -265,12 +223,12 @@ class Engine:
     def on_forecast(self, model: str, demand: Demand | None, now_us: int) -> list[Action]:
         """What the predictor expects of the model, or that it does not know; an older forecast then serves on."""
         if demand is not None:
-            self._demand[model] = demand
+            self._windows.demand[model] = demand
         return self._fill(now_us)
 
     def on_link(self, is_linked: bool, now_us: int) -> list[Action]:
         """Whether the scheduler is there."""
-        self._is_linked = is_linked
+        self._windows.is_linked = is_linked
         return self._fill(now_us)
 
     def on_wake(self, now_us: int) -> list[Action]:
@@ -284,21 +242,6 @@ class Engine:
         """The model's jobs that have requests left, by deadline."""
         found = (job for job in self._jobs.values() if job.model == model and job.status is JobStatus.IN_PROGRESS)
         return [job for job in found if job.remaining_count > 0]
-
-    def _work_tokens(self, job: Job) -> float:
-        """What one more request of the job is taken to need."""
-        usual = self._usual.get(job.model)
-        if usual is not None and usual.tokens:
-            return usual.tokens
-        total = max(job.total_count, 1)
-        response = min(job.tokens_max / total, _RESPONSE_TOKENS)
-        return max(1.0, response + self._config.prompt_weight * job.prompt_tokens / total)
-
-    def _is_urgent(self, job: Job, usual: _Usual, now_us: int) -> bool:
-        """Whether the job needs all the time that is left, at the widest window."""
-        rounds = -(-job.remaining_count // self._config.window_max)
-        needed_us = rounds * usual.duration_s * US_PER_S / (1 - self._config.margin)
-        return job.deadline_us - now_us <= needed_us
 
     def _is_late(self, flight: _Flight, now_us: int) -> bool:
         return flight.phase is not Phase.WRITING and flight.job.deadline_us <= now_us
@@ -378,17 +321,10 @@ class Engine:
         self._is_polling = True
         return [Poll()]
 
-    def _forecasts(self, now_us: int) -> list[Action]:
-        actions: list[Action] = []
-        window_us = int(self._config.forecast_window_s * US_PER_S)
-        for model in dict.fromkeys(job.model for job in self._jobs.values()):
-            jobs = self._running(model)
-            if jobs and now_us >= self._forecast_us.get(model, 0):
-                self._forecast_us[model] = now_us + int(self._config.forecast_interval_s * US_PER_S)
-                left_us = max(job.deadline_us for job in jobs) - now_us
-                count = min(self._config.forecast_windows_max, max(1, -(-left_us // window_us)))
-                actions.append(Forecast(model, count))
-        return actions
+    def _forecasts(self, now_us: int) -> list[Forecast]:
+        models = dict.fromkeys(job.model for job in self._jobs.values())
+        asked = (self._windows.forecast(model, self._running(model), now_us) for model in models)
+        return [one for one in asked if one is not None]
 
     def _wake_at(self, now_us: int) -> WakeAt:
         times = [_NEVER_US if self._is_polling else self._poll_us]
