@@ -87,6 +87,10 @@ def _folder(program: str) -> Iterator[Path]:
     # The path of a socket may have 108 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="fb"))
     yield folder
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if line.split()[1].startswith(f"{folder}/"):
+            # An engine leaves the network's namespace mounted when it ends.
+            subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
     shutil.rmtree(folder, ignore_errors=True)
 
 
