@@ -119,7 +119,7 @@ def test_nothing_leaves_while_one_is_not_heard_of_or_starts() -> None:
     idle = mixed(0, 4)
     deaf = replace(idle, instances=(*idle.instances[:3], InstanceView("x", 0)))
     assert counts(Chiron().plan(fleet(deaf))) == {"mixed": 4}
-    assert counts(Chiron().plan(fleet(replace(idle, starting_count=1)))) == {"mixed": 4}
+    assert counts(Chiron().plan(fleet(replace(idle, ready_count=3, starting_count=1)))) == {"mixed": 4}
 
 
 def test_opposite_actions_are_a_start_apart() -> None:

@@ -167,7 +167,7 @@ def test_the_slow_loop_is_the_least_of_the_quick_one() -> None:
 
 def test_nothing_changes_while_a_change_is_under_way_or_too_soon() -> None:
     full = [loaded(name, 0.5) for name in "ab"]
-    assert quick().step(T, 1.0, *full, starting_count=1) == 2
+    assert quick(3).step(T, 1.0, *full, starting_count=1) == 3
     assert quick().step(T, 1.0, *full, draining_count=1) == 2
     stage = quick()
     assert [stage.step(T + second, 1.0, *full) for second in (0, 4, 5)] == [3, 3, 4]

@@ -48,6 +48,11 @@ def test_one_leaves_when_many_steps_are_left_even_without_it() -> None:
     assert choose(server("a", 0.05, running=1), server("b", 0.3, running=1), load=2.0).instances_wanted == 2
 
 
+def test_a_shrink_that_a_limit_puts_off_is_not_followed_by_another() -> None:
+    idle = [server(name) for name in "abcde"]
+    assert choose(*idle, wanted=4).instances_wanted == 4
+
+
 def test_an_idle_pool_shrinks_to_one() -> None:
     assert choose(server("a"), server("b")).instances_wanted == 1
     assert choose(server("a")).instances_wanted == 1

@@ -87,7 +87,7 @@ def test_without_a_forecast_the_look_ahead_does_not_shrink_below_the_workload_wi
 
 
 def test_nothing_leaves_while_one_starts_or_is_not_heard_of() -> None:
-    assert Stage().step(100, 0.1, 2.0, starting_count=1) == 4
+    assert Stage().step(100, 0.1, 2.0, ready_count=3, starting_count=1) == 4
     partly = (heard("a", peak_share=0.1), InstanceView("b", 0))
     assert Stage(2).step(100, 0.1, 0.5, instances=partly) == 2
     assert Stage().step(100, None, 2.0) == 4

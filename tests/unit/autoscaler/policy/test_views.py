@@ -71,3 +71,9 @@ def test_keeping_keeps_the_number_and_the_memory() -> None:
 
 def test_times_are_in_microseconds() -> None:
     assert window(5 * S, 1.0, 1.0, 1.0).times(2.0) == window(5 * S, 2.0, 2.0, 2.0)
+
+
+def test_a_step_begins_from_what_stands_until_a_shrink_is_carried_out() -> None:
+    assert view(ready=5, wanted=4).standing_count == 5
+    assert view(ready=3, wanted=4).standing_count == 4
+    assert view(ready=3, wanted=4, starting_count=2).standing_count == 5

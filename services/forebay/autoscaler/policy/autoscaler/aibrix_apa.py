@@ -35,7 +35,7 @@ class AibrixApa(PerPool):
 
     def choose(self, view: PoolView) -> Choice:
         """The ratio, held to the band and the rates."""
-        count = view.instances_wanted
+        count = view.standing_count
         mean = view.concurrency_mean(int(self.window_s * US_PER_S))
         ratio = mean / (view.concurrency_target * max(1, count))
         wanted = self._wanted(count, ratio, ceil(mean / view.concurrency_target))

@@ -62,7 +62,7 @@ class AibrixKpa(PerPool):
         return Choice(wanted, recommended, reason, inputs, memo)
 
     def _wish(self, view: PoolView, mean: float) -> int:
-        count = view.instances_wanted
+        count = view.standing_count
         ratio = mean / (view.concurrency_target * max(1, count))
         if count and 1.0 - self.tolerance <= ratio <= 1.0 + self.tolerance:
             return count

@@ -142,6 +142,11 @@ class PoolView:
         """Ready and starting."""
         return self.ready_count + self.starting_count
 
+    @property
+    def standing_count(self) -> int:
+        """What a step up or down begins from: a shrink that a limit has put off is not yet to be counted on."""
+        return max(self.instances_wanted, self.active_count)
+
     def concurrency_mean(self, window_us: int) -> float:
         """Mean of the samples of the last `window_us`, that of the newest sample when none is so young."""
         young = [value for at_us, value in self.concurrency if at_us > self.now_us - window_us]

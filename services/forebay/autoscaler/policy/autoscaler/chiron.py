@@ -131,7 +131,7 @@ class Chiron:
         names = [pool.pool for pool in pools]
         plan = _Plan(
             pools,
-            {pool.pool: pool.instances_wanted for pool in pools},
+            {pool.pool: pool.standing_count for pool in pools},
             {name: {} for name in names},
             {name: [] for name in names},
             {

@@ -115,11 +115,11 @@ class Dynamo:
         memo["window_us"] = window_us
         self._remember(view, pool, memo)
         least = int(memo["least"]) if "least" in memo else None
-        wanted = pool.instances_wanted if least is None else max(pool.instances_wanted, least)
+        wanted = pool.standing_count if least is None else max(pool.standing_count, least)
         text = "no window is over yet" if least is None else f"{memo['expected']:.2f} requests/s are expected"
         if not self.has_load_loop:
             wanted = pool.instances_wanted if least is None else least
-        elif wanted == pool.instances_wanted:
+        elif wanted == pool.standing_count:
             step, why = self._step(pool, memo)
             wanted, text = max(wanted + step, least or 0), f"{text}; {why}"
         inputs = {name: memo[name] for name in ("expected", "least", *SERIES) if name in memo}
@@ -249,7 +249,7 @@ class Dynamo:
         highs, lows = zip(*BANDS[self.target], strict=True)
         is_above = any(share > high for one in shares for share, high in zip(one, highs, strict=True))
         is_below = all(share <= low for one in shares for share, low in zip(one, lows, strict=True))
-        wanted, text = pool.instances_wanted, "between the targets"
+        wanted, text = pool.standing_count, "between the targets"
         if _is_changing(pool):
             text = "a change is under way"
         elif is_above or (not pool.active_count and pool.load.held_count):

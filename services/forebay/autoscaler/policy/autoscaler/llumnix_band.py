@@ -62,7 +62,7 @@ class LlumnixBand(PerPool):
         return free - held, requests + held
 
     def _wanted(self, view: PoolView, free: float, requests: float, blocks: float, is_whole: bool) -> int:
-        count = view.instances_wanted
+        count = view.standing_count
         if free < self.steps_min * requests:
             short = self.steps_min * requests - free
             return max(count, view.active_count + ceil(short / blocks))

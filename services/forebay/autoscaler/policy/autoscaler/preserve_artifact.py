@@ -84,7 +84,7 @@ class PreserveArtifact:
         return FleetChoice(chosen, warnings=tuple(map(not_profiled, unknown)))
 
     def _choose(self, view: FleetView, pool: PoolView) -> Choice:
-        count, now_us = pool.instances_wanted, pool.now_us
+        count, now_us = pool.standing_count, pool.now_us
         before = _State(**pool.memo) if pool.memo else _State(float(count), float(count))
         peaks = [one.pressure.peak_share for one in pool.instances if one.pressure is not None]
         rho = sum(peaks) / len(peaks) if peaks else None
@@ -119,7 +119,7 @@ class PreserveArtifact:
         window_us = float(pool.now_us - pool.now_us % int(self.window_s * US_PER_S))
         if needed is None or window_us == state.window_us or pool.now_us < state.workload_frozen_us:
             return state
-        count, wish = pool.instances_wanted, None
+        count, wish = pool.standing_count, None
         if ceil(needed + self.pad_up) > count:
             wish = ceil(needed + self.pad_up)
         elif ceil(needed + self.pad_down) < count:
@@ -135,7 +135,7 @@ class PreserveArtifact:
         if rho is None or period_us == state.period_us or pool.now_us < state.lookahead_frozen_us:
             return state
         step = 2 if rho > self.higher else 1 if rho > self.high else -1 if rho < self.low and is_whole else 0
-        state = replace(state, period_us=period_us, lookahead=float(max(0, pool.instances_wanted + step)))
+        state = replace(state, period_us=period_us, lookahead=float(max(0, pool.standing_count + step)))
         if not step:
             return state
         return replace(state, lookahead_frozen_us=pool.now_us + self.freeze_s * US_PER_S)

@@ -247,7 +247,7 @@ def _up(pools: Sequence[PoolView], amount: float, size: Size) -> Moves:
     """As many as supply the amount, of the cheapest pools that have room."""
     moves = {}
     for pool in sorted(pools, key=_price):
-        room = max(0, pool.instances_max - pool.instances_wanted)
+        room = max(0, pool.instances_max - pool.standing_count)
         moves[pool.pool] = min(room, ceil(max(0.0, amount) / size(pool)))
         amount -= moves[pool.pool] * size(pool)
     return moves
@@ -256,9 +256,9 @@ def _up(pools: Sequence[PoolView], amount: float, size: Size) -> Moves:
 def _down(pools: Sequence[PoolView], amount: float, size: Size) -> Moves:
     """As many as supply no more than the amount, of the dearest pools; one of the model stays."""
     moves = {}
-    left = sum(pool.instances_wanted for pool in pools) - 1
+    left = sum(pool.standing_count for pool in pools) - 1
     for pool in sorted(pools, key=_price, reverse=True):
-        can = min(left, max(0, pool.instances_wanted - pool.instances_min))
+        can = min(left, max(0, pool.standing_count - pool.instances_min))
         moves[pool.pool] = -min(can, floor(max(0.0, amount) / size(pool)))
         amount += moves[pool.pool] * size(pool)
         left += moves[pool.pool]
@@ -266,7 +266,7 @@ def _down(pools: Sequence[PoolView], amount: float, size: Size) -> Moves:
 
 
 def _moved(pools: Sequence[PoolView], moves: Moves, reason: str, inputs: Mapping[str, float]) -> dict[str, Choice]:
-    counts = {pool.pool: pool.instances_wanted + moves.get(pool.pool, 0) for pool in pools}
+    counts = {pool.pool: pool.standing_count + moves.get(pool.pool, 0) for pool in pools}
     return {name: Choice(count, count, reason, inputs) for name, count in counts.items()}
 
 
