@@ -9,6 +9,7 @@ import pytest
 from forebay.autoscaler.policy.autoscaler.base import Arrived, Choice, DemandView, ForecastWindow, InstanceView
 from forebay.autoscaler.policy.autoscaler.dynamo import Dynamo
 from forebay.core.pressure import InstancePressure
+from forebay.core.promises import Promise
 from forebay.core.values import ModelLoad, SloClass
 from tests.unit.autoscaler.policy.kit import RATES, S, fleet, server, view, window
 
@@ -31,13 +32,14 @@ class Stage:
         self.policy = Dynamo(**parameters)
         self.wanted = wanted
         self.memo: dict[str, float] = {}
+        self.promises: dict[SloClass, Promise] = {}
 
     def choice(self, second: int, rate: float | None, *servers: InstanceView, **others: Any) -> Choice:
         settings = {"capability": RATES, "kv_tokens": 10_000, "instances": servers, **others}
         count = len(servers) or self.wanted
         pool = view(ready=count, wanted=self.wanted, now_us=second * S, memo=self.memo, **settings)
         demands = () if rate is None else (demand(second, rate),)
-        choice = self.policy.plan(fleet(pool, demands=demands)).pools["m"]
+        choice = self.policy.plan(fleet(pool, demands=demands, promises=self.promises)).pools["m"]
         self.wanted, self.memo = choice.instances_wanted, dict(choice.memo)
         return choice
 
@@ -131,9 +133,9 @@ def loaded(name: str, share: float, queue: int = 0) -> InstanceView:
     return server(name, share, pressure=InstancePressure(name, prefill_tokens=queue))
 
 
-def quick(wanted: int = 2) -> Stage:
+def quick(wanted: int = 2, **parameters: Any) -> Stage:
     """The quick loop after a window: one is the least, it is full at 100/s * 50 ms * 310 = 1,550 of 10,000 tokens."""
-    stage = Stage(wanted, has_load_loop=True)
+    stage = Stage(wanted, has_load_loop=True, **parameters)
     stage.step(W, 1.0)
     stage.step(2 * W, 1.0)
     stage.wanted = wanted
@@ -148,6 +150,25 @@ def test_one_more_starts_only_when_all_are_predicted_above() -> None:
     assert quick().step(T, 1.0, loaded("a", 0.0, 201), loaded("b", 0.16)) == 3
     assert quick().step(T, 1.0, loaded("a", 0.0, 199), loaded("b", 0.16)) == 2
     assert quick().step(T, 1.0, loaded("a", 0.16), loaded("b", 0.15)) == 2
+
+
+def test_the_promises_are_those_of_the_fast_class_or_its_own() -> None:
+    promised = {SloClass.INTERACTIVE_FAST: Promise(ttft_s=1.0, tpot_ms=100.0)}
+    cases: list[tuple[dict[str, Any], tuple[float, float]]] = [({}, (0.31, 0.32)), ({"itl_s": 0.2}, (0.61, 0.63))]
+    for parameters, shares in cases:
+        for share, expected in zip(shares, (2, 3), strict=True):
+            stage = quick(**parameters)
+            stage.promises = promised
+            assert stage.step(T, 1.0, loaded("a", share - 0.001), loaded("b", share)) == expected
+    # A prompt that takes longer than that by itself is no reason for more: nothing would become quicker.
+    assert quick(ttft_s=0.2).step(T, 1.0, loaded("a", 0.12, 9), loaded("b", 0.12, 9)) == 2
+
+
+def test_steps_end_at_the_bounds() -> None:
+    full = [loaded(name, 0.5) for name in "ab"]
+    assert quick().step(T, 1.0, *full, instances_max=2) == 2
+    idle = [loaded(name, 0.0) for name in "ab"]
+    assert quick().step(T, 1.0, *idle, instances_min=2) == 2
 
 
 def test_one_leaves_only_when_each_survives_twice_its_load() -> None:

@@ -147,6 +147,10 @@ class PoolView:
         """What a step up or down begins from: a shrink that a limit has put off is not yet to be counted on."""
         return max(self.instances_wanted, self.active_count)
 
+    def bounded(self, count: int) -> int:
+        """The same within the bounds: a step that cannot be taken is not wished for at every look anew."""
+        return min(max(count, self.instances_min), self.instances_max)
+
     def concurrency_mean(self, window_us: int) -> float:
         """Mean of the samples of the last `window_us`, that of the newest sample when none is so young."""
         young = [value for at_us, value in self.concurrency if at_us > self.now_us - window_us]

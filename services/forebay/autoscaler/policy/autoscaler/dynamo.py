@@ -15,15 +15,20 @@ from forebay.autoscaler.policy.autoscaler.base import (
     kept,
     not_profiled,
 )
+from forebay.core.promises import Promise
 from forebay.core.units import US_PER_S
+from forebay.core.values import SloClass
 
 TARGETS = ("sla", "throughput", "latency")
 PREDICTORS = ("constant", "kalman", "forecast")
 FORMS = ("planner", "v1.0")
 BANDS = {"throughput": ((1.0, 0.1), (1.0, 0.6)), "latency": ((0.1, 0.0), (0.4, 0.1))}
 """Of the queue of prompts and of the cache: above the first number one more, at the second and below one fewer."""
+TTFT_S, ITL_S = 0.5, 0.05
+"""Dynamo's own promises."""
 SURVIVES = 0.8
 """What of a promise those that stay may use once one has left."""
+MS_PER_S = 1_000.0
 SERIES = ("requests", "prompt", "answer")
 POINT_COUNT_MIN = 5
 LEVEL_NOISE, TREND_NOISE, NOISE, UNSURE = 1.0, 0.1, 10.0, 1_000.0
@@ -35,6 +40,21 @@ class _Traffic(NamedTuple):
     requests: float
     prompt: float
     answer: float
+
+
+class _Limits(NamedTuple):
+    """What the quick loop holds to, in seconds."""
+
+    ttft_s: float
+    itl_s: float
+
+
+class _Times(NamedTuple):
+    """Predicted, in seconds: the prompt alone, until the first token, a step."""
+
+    own_s: float
+    ttft_s: float
+    itl_s: float
 
 
 class _Engine(NamedTuple):
@@ -54,6 +74,7 @@ class Dynamo:
     "forecast" takes the predictor's: with its `auto_arima` or `mstl` (for Prophet) these are Dynamo's other two. With
     `has_load_loop` that number is only the least, and every `load_s` one more starts where all instances are predicted
     above a promise, one leaves where each survives N / (N - 1) of its load; nothing while a change is under way.
+    `ttft_s` and `itl_s` 0 take the promise of the fast class.
     `form` "v1.0" is the older one: `max(ceil(req isl / s min(1, c) / mu_p), ceil(req osl / s / mu_d))`, c = seen /
     expected time to the first token.
 
@@ -73,8 +94,8 @@ class Dynamo:
     uses_log: bool = False
     window_s: float = 180.0
     load_s: float = 5.0
-    ttft_s: float = 0.5
-    itl_s: float = 0.05
+    ttft_s: float = 0.0
+    itl_s: float = 0.0
     context_tokens: float = 8_192.0
     replicas_min: int = 1
 
@@ -82,8 +103,10 @@ class Dynamo:
         for name, known in (("target", TARGETS), ("predictor", PREDICTORS), ("form", FORMS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        if min(self.window_s, self.load_s, self.ttft_s, self.itl_s, self.context_tokens) <= 0 or self.replicas_min < 0:
-            raise ValueError("windows, promises and context_tokens must be positive, and replicas_min not negative")
+        if min(self.window_s, self.load_s, self.context_tokens) <= 0:
+            raise ValueError("windows and context_tokens must be positive")
+        if min(self.ttft_s, self.itl_s, self.replicas_min) < 0:
+            raise ValueError("ttft_s, itl_s and replicas_min must not be negative")
 
     @property
     def needs(self) -> Needs:
@@ -120,8 +143,8 @@ class Dynamo:
         if not self.has_load_loop:
             wanted = pool.instances_wanted if least is None else least
         elif wanted == pool.standing_count:
-            step, why = self._step(pool, memo)
-            wanted, text = max(wanted + step, least or 0), f"{text}; {why}"
+            step, why = self._step(view, pool, memo)
+            wanted, text = pool.bounded(max(wanted + step, least or 0)), f"{text}; {why}"
         inputs = {name: memo[name] for name in ("expected", "least", *SERIES) if name in memo}
         return Choice(wanted, wanted, text, inputs, memo)
 
@@ -204,7 +227,7 @@ class Dynamo:
 
     # The quick loop
 
-    def _step(self, pool: PoolView, memo: dict[str, float]) -> tuple[int, str]:
+    def _step(self, view: FleetView, pool: PoolView, memo: dict[str, float]) -> tuple[int, str]:
         if pool.now_us - memo.get("load_us", -inf) < self.load_s * US_PER_S or "requests" not in memo:
             return 0, "the load is looked at later"
         memo["load_us"] = float(pool.now_us)
@@ -212,29 +235,41 @@ class Dynamo:
         known = [one for one in engines if one is not None]
         if not known or _is_changing(pool):
             return 0, "nobody tells the load" if not known else "a change is under way"
-        if all(self._is_late(pool, one, memo) for one in known):
+        limits = self._limits(view)
+        if all(self._is_late(pool, one, memo, limits) for one in known):
             return 1, "all instances are predicted above a promise"
         count = len(engines)
-        survives = len(known) == count > 1 and all(self._survives(pool, one, memo, count) for one in known)
+        survives = len(known) == count > 1 and all(self._survives(pool, one, memo, limits, count) for one in known)
         return (-1, "one fewer would keep the promises") if survives else (0, "the load keeps the number")
 
-    def _times(self, pool: PoolView, one: _Engine, memo: Mapping[str, float]) -> tuple[float, float, float]:
-        """Predicted times: of the prompt alone, to the first token, and of a step."""
+    def _limits(self, view: FleetView) -> _Limits:
+        """The promises of the fast class where none are given, and Dynamo's own where there are none."""
+        promise = view.promises.get(SloClass.INTERACTIVE_FAST, Promise())
+        return _Limits(
+            self.ttft_s or promise.ttft_s or TTFT_S,
+            self.itl_s or promise.tpot_ms / MS_PER_S or ITL_S,
+        )
+
+    def _times(self, pool: PoolView, one: _Engine, memo: Mapping[str, float], itl_max_s: float) -> _Times:
+        """What is predicted."""
         own_s = memo["prompt"] / pool.capability.prompt_tokens_per_s
-        seats = pool.capability.response_tokens_per_s * self.itl_s
+        seats = pool.capability.response_tokens_per_s * itl_max_s
         full = seats * (memo["prompt"] + memo["answer"] / 2)
-        itl_s = self.itl_s * one.kv_tokens / full if full else 0.0
-        return own_s, own_s + one.queue_tokens / pool.capability.prompt_tokens_per_s, itl_s
+        itl_s = itl_max_s * one.kv_tokens / full if full else 0.0
+        return _Times(own_s, own_s + one.queue_tokens / pool.capability.prompt_tokens_per_s, itl_s)
 
-    def _is_late(self, pool: PoolView, one: _Engine, memo: Mapping[str, float]) -> bool:
-        _, ttft_s, itl_s = self._times(pool, one, memo)
-        return ttft_s > self.ttft_s or itl_s > self.itl_s
+    def _is_late(self, pool: PoolView, one: _Engine, memo: Mapping[str, float], limits: _Limits) -> bool:
+        times = self._times(pool, one, memo, limits.itl_s)
+        # Where a prompt alone takes longer than was promised, more instances do not help.
+        return times.own_s < limits.ttft_s < times.ttft_s or times.itl_s > limits.itl_s
 
-    def _survives(self, pool: PoolView, one: _Engine, memo: Mapping[str, float], count: int) -> bool:
+    def _survives(self, pool: PoolView, one: _Engine, memo: Mapping[str, float], limits: _Limits, count: int) -> bool:
         more = count / (count - 1)
-        own_s, ttft_s, itl_s = self._times(pool, _Engine(one.queue_tokens * more, one.kv_tokens * more), memo)
+        times = self._times(pool, _Engine(one.queue_tokens * more, one.kv_tokens * more), memo, limits.itl_s)
         fits = not pool.kv_tokens or one.kv_tokens * more < pool.kv_tokens
-        return fits and ttft_s - own_s < (self.ttft_s - own_s) * SURVIVES and itl_s < SURVIVES * self.itl_s
+        room_s = max(0.0, limits.ttft_s - times.own_s) * SURVIVES
+        is_early = times.ttft_s - times.own_s < room_s or not one.queue_tokens
+        return fits and is_early and times.itl_s < SURVIVES * limits.itl_s
 
     # Fixed targets
 
@@ -253,9 +288,9 @@ class Dynamo:
         if _is_changing(pool):
             text = "a change is under way"
         elif is_above or (not pool.active_count and pool.load.held_count):
-            wanted, text = wanted + 1, "an instance is above its target"
+            wanted, text = pool.bounded(wanted + 1), "an instance is above its target"
         elif is_below and 0 < len(known) == len(engines) and wanted > self.replicas_min:
-            wanted, text = wanted - 1, "all instances are below their targets"
+            wanted, text = pool.bounded(wanted - 1), "all instances are below their targets"
         inputs = (
             {"queue_share": max(one[0] for one in shares), "kv_share": max(one[1] for one in shares)} if shares else {}
         )

@@ -65,6 +65,6 @@ class LlumnixBand(PerPool):
         count = view.standing_count
         if free < self.steps_min * requests:
             short = self.steps_min * requests - free
-            return max(count, view.active_count + ceil(short / blocks))
+            return view.bounded(max(count, view.active_count + ceil(short / blocks)))
         is_calm = is_whole and count > 0 and not view.starting_count
-        return count - 1 if is_calm and free - blocks > self.steps_max * requests else count
+        return view.bounded(count - 1) if is_calm and free - blocks > self.steps_max * requests else count

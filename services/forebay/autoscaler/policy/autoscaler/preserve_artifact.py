@@ -94,7 +94,7 @@ class PreserveArtifact:
         state = self._lookahead(state, pool, rho, is_whole)
         wanted = ceil(max(state.workload, state.lookahead))
         if rho is not None and rho > self.emergency and now_us >= state.emergency_us:
-            wanted = max(wanted, floor(rho * count / self.emergency_target))
+            wanted = pool.bounded(max(wanted, floor(rho * count / self.emergency_target)))
             again_us = now_us + self.emergency_periods * self.period_s * US_PER_S
             state = replace(state, emergency_us=again_us, lookahead=float(wanted))
         elif now_us < state.locked_us or (wanted < count and not is_whole):
