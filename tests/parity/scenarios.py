@@ -108,7 +108,7 @@ class Case:
         tables: dict[str, dict[str, Any]] = {
             "scheduler": dict(SCHEDULER),
             "autoscaler": dict(AUTOSCALER, parameters=SCALING["kpa"]),
-            "predictor": {"length": "histogram"},
+            "predictor": {"length": "histogram", "history_settle_s": 1.0},
         }
         parameters = PARAMETERS.get(self.name, {})
         if self.kind == "admission":
