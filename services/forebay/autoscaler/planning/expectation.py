@@ -11,10 +11,16 @@ from forebay.core.units import US_PER_S
 from forebay.core.values import ModelLoad, SloClass
 
 if TYPE_CHECKING:
-    from forebay.autoscaler.policy.autoscaler.base import DemandView, FleetView, ForecastWindow
+    from forebay.autoscaler.policy.autoscaler.base import Arrived, DemandView, FleetView, ForecastWindow
 
+ANCHOR_MAX = 4.0
+"""A forecast is not put right by more than this factor."""
 ANSWER_COUNT_MIN = 20
 """Answers of a minute that tell how long they are."""
+QUICK_US = 10 * US_PER_S
+"""The end of what arrived lately, which shows a burst first."""
+Z_QUICK = 2.0
+"""Standard deviations of a Poisson count by which a burst must stand out."""
 Z_WORK = 1.64
 """Standard deviations of room for the lengths of what waits: 95 of 100 backlogs are no longer."""
 
@@ -66,9 +72,10 @@ class Expectation:
     def observed(self, region: str, span_us: int, answer_share: float) -> Traffic:
         """What does not wait and arrived over the last `span_us`, with what is held, which is to be done within it.
 
-        Answers are as long as predicted, times `answer_share`.
+        Answers are as long as predicted, times `answer_share`. Where more has arrived in the last `QUICK_US` than the
+        rest of the span and chance explain, it counts from there.
         """
-        rates = [one.rate(span_us) for one in self.demands if _is_now(one, region)]
+        rates = [_rising(one, span_us) for one in self.demands if _is_now(one, region)]
         held = [one for one in self.waiting if one.slo_class is not SloClass.DEFERRED and region in ("", one.region)]
         seconds = span_us / US_PER_S
         prompt = sum(one.prompt_tokens for one in rates) + sum(one.prompt_tokens for one in held) / seconds
@@ -133,14 +140,16 @@ class Experience:
     """What was learnt of one model, as its memo keeps it.
 
     `miss_share` is how often the traffic of a window was above its forecast p90, lately: one in ten is what a forecast
-    promises. `upper_tokens` is that p90 for the window from `start_us` on, which is awaited. `answer_share` is how long
-    answers are, as a part of what was predicted; `fullness` how many instances are full, as a part of those that the
-    work would fill by the rates of an instance that is alone.
+    promises. `upper_tokens` is that p90 for the window from `start_us` on, which is awaited, and `median_rate` what of
+    its median does not wait, in tokens a second. `answer_share` is how long answers are, as a part of what was
+    predicted; `fullness` how many instances are full, as a part of those that the work would fill by the rates of an
+    instance that is alone.
     """
 
     miss_share: float = 0.1
     start_us: int = -1
     upper_tokens: float = 0.0
+    median_rate: float = 0.0
     answer_share: float = 1.0
     fullness: float = 1.0
 
@@ -171,7 +180,25 @@ class Experience:
             return replace(self, miss_share=share, start_us=-1)
         first = forecast[0]
         upper = first.prompt_tokens[2] + first.response_tokens[2]
-        return replace(self, miss_share=share, start_us=first.start_us, upper_tokens=upper)
+        median = expected.forecast("", first.start_us)
+        return replace(
+            self,
+            miss_share=share,
+            start_us=first.start_us,
+            upper_tokens=upper,
+            median_rate=median.prompt[1] + median.response[1],
+        )
+
+    def anchor(self, expected: Expectation, observed: Traffic) -> float:
+        """What arrives now as a part of what was forecast for now: an error that is there stays for a while.
+
+        1 where that window does not run now, or nothing was forecast.
+        """
+        runs = 0 <= expected.now_us - self.start_us < expected.window_us
+        if not runs or self.start_us < 0 or self.median_rate <= 0:
+            return 1.0
+        now = observed.prompt[1] + observed.response[1]
+        return min(ANCHOR_MAX, max(1 / ANCHOR_MAX, now / self.median_rate))
 
     def of_answers(self, load: ModelLoad, predicted_mean: float, weight: float) -> "Experience":
         """The same after a look at the answers that ended in the last minute."""
@@ -193,6 +220,23 @@ class Experience:
 
 def _is_now(demand: "DemandView", region: str) -> bool:
     return demand.slo_class is not SloClass.DEFERRED and region in ("", demand.region)
+
+
+def _rising(demand: "DemandView", span_us: int) -> "Arrived":
+    """The rates over the span, or those of its end where they are higher by more than `Z_QUICK` standard deviations."""
+    slow, quick = demand.rate(span_us), demand.rate(QUICK_US)
+    seconds = QUICK_US / US_PER_S
+    count = quick.request_count * seconds
+    sure = max(0.0, count - Z_QUICK * sqrt(count)) / seconds
+    if count <= 0 or sure <= slow.request_count:
+        return slow
+    part = sure / quick.request_count
+    return replace(
+        quick,
+        request_count=sure,
+        prompt_tokens=part * quick.prompt_tokens,
+        response_tokens=part * quick.response_tokens,
+    )
 
 
 def _between(demand: "DemandView", start_us: int, end_us: int, answer_share: float) -> float | None:

@@ -32,6 +32,12 @@ def steady(prompt: float, response: float) -> Traffic:
     return Traffic((prompt,) * 4, (response,) * 4)
 
 
+def scaled(traffic: Traffic, factor: float) -> Traffic:
+    """So many times the traffic."""
+    prompt, response = (tuple(factor * value for value in one) for one in traffic)
+    return Traffic((prompt[0], prompt[1], prompt[2], prompt[3]), (response[0], response[1], response[2], response[3]))
+
+
 def instances_for(traffic: Traffic, able: "Capability") -> "Quantiles":
     """How many instances' worth of work that is, by quantile: max(P/mu_p, D/mu_d, (P+D)/mu_t), PreServe's Algorithm 2.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from forebay.autoscaler.planning.expectation import Expectation, Experience
-from forebay.autoscaler.planning.outlook import Traffic, fewest, instances_for, steady, together
+from forebay.autoscaler.planning.outlook import Traffic, fewest, instances_for, scaled, steady, together
 from forebay.autoscaler.planning.pools import Pool, Table, table_of
 from forebay.autoscaler.planning.solve import solve
 from forebay.autoscaler.policy.autoscaler.base import Choice, FleetChoice, FleetView, Needs, PoolView, Quantiles
@@ -49,7 +49,8 @@ class Forebay:
     - *coming*: the forecast of what does not wait, over the next two lead times. One lead, because what is needed then
       must be asked for now; two, because an instance that is needed again within a lead costs more to start than to
       keep. Of the whole distribution, not of a quantile: n is the fewest for which one more is not worth its price,
-      with `miss_price` what missing an instance's worth of work costs, in prices of that instance.
+      with `miss_price` what missing an instance's worth of work costs, in prices of that instance. By how much it is
+      off now it is taken to be off then too.
     - *now*: what arrived over `reaction_s`, and what is held, neither of which asks a forecast. As many instances as
       would be full up to `brim` of what is expected of them (the load anticipator's peaks) are a floor.
     - *level*: work that waits and can is poured over the median forecast of all else, until it is done by its
@@ -221,8 +222,11 @@ class Forebay:
             part = known.fullness
             return (part * p10, part * p50, part * p90, part * p97)
 
-        coming = max((fewest(work(expected.forecast(region, start)), self.miss_price) for start in near), default=0)
-        seen = work(expected.observed(region, int(self.reaction_s * US_PER_S), known.answer_share))[1]
+        observed = expected.observed(region, int(self.reaction_s * US_PER_S), known.answer_share)
+        anchor = known.anchor(expected, observed) if not region else 1.0
+        forecasts = [scaled(expected.forecast(region, start), anchor) for start in near]
+        coming = max((fewest(work(one), self.miss_price) for one in forecasts), default=0)
+        seen = work(observed)[1]
         now = fewest((seen * (1.0 if near else 1.0 + self.distrust),) * 4, self.miss_price)
         return Need(coming, now, known.fullness * self._level(expected, pool, span_us) if span_us else 0.0)
 
