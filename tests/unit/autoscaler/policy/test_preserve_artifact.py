@@ -65,6 +65,13 @@ def test_in_an_emergency_it_jumps_whatever_is_frozen() -> None:
     assert stage.step(120, 0.9) == 22
 
 
+def test_what_starts_is_not_asked_for_again_in_an_emergency() -> None:
+    stage = Stage(8)
+    full = tuple(heard(str(number), peak_share=0.81) for number in range(4))
+    answer = stage.step(100, 0.0, instances=full, ready_count=4, starting_count=4)
+    assert answer == 9  # floor(0.81 * 4 / 0.4) = 8 are there; above 0.70 it is one more
+
+
 def test_after_a_change_all_is_frozen_and_what_is_wished_is_dropped() -> None:
     stage = Stage()
     assert stage.step(100, 0.75) == 5

@@ -39,8 +39,8 @@ class PreserveArtifact:
     `ceil(n + pad_up)` where that is above N, `ceil(n + pad_down)` where that is below, then frozen. Look-ahead, every
     `period_s`, with rho the mean over instances of the anticipated peak: +1 above `high`, +2 above `higher`, -1 below
     `low`, then frozen. Emergency: above `emergency` and not within `emergency_periods` periods of the last one it jumps
-    to `floor(rho N / emergency_target)`, whatever is frozen. After each change nothing else changes for `freeze_s`:
-    what is wished meanwhile is dropped. Where it differs from the paper's rules it is as the code (sections 4 and 8 of
+    to `floor(rho N / emergency_target)`, N those that are ready, whatever is frozen. After each change nothing else
+    changes for `freeze_s`: what is wished meanwhile is dropped. Where it differs from the paper's rules it is as the code (sections 4 and 8 of
     our summary of arXiv 2504.03702): W 20 s of a trace that runs 24 times as fast, forecast two windows ahead (the
     window after the one that runs), mean peaks instead of an overload share, padding, freezes. `low` is 0.20 for code
     and 0.15 for chat. Ours: no shrink while an instance is starting or not heard of; the scheduler's horizon of 100
@@ -94,7 +94,7 @@ class PreserveArtifact:
         state = self._lookahead(state, pool, rho, is_whole)
         wanted = ceil(max(state.workload, state.lookahead))
         if rho is not None and rho > self.emergency and now_us >= state.emergency_us:
-            wanted = pool.bounded(max(wanted, floor(rho * count / self.emergency_target)))
+            wanted = pool.bounded(max(wanted, floor(rho * len(peaks) / self.emergency_target)))
             again_us = now_us + self.emergency_periods * self.period_s * US_PER_S
             state = replace(state, emergency_us=again_us, lookahead=float(wanted))
         elif now_us < state.locked_us or (wanted < count and not is_whole):

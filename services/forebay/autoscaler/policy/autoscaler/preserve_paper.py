@@ -118,9 +118,9 @@ def _peaks(pool: PoolView) -> Mapping[str, float]:
 
 
 def _reason(tier1: float | None, fresh: int, shrinks: bool, wanted: int) -> str:
-    text = "the window's forecast" if tier1 is None else f"a window begins, whose forecast asks for {tier1:.0f}"
+    text = "" if tier1 is None else f"a window begins, whose forecast asks for {tier1:.0f}"
     if fresh:
-        return f"{text}, and {fresh} instances are newly overloaded"
+        return f"{text}{', and ' if text else ''}{fresh} instances are newly overloaded"
     if shrinks:
         return f"every instance's peak is low: {wanted} would carry them"
-    return text if tier1 is not None else "within the window nothing is newly overloaded, and not all are idle"
+    return text or "within the window nothing is newly overloaded, and not all are idle"
