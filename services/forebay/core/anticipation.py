@@ -12,17 +12,19 @@ class LengthRule(NamedTuple):
     """How long an answer is taken to be, at first and when it outlives that.
 
     Conditional: as long as expected of an answer that is not shorter, E[L | L > generated], by its predicted
-    distribution. Otherwise its predicted median, then `extend_share` of that and `extend_tokens` more, each time that
-    it has outlived it by `grace_tokens`.
+    distribution, or, where `is_median`, as long as half of those are at most. Otherwise its predicted median, then
+    `extend_share` of that and `extend_tokens` more, each time that it has outlived it by `grace_tokens`.
     """
 
     is_conditional: bool = True
     extend_share: float = 0.0
     extend_tokens: int = 0
     grace_tokens: int = 0
+    is_median: bool = False
 
 
 CONDITIONAL = LengthRule()
+CONDITIONAL_MEDIAN = LengthRule(is_median=True)
 PRESERVE_PAPER = LengthRule(is_conditional=False, extend_share=0.2)
 """PreServe as its paper is reported (section 3 of its summary)."""
 PRESERVE_ARTIFACT = LengthRule(is_conditional=False, extend_tokens=30, grace_tokens=10)

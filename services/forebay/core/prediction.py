@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import numpy as np
+
 from forebay.core.values import InferenceRequest, LengthQuantiles
 
 QUANTILE_LEVELS = (0.10, 0.50, 0.90, 0.97)
@@ -133,8 +135,7 @@ def remaining_tokens(values: Sequence[float], generated: float) -> float:
     Exact for the quantile curve of `mean_of`. Beyond p97 that curve is a straight tail, so what is expected in all,
     t + remaining, never falls, and from its end on an answer that still runs is expected to go on for one more token.
     """
-    p10, p50, p90, p97 = values
-    ends = (0.5 * p10, p10, p50, p90, p97, p97 + (p97 - p90) * 3 / 7)
+    ends = _ends(values)
     share = tokens = 0.0
     for weight, low, high in zip((0.10, 0.40, 0.40, 0.07, 0.03), ends, ends[1:], strict=False):
         if high > generated:
@@ -143,3 +144,22 @@ def remaining_tokens(values: Sequence[float], generated: float) -> float:
             share += part
             tokens += part * (0.5 * (start + high) - generated)
     return max(1.0, tokens / share) if share else 1.0
+
+
+def remaining_median(values: Sequence[float], generated: float) -> float:
+    """How much longer half of the answers go on at most that already have `generated` tokens, at least 1.
+
+    By the quantile curve of `mean_of`: the answers that are shorter are left out.
+    """
+    ends = _ends(values)
+    wanted = 0.5 + 0.5 * float(np.interp(generated, ends, _LEVELS))
+    return max(1.0, float(np.interp(wanted, _LEVELS, ends)) - generated)
+
+
+def _ends(values: Sequence[float]) -> tuple[float, ...]:
+    """Where the straight pieces of the quantile curve begin and end."""
+    p10, p50, p90, p97 = values
+    return 0.5 * p10, p10, p50, p90, p97, p97 + (p97 - p90) * 3 / 7
+
+
+_LEVELS = (0.0, 0.10, 0.50, 0.90, 0.97, 1.0)

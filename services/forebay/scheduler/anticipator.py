@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.core.anticipation import LengthRule, Tokens
-from forebay.core.prediction import mean_of, remaining_tokens
+from forebay.core.prediction import mean_of, remaining_median, remaining_tokens
 from forebay.core.values import LengthQuantiles
 from forebay.scheduler.leases import Lease
 
@@ -334,7 +334,7 @@ def first_total(rule: LengthRule, lease: Lease, generated: int) -> int:
     """How long the answer of a lease is taken to be that has so many tokens."""
     predicted = lease.placement.predicted
     if rule.is_conditional:
-        return _conditional(predicted, generated, lease.tokens_max)
+        return _conditional(rule, predicted, generated, lease.tokens_max)
     total = max(1, predicted.p50)
     while generated >= total + rule.grace_tokens:
         total = longer_total(rule, lease, total, generated)
@@ -345,12 +345,15 @@ def longer_total(rule: LengthRule, lease: Lease, total_tokens: int, generated: i
     """How long an answer is taken to be that has outlived what it was taken for."""
     predicted = lease.placement.predicted
     if rule.is_conditional:
-        return _conditional(predicted, generated, lease.tokens_max)
+        return _conditional(rule, predicted, generated, lease.tokens_max)
     step = max(1, round(rule.extend_share * predicted.p50) + rule.extend_tokens)
     return total_tokens + step * (1 + max(0, generated - rule.grace_tokens - total_tokens) // step)
 
 
-def _conditional(predicted: LengthQuantiles, generated: int, tokens_max: int) -> int:
+def _conditional(rule: LengthRule, predicted: LengthQuantiles, generated: int, tokens_max: int) -> int:
     values = (predicted.p10, predicted.p50, predicted.p90, predicted.p97)
-    total = generated + round(remaining_tokens(values, generated) if generated else mean_of(values))
+    if rule.is_median:
+        total = generated + round(remaining_median(values, generated)) if generated else max(1, predicted.p50)
+    else:
+        total = generated + round(remaining_tokens(values, generated) if generated else mean_of(values))
     return max(min(total, tokens_max), generated + 1) if tokens_max else max(total, generated + 1)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay.core.anticipation import CONDITIONAL, PRESERVE_ARTIFACT, PRESERVE_PAPER, LengthRule
+from forebay.core.anticipation import CONDITIONAL, CONDITIONAL_MEDIAN, PRESERVE_ARTIFACT, PRESERVE_PAPER, LengthRule
 from forebay.core.prediction import remaining_tokens
 from forebay.scheduler.anticipator import REACH, WINDOWS, Anticipator, Anticipators
 from forebay.scheduler.leases import Lease
 from tests.unit.scheduler.kit import lease
 
-RULES = (CONDITIONAL, PRESERVE_PAPER, PRESERVE_ARTIFACT)
+RULES = (CONDITIONAL, CONDITIONAL_MEDIAN, PRESERVE_PAPER, PRESERVE_ARTIFACT)
 HORIZON = 40
 
 
@@ -82,6 +82,8 @@ def test_an_overrun_goes_on_as_the_rule_says() -> None:
     assert total[PRESERVE_PAPER] == 140
     assert total[PRESERVE_ARTIFACT] == 50 + 3 * 30
     assert total[CONDITIONAL] == 130 + round(remaining_tokens((25, 50, 100, 150), 130))
+    # 94.2 % are shorter than 130: half of the rest is shorter than the quantile at 97.1 %, 150 + 21.4 / 30.
+    assert total[CONDITIONAL_MEDIAN] == 151
 
 
 def test_the_artifact_gives_an_answer_ten_tokens_before_it_is_taken_to_be_longer() -> None:

@@ -114,6 +114,16 @@ def test_forebay_takes_what_fits_even_where_there_is_far_more_to_do_than_where_i
     assert routed(Forebay(), seen).index == 1
 
 
+def test_forebay_by_medians_counts_a_long_tail_for_less_while_an_answer_is_young() -> None:
+    long_tail = lease("a", 50, 40)
+    long_tail.placement = replace(long_tail.placement, predicted=LengthQuantiles(20, 40, 400, 800))
+    seen = view(leases=[[long_tail]], room=[350], prompt_tokens_pending=[0])
+    assert isinstance(Forebay(horizon=400).route(seen), Hold)
+    assert not isinstance(Forebay(horizon=400, expected="median").route(seen), Hold)
+    with pytest.raises(ValueError, match="mean, median"):
+        Forebay(expected="mode")
+
+
 def test_forebay_holds_what_overflows_everywhere_and_says_by_how_much() -> None:
     route = Forebay().route(view(room=[400, 400]))
     assert isinstance(route, Hold)

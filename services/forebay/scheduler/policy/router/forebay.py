@@ -5,10 +5,11 @@ from math import ceil
 
 import numpy as np
 
-from forebay.core.anticipation import CONDITIONAL
+from forebay.core.anticipation import CONDITIONAL, CONDITIONAL_MEDIAN
 from forebay.core.values import SloClass
 from forebay.scheduler.policy.router.base import Hold, Route, RouteView, Term, anticipated, check_horizon, lowest
 
+EXPECTED = {"mean": CONDITIONAL, "median": CONDITIONAL_MEDIAN}
 OVERFLOW_WEIGHT = 1e9
 """A token too many counts more than any work there may be to do, so that what fits wins over what does not."""
 
@@ -20,9 +21,10 @@ class Forebay:
 
     It fits where the peak within `horizon` iterations, with the request at its predicted p90, stays within a share of
     the cache: the sooner its class is owed a first token, the larger, so that there is room for those when they come.
-    What runs counts for as long as answers as long as it already is are expected to be. Of the instances that it fits
-    the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts and
-    expected answers there, which every iteration reads. An instance with nothing on it takes any request. Where
+    What runs counts for as long as answers as long as it already is are expected to be, on average or, where `expected`
+    is "median", as half of them are at most: long tails then weigh less while answers are young. Of the instances that
+    it fits the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts
+    and expected answers there, which every iteration reads. An instance with nothing on it takes any request. Where
     deferred work does not fit, no younger deferred work is tried.
 
     Lengths that are too short do little harm, since what outlives them is seen to; lengths that are too long make
@@ -40,6 +42,7 @@ class Forebay:
     prefill_weight: float = 2.0
     overstatement_max: float = 2.0
     outcome_count_min: int = 100
+    expected: str = "mean"
 
     def __post_init__(self) -> None:
         check_horizon(self.horizon)
@@ -47,6 +50,8 @@ class Forebay:
             raise ValueError("room_share_fast, room_share_normal and room_share_deferred must be above 0, at most 10")
         if self.prefill_weight < 0:
             raise ValueError("prefill_weight must not be negative")
+        if self.expected not in EXPECTED:
+            raise ValueError(f"expected must be one of {', '.join(EXPECTED)}")
 
     def _share(self, slo_class: SloClass) -> float:
         if slo_class is SloClass.INTERACTIVE_NORMAL:
@@ -58,7 +63,7 @@ class Forebay:
         seen = view.calibration
         if seen.overstatement > self.overstatement_max and seen.outcome_count >= self.outcome_count_min:
             return Route(lowest(view, view.in_flight_count), view.in_flight_count, "in_flight_count")
-        expected = anticipated(view, CONDITIONAL)
+        expected = anticipated(view, EXPECTED[self.expected])
         peak = expected.peak_with(view.prompt_tokens, view.predicted_length.p90, self.horizon)
         footprint = expected.footprint_tokens
         scores = footprint + self.prefill_weight * view.prompt_tokens_pending
