@@ -40,11 +40,11 @@ class PreserveArtifact:
     `period_s`, with rho the mean over instances of the anticipated peak: +1 above `high`, +2 above `higher`, -1 below
     `low`, then frozen. Emergency: above `emergency` and not within `emergency_periods` periods of the last one it jumps
     to `floor(rho N / emergency_target)`, N those that are ready, whatever is frozen. After each change nothing else
-    changes for `freeze_s`: what is wished meanwhile is dropped. Where it differs from the paper's rules it is as the code (sections 4 and 8 of
-    our summary of arXiv 2504.03702): W 20 s of a trace that runs 24 times as fast, forecast two windows ahead (the
-    window after the one that runs), mean peaks instead of an overload share, padding, freezes. `low` is 0.20 for code
-    and 0.15 for chat. Ours: no shrink while an instance is starting or not heard of; the scheduler's horizon of 100
-    iterations stands for the code's 200.
+    changes for `freeze_s`: what is wished meanwhile is dropped. Where it differs from the paper's rules it is as
+    the code (sections 4 and 8 of our summary of arXiv 2504.03702): W 20 s of a trace that runs 24 times as fast,
+    forecast two windows ahead (the window after the one that runs), mean peaks instead of an overload share,
+    padding, freezes. `low` is 0.20 for code and 0.15 for chat. Ours: no shrink while an instance is starting or not
+    heard of; the scheduler's horizon of 100 iterations stands for the code's 200.
     """
 
     window_s: float = 20.0
