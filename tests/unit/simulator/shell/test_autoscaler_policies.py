@@ -99,3 +99,21 @@ def test_no_policy_takes_more_gpus_than_there_are() -> None:
     for name in ("chiron", "dynamo", "preserve_paper"):
         result = run(rush(), pools(stocks=stocks), policy=policy(name), kernel="fast")
         assert peak(result, "west") <= 2
+
+
+def longest_hold_s(theta: float) -> float:
+    """A steady load that one instance carries, then three times as much: how long anybody waits for a seat."""
+    steady = [int((60.0 + number * 1.1) * S) for number in range(100)]
+    step = [int((170.0 + number * 1.1 / 3) * S) for number in range(240)]
+    load = make_workload([*steady, *step], [40] * 340, [100] * 340, slo_class=[int(SloClass.INTERACTIVE_FAST)] * 340)
+    pool = group(profile=SLOW, instances_initial=1, instances_min=1, instances_max=6, response_tokens_per_s=100.0)
+    start = StartConfig(provisioning_s=30.0, warm_s=10.0, weights_gb_per_s=0.0)
+    arm = policy("chiron") | {"autoscaler": {"policy": "chiron", "parameters": {"theta": theta}}}
+    result = run(load, world(pool, start=start), policy=arm, kernel="fast")
+    assert (result.requests.status == FINISHED).all()
+    return float(result.requests.held_us.max()) / S
+
+
+def test_a_step_of_one_over_theta_finds_its_instances_ready() -> None:
+    # Without head-room the same step waits until instances have started.
+    assert longest_hold_s(1 / 3) < 1.0 < 5.0 < longest_hold_s(1.0)
