@@ -50,6 +50,7 @@ class Scheduler:
     fleets: list[tuple[int, tuple[Instance, ...]]] = field(default_factory=list)
     seen: list[tuple[int, tuple[InstanceLoad, ...]]] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
+    pressed: list[tuple[int, int]] = field(default_factory=list)
 
     def fleet(self, instances: Sequence[Instance]) -> None:
         """A fleet is published."""
@@ -69,6 +70,7 @@ class Scheduler:
 
     def pressure(self) -> Pressure:
         """The autoscaler asks what is on its way."""
+        self.pressed.append((self.now_us(), len(self.seen)))
         return Pressure(self.now_us())
 
 
