@@ -85,9 +85,9 @@ class Loop:
         self._waker = waker
         self.changed = asyncio.Event()
         self._handlers: dict[type, Callable[[Any], None]] = {
-            Start: lambda action: self._spawn(self._start(action.instance)),
+            Start: lambda action: self._spawn(self._start(action.instance, self.engine)),
             Retire: lambda action: self._spawn(self._retire(self.engine.instance(action.instance_id))),
-            Stop: lambda action: self._spawn(self._stop(self.engine.instance(action.instance_id))),
+            Stop: lambda action: self._spawn(self._stop(self.engine.instance(action.instance_id), self.engine)),
             Changed: self._publish,
             Decided: self._record,
             SettingsChanged: lambda _: None,
@@ -189,17 +189,16 @@ class Loop:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def _may_act(self) -> bool:
-        """Whether the actuator may be asked, once what was decided is kept.
+    async def _may_act(self, engine: Engine) -> bool:
+        """Whether the actuator may be asked for what this engine decided, once that is kept.
 
         Whoever takes over then knows of it, and a store that refuses says that somebody has.
         """
-        engine = self.engine
         return await self._writer.flush() and engine is self.engine and self.leadership.may_act()
 
-    async def _start(self, instance: Instance) -> None:
+    async def _start(self, instance: Instance, engine: Engine) -> None:
         try:
-            placed = await self._actuator().start(instance) if await self._may_act() else None
+            placed = await self._actuator().start(instance) if await self._may_act(engine) else None
         except ActuatorTimeout as error:
             log.error(error.message)
             self.apply(self.engine.on_actuator_silent(instance.instance_id, self._clock()))
@@ -214,8 +213,8 @@ class Loop:
         accepted = possible and await self._asked(self._actuator().retire(instance), instance)
         self.apply(self.engine.on_retired(instance.instance_id, accepted, self._clock()))
 
-    async def _stop(self, instance: Instance) -> None:
-        done = await self._may_act() and await self._asked(self._actuator().stop(instance), instance)
+    async def _stop(self, instance: Instance, engine: Engine) -> None:
+        done = await self._may_act(engine) and await self._asked(self._actuator().stop(instance), instance)
         self.apply(self.engine.on_stopped(instance.instance_id, done, self._clock()))
 
     async def _asked(self, call: Awaitable[bool], instance: Instance) -> bool:

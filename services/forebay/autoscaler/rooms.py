@@ -1,6 +1,6 @@
 """Measures the room of each pool: what budget, stock, servers, steps, dwell and load leave of it now."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from forebay.autoscaler.config import Config, ModelConfig, StockConfig
 from forebay.autoscaler.fleet import Fleet
@@ -9,6 +9,9 @@ from forebay.autoscaler.placement import free_servers
 from forebay.autoscaler.plan import Counts, Plan
 from forebay.autoscaler.room import UNLIMITED, Room, spare
 from forebay.autoscaler.sight import Sight
+
+FUTILE_COUNT = 3
+"""After so many failures in a row nobody else gives up an instance for the next start."""
 
 
 class Rooms:
@@ -53,6 +56,35 @@ class Rooms:
             return sum(life.launched for life in lives)
         return max(plan.told or 0, sum(not life.launched for life in lives))
 
+    def least(self, plan: Plan, now_us: int) -> int:
+        """The fewest active instances that a pool must have now: by its bounds, and one where requests wait for it."""
+        return max(plan.bounds.instances_min, int(self._is_needed(plan, now_us)))
+
+    def giver(self, plan: Plan, counts: Callable[[str], Counts], now_us: int) -> Plan | None:
+        """The pool that gives up an instance so that `plan` gets what it must have; None where that does not help.
+
+        It has most above its own least, and keeps one while requests run on it. Nobody gives while something leaves
+        anyway, nor for a pool whose starts fail again and again.
+        """
+        there = counts(plan.config.pool_name)
+        if there.active >= self.least(plan, now_us) or plan.failure_count > FUTILE_COUNT:
+            return None
+        room = self.of(plan, there, now_us)
+        if min(room.budget_left, room.stock_left) > 0 or room.waiting or room.total >= room.bounds.instances_max:
+            return None
+        rivals = [
+            one for one in self._plans.values() if one is not plan and (room.budget_left <= 0 or _alike(one, plan))
+        ]
+        if any(life.leaving for one in rivals for life in self._fleet.of(one.config.pool_name)):
+            return None
+
+        def surplus(one: Plan) -> int:
+            in_use = int(one.load.in_flight_count > 0)
+            return counts(one.config.pool_name).active - max(in_use, self.least(one, now_us))
+
+        best = max(rivals, key=surplus, default=None)
+        return best if best is not None and surplus(best) > 0 else None
+
     def _spare(self, plan: Plan, now_us: int) -> int:
         lives, fresh_us = self._fleet.of(plan.config.pool_name), now_us - self._spans.snapshot_age_us_max
         return spare(lives, self._sight.loads, fresh_us, self._config.survivors_load_max)
@@ -83,3 +115,8 @@ class Rooms:
     def _taken(self, stock: StockConfig) -> int:
         plans = (plan for plan in self._plans.values() if plan.config.region == stock.region)
         return sum(plan.config.hardware[1] * self._had(plan) for plan in plans if plan.config.hardware[0] == stock.gpu)
+
+
+def _alike(one: Plan, other: Plan) -> bool:
+    """Whether two pools take the same GPUs of the same region."""
+    return (one.config.region, one.config.hardware[0]) == (other.config.region, other.config.hardware[0])

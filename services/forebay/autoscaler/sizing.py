@@ -201,11 +201,24 @@ class Sizing:
 
         def urgency(plan: Plan) -> tuple[bool, str]:
             name = plan.config.pool_name
-            return (self.counts(name).active >= plan.bounds.instances_min, name)
+            return (self.counts(name).active >= self._rooms.least(plan, now_us), name)
 
         for plan in sorted(self.plans.values(), key=urgency):
             actions += self._follow(plan, now_us)
-        return [*actions, *self._retire_strangers(now_us)]
+        return [*actions, *self._make_way(now_us), *self._retire_strangers(now_us)]
+
+    def _make_way(self, now_us: int) -> list[Action]:
+        """One instance at a time leaves a pool that has more than it must, for one that has less and no room."""
+        for plan in self.plans.values():
+            giver = self._rooms.giver(plan, self.counts, now_us)
+            leaving = victims(self._fleet.of(giver.config.pool_name), self.loads, 1) if giver else []
+            if giver is not None and leaving:
+                active = self.counts(giver.config.pool_name).active
+                text = f"{giver.reason}: {giver.wish} wanted, but {plan.config.pool_name} needs its place"
+                giver.stepped(0, 1, now_us)
+                retired = self._fleet.retire(leaving[0], f"it makes way for {plan.config.pool_name}", now_us)
+                return [self._decided(giver, active, active - 1, text, now_us), *retired]
+        return []
 
     def acted(self, life: Life) -> None:
         """The actuator did as it was asked: wanting the same once more is a new decision."""

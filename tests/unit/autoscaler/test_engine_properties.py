@@ -111,13 +111,14 @@ class World:
         if made.instances_after >= made.instances_before or "failure" in made.reason:
             return
         assert made.instances_before - made.instances_after <= CONFIG.step_instances_max
-        is_forced = made.instances_before > self.bounds[made.model][1]
+        # What operators set and what others must have does not wait.
+        is_forced = made.instances_before > self.bounds[made.model][1] or "needs its place" in made.reason
         assert invariants.dwell_kept(starts[-1] if starts else None, 4 * S, self.now_us, is_forced)
 
     def _changed(self, instance: Instance) -> None:
         key = instance.instance_id
         if instance.state is InstanceState.STOPPED:
-            for kept in (self.launched, self.external, self.draining, self.leases, self.empty_since):
+            for kept in (self.launched, self.external, self.draining, self.leases, self.empty_since, self.owed):
                 kept.pop(key, None)  # type: ignore[attr-defined]
             self.was_ready.discard(key)
         elif instance.state is InstanceState.DRAINING:

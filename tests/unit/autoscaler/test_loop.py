@@ -19,8 +19,8 @@ from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.store import MemoryStore
 from forebay.autoscaler.writer import Writer
-from forebay.core.errors import FailedPrecondition, Unavailable
-from forebay.core.fleet import Bounds
+from forebay.core.errors import ActuatorTimeout, FailedPrecondition, Unavailable
+from forebay.core.fleet import Bounds, FleetState
 from forebay.core.values import Instance, InstanceState
 from forebay.wire.channel import connect
 from forebay.wire.reporter import Reporter
@@ -60,6 +60,17 @@ class Clumsy:
         self.living.clear()
 
 
+class Moody(MemoryStore):
+    """A store that is away when the test says so."""
+
+    away = False
+
+    def save(self, change: FleetState, token: int) -> None:
+        if self.away:
+            raise Unavailable("the database does not answer")
+        super().save(change, token)
+
+
 @dataclass(slots=True)
 class Broken(PerPool):
     """A policy that fails."""
@@ -77,7 +88,7 @@ class Stage:
         self.now_us = 1_000 * S
         self.drainable = True
         self.actuator = Clumsy()
-        self.store = MemoryStore(10)
+        self.store = Moody(10)
         self.registry = CollectorRegistry()
         self._channel = connect("127.0.0.1:1")
         self.reporter = Reporter(self._channel)
@@ -247,3 +258,46 @@ async def test_whoever_waits_for_a_change_is_woken(make: Make) -> None:
     await asyncio.sleep(0)
     await stage.tick()
     assert await asyncio.wait_for(waiting, 1.0)
+
+
+async def test_what_lives_and_nobody_knew_is_taken_in_while_it_runs(make: Make) -> None:
+    stage = make(Static())
+    await stage.tick()
+    # An autoscaler that led before was in the middle of a start when it lost the lead.
+    stage.actuator.living["local-9/m"] = Instance("local-9/m", "m", "127.0.0.1:9", "local-9")
+    await stage.loop.look_around()
+    assert sorted(states(stage)) == ["local-1/m", "local-9/m"]
+
+
+async def test_nothing_is_started_or_stopped_that_is_not_written_down_first(make: Make) -> None:
+    stage = make(Static())
+    stage.store.away = True
+    await stage.tick()
+    assert not stage.actuator.living
+    stage.store.away = False
+    await stage.tick()
+    assert sorted(stage.actuator.living) == ["local-2/m"]
+    stage.store.away = True
+    stage.loop.apply(stage.loop.engine.on_deregister("local-2/m", stage.now_us))
+    await stage.settle()
+    assert sorted(stage.actuator.living) == ["local-2/m"]
+
+
+async def test_what_is_under_way_when_the_lead_is_lost_changes_nothing_afterwards(make: Make) -> None:
+    stage = make(Static())
+    stage.loop.apply(stage.loop.engine.on_tick(Forecasts(), stage.now_us))
+    config = Config(models=(ModelConfig(name="m", instances_min=0, instances_initial=0),))
+    stage.loop.take(Engine(config, Static(), stage.store.load(), stage.now_us))
+    await stage.settle()
+    assert not stage.actuator.living
+    assert not states(stage)
+
+
+async def test_a_start_that_takes_too_long_is_stopped_and_tried_again(make: Make) -> None:
+    stage = make(Static())
+    stage.actuator.start_error = ActuatorTimeout("it took too long")
+    await stage.tick()
+    stage.actuator.start_error = None
+    stage.now_us += S
+    await stage.tick()
+    assert list(states(stage)) == ["local-2/m"]

@@ -17,7 +17,7 @@ from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
 from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Choice, Needs, PerPool, PoolView
 from forebay.autoscaler.store import MemoryStore
 from forebay.core.errors import NotLeader
-from forebay.core.fleet import FleetState
+from forebay.core.fleet import Bounds, FleetState
 from forebay.core.values import Instance, InstanceLoad, InstanceState, ModelLoad
 
 S = 1_000_000
@@ -355,6 +355,54 @@ def test_requests_for_a_model_at_zero_start_an_instance_whatever_the_policy_want
     world.load = ModelLoad("m")
     world.run(30)
     assert not world.states()
+
+
+def full_fleet(**changes: object) -> World:
+    """Pool `m` has the whole budget and nothing to do; requests wait for `n`, which has nothing."""
+    models = (
+        ModelConfig(name="m", instances_min=0, instances_max=4, instances_initial=4),
+        ModelConfig(name="n", instances_min=0, instances_max=2, instances_initial=0),
+    )
+    world = World(Config(models=models, instances_max=4, **changes), Told({"m": 4, "n": 0}))  # type: ignore[arg-type]
+    world.run(40)
+    return world
+
+
+def test_a_pool_that_has_more_than_it_must_makes_way_for_requests_that_wait_elsewhere() -> None:
+    world = full_fleet()
+    world.load = ModelLoad("n", held_count=2)
+    most = 0
+
+    def look(_: int) -> None:
+        nonlocal most
+        most = max(most, len(world.states()))
+
+    world.run(30, look)
+    assert {one.model: one.ready_count for one in world.engine.models()} == {"m": 3, "n": 1}
+    assert most == 4
+    reasons = [action.decision.reason for _, action in world.said if isinstance(action, Decided)]
+    assert "told: 4 wanted, but n needs its place" in reasons
+
+
+def test_nobody_makes_way_below_its_own_least() -> None:
+    world = full_fleet()
+    world.engine.on_bounds(Bounds("m", 4, 4), world.now_us)
+    world.load = ModelLoad("n", held_count=2)
+    world.run(30)
+    assert {one.model: one.ready_count for one in world.engine.models()} == {"m": 4, "n": 0}
+
+
+def test_a_pool_in_trouble_keeps_no_other_from_what_it_wants() -> None:
+    models = tuple(ModelConfig(name=name, instances_min=0, instances_max=3, instances_initial=2) for name in "mn")
+    world = World(Config(models=models, start_timeout_s=20.0), Told({"m": 2, "n": 2}))
+    world.never_ready = {"n"}
+    world.run(200)
+    world.engine._sizing._policy.wishes["m"] = 3  # type: ignore[attr-defined]
+    world.run(14)
+    assert [one.ready_count for one in world.engine.models()] == [3, 0]
+    world.engine._sizing._policy.wishes["m"] = 1  # type: ignore[attr-defined]
+    world.run(40)
+    assert [one.ready_count for one in world.engine.models()] == [1, 0]
 
 
 def test_of_several_pools_of_a_model_one_is_started_and_one_that_fails_gives_way() -> None:
