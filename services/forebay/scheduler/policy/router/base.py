@@ -56,22 +56,18 @@ class Calibrated(Protocol):
     @property
     def outcome_count(self) -> int:
         """Answers that are known."""
-        ...
 
     @property
     def shift_tokens(self) -> int | None:
         """As in Calibration."""
-        ...
 
     @property
     def coverage_p90(self) -> float:
         """As in Calibration."""
-        ...
 
     @property
     def overstatement(self) -> float:
         """As in Calibration."""
-        ...
 
 
 UNCALIBRATED = Calibration(0, None, 0.9, 1.0)
