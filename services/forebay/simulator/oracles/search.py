@@ -107,7 +107,10 @@ def best_policy(
 
 
 def autoscaler_table(schedule: Mapping[str, Sequence[int]], window_s: float, world: World) -> dict[str, object]:
-    """The [autoscaler] of an arm that follows a schedule of instances by pool and window, such as `Bound.schedule`."""
+    """The [autoscaler] of an arm that follows a schedule of instances by pool and window, such as `Bound.schedule`.
+
+    Limits against policies that change their mind do not hold it back: it knows.
+    """
     models = {group.pool_name: group.model for group in scaled_groups(world)}
     return {
         "policy": "clairvoyant",
@@ -117,6 +120,8 @@ def autoscaler_table(schedule: Mapping[str, Sequence[int]], window_s: float, wor
         },
         "tick_s": TICK_S,
         "step_instances_max": 1_000_000,
+        "dwell_s": 0.0,
+        "survivors_load_max": 0.0,
     }
 
 
