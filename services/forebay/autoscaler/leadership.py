@@ -13,6 +13,10 @@ RENEWALS = 4
 """A term is renewed so often before it runs out; its last part is the margin in which nobody is asked to act."""
 
 
+NOT_NEW = -1
+"""The token of a wish whose process has claimed before: it takes nothing over from its own address."""
+
+
 class Alone:
     """Leads for ever, where there can be no other."""
 
@@ -44,6 +48,7 @@ class Leadership:
         self._ttl_us = round(lease_s * US_PER_S)
         self._clock = clock
         self._acts_until_us = 0
+        self._no_token = 0
         self.token = 0
         self.leader = ""
 
@@ -69,9 +74,9 @@ class Leadership:
     async def renew(self) -> None:
         """Leads on, begins to, or learns who does. Raises Unavailable: then what was known holds as long as it does."""
         asked_us = self._clock()
-        wish = Term(self._wish.holder, self._wish.address, self.token)
+        wish = Term(self._wish.holder, self._wish.address, self.token or self._no_token)
         term = await asyncio.to_thread(self._store.claim, wish, self._ttl_us, asked_us)
-        self.leader = term.address
+        self.leader, self._no_token = term.address, NOT_NEW
         if term.holder != wish.holder or term.token < self.token:
             self.lose()
             return

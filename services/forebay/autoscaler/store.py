@@ -30,8 +30,8 @@ class Store(Protocol):
         """Leads for `ttl_us` from now on, or tells who does; the claim and its answer are one step.
 
         A wish with the token of the term renews it. Any other begins a new term, with a greater token, where the last
-        one has run out or is that of a process which listened at the same address and so is gone. A wish for
-        `ttl_us` 0 ends the term that has its token. Raises Unavailable.
+        one has run out, or, for a wish with token 0, is that of a process which listened at the same address and so is
+        gone. A wish for `ttl_us` 0 ends the term that has its token. Raises Unavailable.
         """
         ...
 
