@@ -17,10 +17,13 @@ class Fleet:
         self.revision = revision
         self._homes = homes
         self._lives: dict[str, Life] = {}
+        # What is asked for again and again between two changes: all in order, and by pool.
+        self._ordered: tuple[Life, ...] | None = None
+        self._by_pool: dict[str, list[Life]] = {}
 
     def __iter__(self) -> Iterator[Life]:
         """The lives in the order of their ids; the fleet may change meanwhile."""
-        return iter([life for _, life in sorted(self._lives.items())])
+        return iter(self._all())
 
     def get(self, instance_id: str) -> Life | None:
         """One life, if it is there."""
@@ -38,8 +41,9 @@ class Fleet:
         return instance.pool or self._homes.get(instance.model, instance.model)
 
     def of(self, pool: str) -> list[Life]:
-        """The lives of one pool."""
-        return [life for life in self if self.pool_of(life.instance) == pool]
+        """The lives of one pool, in the order of their ids; only to be read."""
+        self._all()
+        return self._by_pool.get(pool, [])
 
     def published(self, model: str = "") -> tuple[Instance, ...]:
         """Instances that can be reached, of one model or of all."""
@@ -54,18 +58,23 @@ class Fleet:
         """Takes a member in."""
         life = Life(member, actuated, seen_us=now_us, begun_us=now_us, asked_us=now_us)
         self._lives[member.instance.instance_id] = life
+        self._ordered = None
         return life
 
     def restore(self, member: Member, now_us: int) -> None:
         """Takes a member in that was there before."""
         self._lives[member.instance.instance_id] = Life(member, True, seen_us=now_us, restored=True)
+        self._ordered = None
 
     def remove(self, life: Life) -> None:
         """Forgets what never came to be."""
         del self._lives[life.instance.instance_id]
+        self._ordered = None
 
     def changed(self, life: Life) -> list[Action]:
         """Tells the others, unless nobody could reach it yet."""
+        # Its pool may be another one now.
+        self._ordered = None
         if not life.actuated:
             return []
         self.revision += 1
@@ -102,3 +111,11 @@ class Fleet:
             return []
         life.stopping, life.asked_us = True, now_us
         return [Stop(life.instance.instance_id)]
+
+    def _all(self) -> tuple[Life, ...]:
+        if self._ordered is None:
+            self._ordered = tuple(life for _, life in sorted(self._lives.items()))
+            self._by_pool = {}
+            for life in self._ordered:
+                self._by_pool.setdefault(self.pool_of(life.instance), []).append(life)
+        return self._ordered
