@@ -19,6 +19,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import grpc
@@ -157,7 +158,7 @@ async def _load(replay: Replay, client_count: int, is_over: asyncio.Event) -> No
         await replay.closed_loop(client_count, duration_s=5.0, limit=None)
 
 
-async def _scale(api: AutoscalerServiceStub, count: int) -> float:
+async def _scale(api: Any, count: int) -> float:
     """Brings every model to so many ready instances and no other; how long that took, in seconds."""
     begun_s = time.monotonic()
     for model in MODELS:

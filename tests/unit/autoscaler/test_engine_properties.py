@@ -119,7 +119,7 @@ class World:
         key = instance.instance_id
         if instance.state is InstanceState.STOPPED:
             for kept in (self.launched, self.external, self.draining, self.leases, self.empty_since, self.owed):
-                kept.pop(key, None)  # type: ignore[attr-defined]
+                kept.pop(key, None)
             self.was_ready.discard(key)
         elif instance.state is InstanceState.DRAINING:
             self.draining[key] = self.now_us
