@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ANCHOR_MAX = 4.0
 """A forecast is not put right by more than this factor."""
+CAUTION = 10
 ANSWER_COUNT_MIN = 20
 """Answers of a minute that tell how long they are."""
 QUICK_US = 10 * US_PER_S
@@ -210,12 +211,14 @@ class Experience:
     def of_instances(self, full: float, work: float, is_late: bool, least: float, weight: float) -> "Experience":
         """The same after a look at how full the instances are that do `work`; less than one tells nothing.
 
-        Where first tokens are late instances can do no more than their rates, however empty their caches are.
+        Where first tokens are late instances can do no more than their rates, however empty their caches are. That is
+        believed `CAUTION` times as fast as that they can do more, or fleets would go up and down with it.
         """
         if work < 1:
             return self
         share = 1.0 if is_late else min(1.0, max(least, full / work))
-        return replace(self, fullness=self.fullness + weight * (share - self.fullness))
+        step = weight if share > self.fullness else weight / CAUTION
+        return replace(self, fullness=self.fullness + step * (share - self.fullness))
 
 
 def _is_now(demand: "DemandView", region: str) -> bool:

@@ -62,7 +62,7 @@ def test_answers_and_instances_teach_only_where_there_is_enough_to_see() -> None
     assert Experience().of_answers(load, 400.0, 0.5).answer_share == pytest.approx(0.75)
     few = ModelLoad("m", ended_count=4, response_tokens=800)
     assert Experience().of_answers(few, 400.0, 0.5) == Experience()
-    assert Experience().of_instances(1.5, 2.0, False, 0.5, 0.5).fullness == pytest.approx(0.875)
+    assert Experience().of_instances(1.5, 2.0, False, 0.5, 0.5).fullness == pytest.approx(0.9875)
     assert Experience().of_instances(0.1, 0.5, False, 0.5, 0.5) == Experience()
     assert Experience(fullness=0.5).of_instances(0.1, 2.0, True, 0.5, 0.5).fullness == 0.75, "first tokens are late"
 
