@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from forebay.autoscaler import invariants
@@ -13,6 +14,7 @@ from forebay.autoscaler.config import Config, ModelConfig, ServerConfig, StockCo
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.policy.autoscaler.base import Choice, Needs, PerPool, PoolView
+from forebay.autoscaler.room import Room
 from forebay.core.errors import AlreadyExists
 from forebay.core.fleet import Bounds, FleetState
 from forebay.core.values import Instance, InstanceState, ModelLoad
@@ -289,8 +291,13 @@ EVENT = st.tuples(st.sampled_from(EVENTS), st.integers(0, 60))
 HISTORY = st.one_of(st.lists(EVENT, max_size=40), st.lists(EVENT, min_size=80, max_size=120))
 
 
-def lived(history: list[tuple[Callable[[World, int], None], int]]) -> World:
+def lived(history: list[tuple[Callable[[World, int], None], int]], leak: Callable[[Room], Room] | None = None) -> World:
+    """The world after the history; `leak` makes the kernel believe in more room than there is."""
     world = World()
+    if leak is not None:
+        rooms = world.engine._sizing._rooms
+        tight = rooms.of
+        rooms.of = lambda plan, counts, now_us: leak(tight(plan, counts, now_us))  # type: ignore[method-assign]
     world.heal(5)
     for event, number in history:
         event(world, number)
@@ -303,6 +310,26 @@ def test_bounds_hold_and_nothing_is_stopped_that_has_leases(
     history: list[tuple[Callable[[World, int], None], int]],
 ) -> None:
     lived(history)
+
+
+LEAKS: dict[str, Callable[[Room], Room]] = {
+    "budget": lambda room: replace(room, budget_left=room.budget_left + 1),
+    "stock": lambda room: replace(room, stock_left=room.stock_left + 1),
+    "bounds": lambda room: replace(room, total=room.total - 1),
+    "steps": lambda room: replace(room, start_max=99),
+    "dwell": lambda room: replace(room, dwelling=False),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
+def test_a_limit_that_leaks_is_found(leak: Callable[[Room], Room]) -> None:
+    @settings(max_examples=300, deadline=None, derandomize=True, phases=[Phase.generate], database=None)
+    @given(HISTORY)
+    def live(history: list[tuple[Callable[[World, int], None], int]]) -> None:
+        lived(history, leak)
+
+    with pytest.raises(AssertionError):
+        live()
 
 
 @settings(max_examples=40, deadline=None)
