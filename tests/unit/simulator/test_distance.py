@@ -84,7 +84,10 @@ def test_the_bound_for_a_target_is_the_same_for_all_policies() -> None:
 
 
 def test_where_a_model_has_several_groups_the_bound_is_a_relaxation() -> None:
-    pools = (Group(model="m", profile="A100-80G/Llama-3-8B/tp1", instances_min=0), replace(TWO_GPUS, model="m", pool="big"))
+    pools = (
+        Group(model="m", profile="A100-80G/Llama-3-8B/tp1", instances_min=0),
+        replace(TWO_GPUS, model="m", pool="big"),
+    )
     found = distance_of(burst(), world(*pools), {}, 1.0)
     assert found.relaxed
     assert 0 < (found.lower_gpu_hours or 0) <= lower_hours(burst(), world(pools[0])).gpu_hours * (1 + 1e-9)
