@@ -28,9 +28,10 @@ class Life:
     `actuated`: the actuator has done its start. `restored`: it was there before this engine. `retiring`: why it is to
     be taken out, while nobody has agreed to that yet. `stopping`: a stop is under way. `expired`: its heartbeats
     stopped. `empty_us`: since when the scheduler has reported no lease in an unbroken row; None: it has not.
-    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in, and `reached_us`: when its
-    server answered first. `asked_us`: when the actuator was asked last. `doubtful`: its start had no answer, so it may
-    be there or not: it counts until a stop says that it is gone. `alarm_count`: how often its drain raised an alarm.
+    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in (None: before this engine), and
+    `reached_us`: when its server answered first. `asked_us`: when the actuator was asked last. `doubtful`: its start had
+    no answer, so it may be there or not: it counts until a stop says that it is gone. `alarm_count`: how often its drain
+    raised an alarm.
     """
 
     member: Member
@@ -43,8 +44,8 @@ class Life:
     probe_failures: int = 0
     empty_us: int | None = None
     retry_us: int = 0
-    begun_us: int = 0
-    reached_us: int = 0
+    begun_us: int | None = None
+    reached_us: int | None = None
     asked_us: int = 0
     doubtful: bool = False
     alarm_count: int = 0
@@ -141,7 +142,7 @@ class Life:
         """Takes the answer of the server; True when the state changed."""
         if self.expired or self.state is InstanceState.DRAINING:
             return False
-        if live and not self.reached_us:
+        if live and self.reached_us is None:
             self.reached_us = now_us
         if live and (ready or self.state is not InstanceState.READY):
             return self._answered(ready, now_us)

@@ -154,8 +154,8 @@ class Sizing:
     def came_up(self, life: Life, now_us: int) -> None:
         """An instance is ready for the first time: its pool learns how long that takes."""
         plan = self.plans.get(self._fleet.pool_of(life.instance))
-        if plan is not None and life.launched and life.begun_us:
-            provision_us = max(0, life.reached_us - life.begun_us)
+        if plan is not None and life.launched and life.begun_us is not None:
+            provision_us = (now_us if life.reached_us is None else life.reached_us) - life.begun_us
             plan.came_up(StartTime(now_us, now_us - life.begun_us, provision_us))
 
     def leads(self) -> Mapping[str, int]:
