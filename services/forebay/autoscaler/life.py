@@ -28,10 +28,10 @@ class Life:
     `actuated`: the actuator has done its start. `restored`: it was there before this engine. `retiring`: why it is to
     be taken out, while nobody has agreed to that yet. `stopping`: a stop is under way. `expired`: its heartbeats
     stopped. `empty_us`: since when the scheduler has reported no lease in an unbroken row; None: it has not.
-    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in (None: before this engine), and
-    `reached_us`: when its server answered first. `asked_us`: when the actuator was asked last. `doubtful`: its start had
-    no answer, so it may be there or not: it counts until a stop says that it is gone. `alarm_count`: how often its drain
-    raised an alarm.
+    `retry_us`: nothing is asked of the actuator before. `begun_us`: when it was taken in (None: before this engine),
+    and `reached_us`: when its server answered first. `asked_us`: when the actuator was asked last. `doubtful`: its
+    start had no answer, so it may be there or not: it counts until a stop says that it is gone. `alarm_count`: how
+    often its drain raised an alarm.
     """
 
     member: Member
