@@ -23,7 +23,7 @@ QUICK_US = 10 * US_PER_S
 Z_QUICK = 2.0
 """Standard deviations of a Poisson count by which a burst must stand out."""
 Z_WORK = 1.64
-"""Standard deviations of room for the lengths of what waits: 95 of 100 backlogs are no longer."""
+"""Standard deviations of room for the lengths of what waits: 95 of 100 backlogs are at most as long."""
 
 
 @dataclass(frozen=True, slots=True)
