@@ -1,7 +1,7 @@
 """The autoscaler's API over real gRPC, as protos/lmaas/autoscaler/v1 describes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import grpc
@@ -17,11 +17,13 @@ from lmaas.common.v1 import instance_pb2
 from prometheus_client import CollectorRegistry
 
 from forebay.autoscaler.actuator import Advisory, Survey
+from forebay.autoscaler.advisor import Advisor
 from forebay.autoscaler.config import Config, ModelConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.loop import Loop
+from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.autoscaler.policy.autoscaler.static import Static
 from forebay.autoscaler.prometheus import FleetStats
 from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
@@ -90,9 +92,17 @@ class Stage:
         )
         timer.callback = self.loop.wake
         self._server = Server("127.0.0.1:0", [SERVICE], registry)
-        add_AutoscalerServiceServicer_to_server(AutoscalerServicer(self.loop), self._server.grpc)
+        add_AutoscalerServiceServicer_to_server(
+            AutoscalerServicer(self.loop, Advisor(self.expected)), self._server.grpc
+        )
         self._channel = connect(f"127.0.0.1:{self._server.port}")
         self.api = AutoscalerServiceStub(self._channel)
+
+    def expected(self, needs: Needs) -> Callable[[], Awaitable[Forecasts]]:
+        async def nothing() -> Forecasts:
+            return Forecasts()
+
+        return nothing
 
     async def open(self) -> None:
         await self.loop.restore()
@@ -336,3 +346,57 @@ async def test_load_that_is_observed_stands_in_no_decision_of_a_static_fleet(sta
     stage.loop.apply(stage.engine.on_snapshot([ModelLoad("m", held_count=500)], [], stage.now_us))
     await stage.tick()
     assert (await fleet(stage)).models[0].instances_wanted == 2
+
+
+async def test_the_fleet_tells_what_a_pool_is_and_what_is_expected(stage: Stage) -> None:
+    quantiles = (1.0, 2.0, 3.0, 4.0)
+    window = ForecastWindow(stage.now_us + 60 * S, quantiles, quantiles, quantiles)
+    stage.loop.apply(stage.engine.on_tick(Forecasts({"m": (window,)}), stage.now_us))
+    answer = await fleet(stage)
+    pool, band = answer.models[0], answer.forecasts[0]
+    assert (pool.region, pool.role) == ("local", instance_pb2.INSTANCE_ROLE_MIXED)
+    assert (band.model, band.start_time.ToMicroseconds()) == ("m", window.start_us)
+    assert (band.window.seconds, band.requests.p90, band.response_tokens.p10) == (60, 3.0, 1.0)
+    assert not (await fleet(stage, "other")).forecasts
+
+
+async def advise(stage: Stage, policy: str = "", **parameters: str) -> pb.AdviseScalingResponse:
+    request = pb.AdviseScalingRequest(policy=policy, parameters=parameters)
+    return await stage.api.AdviseScaling(request, timeout=TIMEOUT_S)
+
+
+async def test_advice_tells_what_would_be_done_and_does_nothing(stage: Stage) -> None:
+    answer = await advise(stage)
+    assert answer.policy == "static"
+    told = answer.pools[0]
+    assert (told.model, told.instances_before, told.instances_wanted, told.instances_after) == ("m", 0, 2, 2)
+    assert told.reason
+    assert not stage.hand.living
+    assert not (await fleet(stage)).instances
+    assert not (await stage.api.ListDecisions(pb.ListDecisionsRequest(), timeout=TIMEOUT_S)).decisions
+
+
+async def test_another_policy_is_asked_by_name_with_its_parameters(stage: Stage) -> None:
+    stage.loop.apply(stage.engine.on_snapshot([ModelLoad("m", in_flight_count=500)], [], stage.now_us))
+    answer = await advise(stage, "hpa_ratio", tolerance="0.2")
+    told = answer.pools[0]
+    assert (answer.policy, told.instances_after, told.bound_by) == ("hpa_ratio", 3, "at most 3 by the bounds")
+    assert told.instances_wanted > 3
+    assert any("looks back" in text for text in answer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("policy", "parameters", "said"),
+    [
+        ("nosuch", {}, "hpa_ratio"),
+        ("hpa_ratio", {"tolerence": "1"}, "did you mean 'tolerance'"),
+        ("hpa_ratio", {"tolerance": "much"}, "tolerance"),
+        ("", {"tolerance": "1"}, "policy"),
+    ],
+)
+async def test_an_unknown_policy_or_parameter_is_refused_with_those_that_are_known(
+    stage: Stage, policy: str, parameters: dict[str, str], said: str
+) -> None:
+    error = await failure(advise(stage, policy, **parameters))
+    assert isinstance(error, errors.InvalidArgument)
+    assert said in error.message

@@ -21,6 +21,7 @@ from tritonclient.grpc import service_pb2
 
 from forebay.autoscaler.actions import Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
 from forebay.autoscaler.actuator import Advisory, Survey
+from forebay.autoscaler.advisor import Advisor
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.autoscaler.leadership import Alone
@@ -139,7 +140,7 @@ class Live:
         self.loop = Loop(watched, actuators, writer, reporter, _Stats(self), lambda: True, self.clock, self, Alone())
         dial: Any = lambda address: Wire(self.post, ModelReady=self._ready)  # noqa: E731
         self.prober = Prober(self.loop, plan.config, dial)
-        self.servicer = AutoscalerServicer(self.loop)
+        self.servicer = AutoscalerServicer(self.loop, Advisor(lambda needs: Forecaster(to, (), needs)))
         to: Any = Wire(
             self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain, GetPressure=self._pressure
         )

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from forebay import sql
 from forebay.autoscaler import keda, watchers
 from forebay.autoscaler.actuator import Advisory
+from forebay.autoscaler.advisor import Advisor, make_policy
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.keda_front import KedaFront
@@ -22,8 +23,7 @@ from forebay.autoscaler.launch import make_actuator
 from forebay.autoscaler.leadership import Leadership
 from forebay.autoscaler.leases import SchedulerWatch, watch_leases
 from forebay.autoscaler.loop import Loop
-from forebay.autoscaler.policy.autoscaler import AUTOSCALERS
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.policy.autoscaler.base import Needs
 from forebay.autoscaler.pressures import is_asked
 from forebay.autoscaler.probe import Prober
 from forebay.autoscaler.prometheus import FleetStats
@@ -31,11 +31,9 @@ from forebay.autoscaler.reign import Reign
 from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
 from forebay.autoscaler.store_sql import SqlStore
 from forebay.autoscaler.writer import Writer
-from forebay.core.config import from_mapping
-from forebay.core.errors import ConfigError, Unavailable
+from forebay.core.errors import Unavailable
 from forebay.core.fleet import FleetState
 from forebay.core.units import US_PER_S
-from forebay.plugins import with_plugins
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.main import Environment, environment, run, section
@@ -57,7 +55,7 @@ def main(config: str | None) -> None:
 async def serve(path: str | None, env: Environment) -> None:
     """Runs the service until it is told to stop; the instances live on."""
     config = section(path, "autoscaler", Config)
-    policy, actuator = make_policy(config), make_actuator(config, dict(os.environ))
+    policy, actuator = make_policy(config.policy, config.parameters), make_actuator(config, dict(os.environ))
     database = await asyncio.to_thread(sql.open_engine, env.database_url)
     store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
     registry = CollectorRegistry()
@@ -86,17 +84,19 @@ async def serve(path: str | None, env: Environment) -> None:
             leadership,
         )
         timer.callback = loop.wake
-        add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop), server.grpc)
+
+        def forecaster_of(needs: Needs) -> watchers.Forecaster:
+            models = [model.name for model in config.models]
+            return watchers.Forecaster(predictor, models, needs, lambda: loop.engine.demands())
+
+        add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop, Advisor(forecaster_of)), server.grpc)
         scaler = KedaFront(keda.KedaServicer(loop, config.models), leadership)
         add_ExternalScalerServicer_to_server(scaler, server.grpc)
-        forecaster = watchers.Forecaster(
-            predictor, [model.name for model in config.models], policy.needs, lambda: loop.engine.demands()
-        )
 
         def works() -> list[Coroutine[Any, Any, None]]:
             pressures = watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S))
             return [
-                loop.tick(config.tick_s, forecaster),
+                loop.tick(config.tick_s, forecaster_of(policy.needs)),
                 loop.survey(),
                 Prober(loop, config).run(),
                 watch_leases(loop, watch),
@@ -124,14 +124,6 @@ def reached_at(listen: str, port: int) -> str:
     """Where others reach what listens there: an address that stands for all of a machine's gets its name."""
     host = listen.rpartition(":")[0]
     return f"{socket.gethostname() if host in ('', '0.0.0.0', '[::]') else host}:{port}"
-
-
-def make_policy(config: Config) -> Autoscaler:
-    """The policy that the configuration names. Raises ConfigError for an unknown name or parameter."""
-    policies = with_plugins("autoscaler", AUTOSCALERS)
-    if config.policy not in policies:
-        raise ConfigError(f"unknown policy {config.policy!r} in [autoscaler]; known: {', '.join(sorted(policies))}")
-    return from_mapping(policies[config.policy], config.parameters, "autoscaler.parameters")
 
 
 if __name__ == "__main__":

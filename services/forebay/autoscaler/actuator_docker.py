@@ -55,17 +55,9 @@ class DockerActuator:
         name = self._name(instance)
         self._starting.add(name)
         try:
-            await self._owned(name, instance)
-        except NotFound:
-            await self._make(name, instance)
-        try:
-            await self._api.start(name)
-            return await self._placed(await self._api.inspect(name))
-        except ForebayError:
-            with suppress(ForebayError):
-                await self._api.remove(name)
-            raise
+            return await self._started(name, instance)
         finally:
+            # Whatever was made and does not run is cleared away by the next survey.
             self._starting.discard(name)
 
     async def retire(self, instance: Instance) -> bool:
@@ -107,6 +99,19 @@ class DockerActuator:
     async def close(self) -> None:
         """Closes the connections to the engine."""
         await self._api.close()
+
+    async def _started(self, name: str, instance: Instance) -> Instance:
+        try:
+            await self._owned(name, instance)
+        except NotFound:
+            await self._make(name, instance)
+        try:
+            await self._api.start(name)
+            return await self._placed(await self._api.inspect(name))
+        except ForebayError:
+            with suppress(ForebayError):
+                await self._api.remove(name)
+            raise
 
     async def _seen(self, listed: Mapping[str, Any]) -> Instance:
         """The instance of a container that was listed; the engine is asked at most once for its ports."""

@@ -25,6 +25,13 @@ class Demands:
         self._series: dict[Key, deque[Arrived]] = {}
         self._heard_us: int | None = None
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Demands":
+        """Series of its own with the same samples, which never change and may be many."""
+        twin = Demands()
+        twin._last, twin._heard_us = dict(self._last), self._heard_us
+        twin._series = {key: series.copy() for key, series in self._series.items()}
+        return twin
+
     @property
     def keys(self) -> tuple[Key, ...]:
         """All that was ever heard of, in order."""

@@ -7,14 +7,15 @@ from forebay.autoscaler.actions import Action, Alarm, SettingsChanged
 from forebay.autoscaler.config import Config
 from forebay.autoscaler.demands import Key
 from forebay.autoscaler.fleet import Fleet
-from forebay.autoscaler.forecasts import Forecasts
+from forebay.autoscaler.forecasts import WINDOW_US, Forecasts
 from forebay.autoscaler.life import STARTING, Figures, Life
 from forebay.autoscaler.limits import Spans, is_busy
 from forebay.autoscaler.log import DecisionLog
-from forebay.autoscaler.policy.autoscaler.base import Autoscaler
+from forebay.autoscaler.policy.autoscaler.base import Autoscaler, Needs
+from forebay.autoscaler.rehearsal import Rehearsal
 from forebay.autoscaler.sizing import Sizing, homes_of
 from forebay.core.errors import AlreadyExists
-from forebay.core.fleet import Bounds, FleetSettings, FleetState, Member, ModelFleet, Origin
+from forebay.core.fleet import Bounds, FleetSettings, FleetState, ForecastBand, Member, ModelFleet, Origin
 from forebay.core.pressure import Pressure
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceLoad, InstanceState, ModelLoad, WakeAt
@@ -36,6 +37,7 @@ class Engine:
 
     def __init__(self, config: Config, policy: Autoscaler, state: FleetState, now_us: int) -> None:
         self._config = config
+        self._policy = policy
         self._spans = Spans.of(config)
         self._fleet = Fleet(state.settings.revision, homes_of(config))
         self._sizing = Sizing(config, policy, self._fleet, state)
@@ -49,6 +51,11 @@ class Engine:
     def policy(self) -> str:
         """The name of the policy in force."""
         return self._config.policy
+
+    @property
+    def needs(self) -> Needs:
+        """What the policy in force wants to see."""
+        return self._policy.needs
 
     @property
     def mode(self) -> str:
@@ -98,6 +105,20 @@ class Engine:
     def models(self, model: str = "") -> tuple[ModelFleet, ...]:
         """The fleet in numbers, by model."""
         return self._sizing.models(model)
+
+    def forecasts(self, model: str = "") -> tuple[ForecastBand, ...]:
+        """What the policy was last told to expect, by model and time."""
+        window_us = self._policy.needs.forecast_window_us or WINDOW_US
+        return tuple(
+            ForecastBand(name, one.start_us, window_us, one.requests, one.prompt_tokens, one.response_tokens)
+            for name, windows in sorted(self._sizing.forecasts.models.items())
+            for one in windows
+            if model in ("", name)
+        )
+
+    def rehearsal(self, policy: Autoscaler | None = None) -> Rehearsal:
+        """One decision of a policy (None: the one in force) on all that is known now; this engine does not change."""
+        return Rehearsal(self._sizing.twin(policy))
 
     def leads(self) -> Mapping[str, int]:
         """How long a start takes, in microseconds, by model, of all models that may have instances."""

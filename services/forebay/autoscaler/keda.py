@@ -13,7 +13,7 @@ from lmaas.externalscaler import externalscaler_pb2 as pb
 from lmaas.externalscaler.externalscaler_pb2_grpc import ExternalScalerServicer
 
 from forebay.autoscaler.config import ModelConfig
-from forebay.autoscaler.loop import Loop
+from forebay.autoscaler.loop import Leading, Loop
 from forebay.core.errors import FailedPrecondition, InvalidArgument, ModelUnknown, NotFound, Unavailable
 
 SERVICE = "externalscaler.ExternalScaler"
@@ -42,7 +42,7 @@ class KedaServicer(ExternalScalerServicer):
         """The same at once and after every change."""
         sent: bool | None = None
         while True:
-            self._loop.leadership.require()
+            require_term(self._loop.leadership)
             changed, told = self._loop.changed, self._loop.engine.told(self._pool(request).pool_name)
             if told is not None and (told > 0) is not sent:
                 sent = told > 0
@@ -103,6 +103,13 @@ class KedaServicer(ExternalScalerServicer):
             )
             raise FailedPrecondition(f'{text}: set launcher = "keda"')
         return found
+
+
+def require_term(leadership: Leading) -> None:
+    """Raises NotLeader or Unavailable unless this process surely leads: else two replicas tell two numbers."""
+    leadership.require()
+    if not leadership.may_act():
+        raise Unavailable("the term of this autoscaler is not renewed, as its database does not answer; ask again")
 
 
 def _spec() -> pb.GetMetricSpecResponse:

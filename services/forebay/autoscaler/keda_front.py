@@ -8,7 +8,7 @@ import grpc
 from lmaas.externalscaler import externalscaler_pb2 as pb
 from lmaas.externalscaler.externalscaler_pb2_grpc import ExternalScalerServicer, ExternalScalerStub
 
-from forebay.autoscaler.keda import KedaServicer
+from forebay.autoscaler.keda import KedaServicer, require_term
 from forebay.autoscaler.loop import Leading
 from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
@@ -71,8 +71,7 @@ class KedaFront(ExternalScalerServicer):
         if self._leadership.may_act():
             return True
         if not self._leadership.leader or any(key == ASKED for key, _ in context.invocation_metadata() or ()):
-            self._leadership.require()
-            return True
+            require_term(self._leadership)
         return False
 
 

@@ -43,6 +43,7 @@ class Counts:
 class Plan:
     """The mutable part of one pool; `wish` is the last answer of the policy, or what holds without one.
 
+    `bound_by` is the limit that kept the pool from its wish when it was last sized; empty: none.
     `told` is the number that those who start and end its instances are told; None: nothing yet.
     """
 
@@ -59,6 +60,7 @@ class Plan:
     last_decision_id: str = ""
     noted_change: tuple[object, ...] = ()
     noted_bound: tuple[object, ...] = ()
+    bound_by: str = ""
     _seen_us: int | None = None
     _concurrency: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
     _recommendations: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLE_COUNT_MAX))
@@ -135,6 +137,11 @@ class Plan:
         self.reason, self.inputs, self.flip = reason, {}, ""
         # What the policy remembers is from before the gap: it begins as after a restart.
         self._memo = {}
+
+    def unlearn(self) -> None:
+        """Another policy is asked: what the last one remembers and recommended is none of its business."""
+        self._memo = {}
+        self._recommendations.clear()
 
     def failed(self, spans: Spans, now_us: int) -> None:
         """One more start came to nothing: the next waits, longer each time."""

@@ -47,6 +47,8 @@ class Reign:
         """Renews the term once, and takes over or steps back where it changed hands."""
         try:
             await self._leadership.renew()
+            if self._ended:
+                return
             if self._leadership.token != self._token:
                 await self._change()
             elif not self._leadership.leads:
@@ -78,6 +80,8 @@ class Reign:
             return
         log.info("this autoscaler leads", extra={"fields": {"token": token}})
         await self._loop.restore()
+        if self._ended:
+            return
         self._token = token
         self._tasks = [asyncio.ensure_future(work) for work in self._works()]
 

@@ -63,8 +63,8 @@ class Rooms:
     def giver(self, plan: Plan, counts: Callable[[str], Counts], now_us: int) -> Plan | None:
         """The pool that gives up an instance so that `plan` gets what it must have; None where that does not help.
 
-        It has most above its own least, and keeps one while requests run on it. Nobody gives while something leaves
-        anyway, nor for a pool whose starts fail again and again.
+        It has most above its own least, and keeps one while requests run on it; what others start is not ours to give.
+        Nobody gives while something leaves anyway, nor for a pool whose starts fail again and again.
         """
         there = counts(plan.config.pool_name)
         if there.active >= self.least(plan, now_us) or plan.failure_count > FUTILE_COUNT:
@@ -73,7 +73,9 @@ class Rooms:
         if min(room.budget_left, room.stock_left) > 0 or room.waiting or room.total >= room.bounds.instances_max:
             return None
         rivals = [
-            one for one in self._plans.values() if one is not plan and (room.budget_left <= 0 or _alike(one, plan))
+            one
+            for one in self._plans.values()
+            if one is not plan and not one.config.is_pulled and (room.budget_left <= 0 or _alike(one, plan))
         ]
         if any(life.leaving for one in rivals for life in self._fleet.of(one.config.pool_name)):
             return None

@@ -9,6 +9,7 @@ from lmaas.autoscaler.v1 import autoscaler_service_pb2 as pb
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceServicer
 from lmaas.common.v1 import instance_pb2
 
+from forebay.autoscaler.advisor import Advisor
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.loop import Loop
 from forebay.core.units import US_PER_S
@@ -24,8 +25,9 @@ PAGE_SIZE = 50
 class AutoscalerServicer(AutoscalerServiceServicer):
     """The autoscaler's API over one loop."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, advisor: Advisor) -> None:
         self._loop = loop
+        self._advisor = advisor
 
     @property
     def _engine(self) -> Engine:
@@ -60,6 +62,7 @@ class AutoscalerServicer(AutoscalerServiceServicer):
             policy=self._engine.policy,
             warnings=self._engine.warnings,
             leader=self._loop.leadership.leader,
+            forecasts=[codec.forecast_to_proto(band) for band in self._engine.forecasts(request.model)],
         )
 
     async def RegisterInstance(self, request: pb.RegisterInstanceRequest, context: Any) -> pb.RegisterInstanceResponse:
@@ -107,6 +110,11 @@ class AutoscalerServicer(AutoscalerServiceServicer):
         mode = codec.mode_from_proto(request.mode)
         self._loop.apply(self._lead().on_mode(mode, self._loop.now_us()))
         return pb.SetModeResponse(mode=request.mode)
+
+    async def AdviseScaling(self, request: pb.AdviseScalingRequest, context: Any) -> pb.AdviseScalingResponse:
+        """Rehearses one decision."""
+        self._loop.leadership.require()
+        return codec.advice_to_proto(await self._advisor.advise(self._loop, request.policy, request.parameters))
 
 
 def _messages(instances: Iterable[Instance]) -> list[instance_pb2.Instance]:

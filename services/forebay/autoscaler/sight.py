@@ -18,7 +18,7 @@ class Sight:
 
     def __init__(self, config: Config, needs: Needs, fleet: Fleet) -> None:
         self._config = config
-        self._needs = needs
+        self.needs = needs
         self._fleet = fleet
         self._spans = Spans.of(config)
         self.loads: Mapping[str, InstanceLoad] = {}
@@ -68,7 +68,7 @@ class Sight:
         return FleetView(
             now_us=now_us,
             pools=pools,
-            demands=self.demands.views(self._needs.history_us, forecasts, now_us),
+            demands=self.demands.views(self.needs.history_us, forecasts, now_us),
             waiting=() if self.is_deaf(now_us) else self._pressure.waiting,
             stocks=tuple(self._stock(held)),
             promises=self._config.promises.by_class(),
@@ -89,7 +89,7 @@ class Sight:
             )
             for life in ready
         )
-        return plan.view(counts, instances, forecast, self._needs, now_us)
+        return plan.view(counts, instances, forecast, self.needs, now_us)
 
     def _stock(self, held: list[Plan]) -> Iterable[Stock]:
         for stock in self._config.stocks:

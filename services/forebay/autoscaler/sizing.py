@@ -1,6 +1,7 @@
 """Lets each model's fleet follow the policy as far as the limits allow, and records what was decided and why."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 
 from forebay.autoscaler.actions import Action, Alarm, Decided, Start
@@ -50,6 +51,7 @@ class Sizing:
         self._rooms = Rooms(config, fleet, self.plans, self._sight)
         self._memo: Mapping[str, float] = {}
         self.warnings: tuple[str, ...] = ()
+        self.forecasts = Forecasts()
         self._sequence = 0
         for decision in state.decisions:
             plan = self.plans.get(decision.pool or self._homes.get(decision.model, ""))
@@ -80,6 +82,21 @@ class Sizing:
         for start in state.settings.starts.get(model.pool_name, ()):
             plan.came_up(start)
         return plan
+
+    def twin(self, policy: Autoscaler | None = None) -> "Sizing":
+        """The same once more, with which anything may be done: nothing of it comes back here.
+
+        Another policy begins with what was seen and without what the one in force remembers.
+        """
+        members = (life.member for life in self._fleet)
+        shared = (self._config, *self._config.models, self._policy, self.log, self.forecasts, self._sight.loads)
+        twin = deepcopy(self, {id(one): one for one in (*shared, *members)})
+        twin.log = DecisionLog(self._config.decision_count_max)
+        if policy is not None:
+            twin._policy, twin._sight.needs, twin._memo, twin.warnings = policy, policy.needs, {}, ()
+            for plan in twin.plans.values():
+                plan.unlearn()
+        return twin
 
     def counts(self, pool: str) -> Counts:
         """One pool's instances in numbers."""
@@ -118,6 +135,11 @@ class Sizing:
             flip=plan.flip,
             lead_p50_us=plan.lead.p50_us,
             lead_p90_us=plan.lead.p90_us,
+            bound_by=plan.bound_by,
+            region=plan.config.region,
+            gpu=plan.config.hardware[0],
+            gpu_count=plan.config.hardware[1],
+            role=InstanceRole[plan.config.role.upper()],
         )
 
     def set_bounds(self, bounds: Bounds) -> None:
@@ -174,6 +196,7 @@ class Sizing:
     def choose(self, forecasts: Forecasts, now_us: int) -> list[Action]:
         """Lets the policy choose for every pool; where it has nothing fresh to go by, the last plan holds."""
         needs = self._policy.needs
+        self.forecasts = forecasts
         for plan in self.plans.values():
             plan.forget(now_us - self._spans.lead_age_us_max)
         deaf = needs.pressure and self._sight.is_deaf(now_us)
@@ -267,6 +290,7 @@ class Sizing:
 
     def _note(self, plan: Plan, room: Room, step: Resize, after: int, now_us: int) -> list[Action]:
         """A record of what changes, and of what a limit forbids; neither is repeated while it stays the same."""
+        plan.bound_by = step.bound_by
         change = (room.active, after, plan.wish, self.mode) if after != room.active else ()
         bound = (step.bound_by, self.mode) if step.bound_by and not room.waiting else ()
         new = (change and change != plan.noted_change) or (bound and bound != plan.noted_bound)

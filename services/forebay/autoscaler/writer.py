@@ -38,6 +38,7 @@ class Writer:
         self._decisions: list[ScalingDecision] = []
         self._pending = asyncio.Event()
         self._turn = asyncio.Lock()
+        self._epoch = 0
 
     def keep(self, settings: FleetSettings, members: list[Member], decisions: list[ScalingDecision]) -> None:
         """Takes a change."""
@@ -65,6 +66,7 @@ class Writer:
         """Lets go of all that is not written."""
         self._settings, self._members, self._decisions = None, {}, []
         self._pending.clear()
+        self._epoch += 1
 
     async def _flush(self) -> bool:
         if self._settings is None or not self._pending.is_set():
@@ -73,17 +75,21 @@ class Writer:
         members, decisions = self._members, self._decisions
         self._members, self._decisions = {}, []
         change = FleetState(self._settings, tuple(members.values()), tuple(decisions))
+        epoch = self._epoch
         try:
             await asyncio.to_thread(self._store.save, change, self._leadership.token)
         except NotLeader as error:
             log.warning("the fleet is not kept", extra={"fields": {"error": error.message}})
-            self._leadership.lose()
-            self.forget()
+            if epoch == self._epoch:
+                self._leadership.lose()
+                self.forget()
             return False
         except Unavailable as error:
             log.warning("the fleet is not kept", extra={"fields": {"error": error.message}})
-            self._members = {**members, **self._members}
-            self._decisions = [*decisions, *self._decisions][-self._decision_count_max :]
-            self._pending.set()
+            # What was forgotten while it was written belongs to an engine that does not act any more.
+            if epoch == self._epoch:
+                self._members = {**members, **self._members}
+                self._decisions = [*decisions, *self._decisions][-self._decision_count_max :]
+                self._pending.set()
             return False
         return True

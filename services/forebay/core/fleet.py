@@ -60,7 +60,10 @@ class ScalingDecision:
 
 @dataclass(frozen=True, slots=True)
 class ModelFleet:
-    """One pool's part of the fleet in numbers; `lead_p50_us` and `lead_p90_us` are how long its starts take."""
+    """One pool's part of the fleet in numbers; `lead_p50_us` and `lead_p90_us` are how long its starts take.
+
+    `bound_by` is the limit that keeps it from what is wanted; `role` is None where nobody scales the pool.
+    """
 
     model: str
     bounds: Bounds
@@ -74,6 +77,47 @@ class ModelFleet:
     flip: str = ""
     lead_p50_us: int = 0
     lead_p90_us: int = 0
+    bound_by: str = ""
+    region: str = ""
+    gpu: str = ""
+    gpu_count: int = 0
+    role: InstanceRole | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastBand:
+    """What one window is expected to bring to a model, as totals of the window: each p10, p50, p90 and p97."""
+
+    model: str
+    start_us: int
+    window_us: int
+    requests: tuple[float, float, float, float]
+    prompt_tokens: tuple[float, float, float, float]
+    response_tokens: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAdvice:
+    """What one decision would do to one pool; `bound_by` is the limit that keeps it from what is wanted."""
+
+    model: str
+    pool: str
+    instances_before: int
+    instances_wanted: int
+    instances_after: int
+    bound_by: str = ""
+    reason: str = ""
+    flip: str = ""
+    inputs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What one decision would do; `warnings` are for the operator."""
+
+    policy: str
+    pools: tuple[PoolAdvice, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 
-from lmaas.autoscaler.v1 import fleet_pb2
+from lmaas.autoscaler.v1 import autoscaler_service_pb2, fleet_pb2
 from lmaas.metrics.v1 import event_pb2
 from lmaas.predictor.v1 import workload_pb2
 
-from forebay.core.fleet import Bounds, ModelFleet, ScalingDecision
+from forebay.core.fleet import Advice, Bounds, ForecastBand, ModelFleet, PoolAdvice, ScalingDecision
 from forebay.core.values import Instance
 from forebay.wire.convert import duration, instance_to_proto, timestamp
 
@@ -50,6 +50,44 @@ def model_fleet_to_proto(value: ModelFleet) -> fleet_pb2.ModelFleet:
         flip=value.flip,
         lead_p50=duration(value.lead_p50_us),
         lead_p90=duration(value.lead_p90_us),
+        bound_by=value.bound_by,
+        region=value.region,
+        gpu=value.gpu,
+        gpu_count=value.gpu_count,
+        role=f"INSTANCE_ROLE_{value.role.name}" if value.role is not None else None,
+    )
+
+
+def forecast_to_proto(value: ForecastBand) -> fleet_pb2.ForecastBand:
+    """One window of a forecast as a message."""
+    return fleet_pb2.ForecastBand(
+        model=value.model,
+        start_time=timestamp(value.start_us),
+        window=duration(value.window_us),
+        requests=_quantiles(value.requests),
+        prompt_tokens=_quantiles(value.prompt_tokens),
+        response_tokens=_quantiles(value.response_tokens),
+    )
+
+
+def advice_to_proto(value: Advice) -> autoscaler_service_pb2.AdviseScalingResponse:
+    """What would be done as a message."""
+    return autoscaler_service_pb2.AdviseScalingResponse(
+        policy=value.policy, pools=map(_pool_advice, value.pools), warnings=value.warnings
+    )
+
+
+def _pool_advice(value: PoolAdvice) -> fleet_pb2.PoolAdvice:
+    return fleet_pb2.PoolAdvice(
+        model=value.model,
+        pool=value.pool,
+        instances_before=value.instances_before,
+        instances_wanted=value.instances_wanted,
+        instances_after=value.instances_after,
+        bound_by=value.bound_by,
+        reason=value.reason,
+        flip=value.flip,
+        inputs=dict(value.inputs),
     )
 
 
@@ -85,6 +123,10 @@ def instance_change(event_id: str, instance: Instance) -> event_pb2.Event:
     """One step in an instance's life as an event for metrics."""
     change = event_pb2.InstanceChange(instance=instance_to_proto(instance))
     return event_pb2.Event(event_id=event_id, instance=change)
+
+
+def _quantiles(values: tuple[float, float, float, float]) -> workload_pb2.Quantiles:
+    return workload_pb2.Quantiles(p10=values[0], p50=values[1], p90=values[2], p97=values[3])
 
 
 def forecast_quantiles(message: workload_pb2.Quantiles) -> tuple[float, float, float, float]:

@@ -28,7 +28,7 @@ from lmaas.common.v1 import instance_pb2 as lmaas_dot_common_dot_v1_dot_instance
 from lmaas.common.v1 import rules_pb2 as lmaas_dot_common_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lmaas/autoscaler/v1/autoscaler_service.proto\x12\x13lmaas.autoscaler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1flmaas/autoscaler/v1/fleet.proto\x1a\x1elmaas/common/v1/instance.proto\x1a\x1blmaas/common/v1/rules.proto\"t\n\x11WatchFleetRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12G\n\x0cinterval_max\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x9a\x99\x99\x99\x99\x99\xb9?\x19\x00\x00\x00\x00\x00\x00N@\"\x86\x01\n\x12WatchFleetResponse\x12,\n\tinstances\x18\x01 \x03(\x0b\x32\x19.lmaas.common.v1.Instance\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x30\n\x06models\x18\x03 \x03(\x0b\x32 .lmaas.autoscaler.v1.ScaledModel\")\n\x0fGetFleetRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\"\xcc\x01\n\x10GetFleetResponse\x12,\n\tinstances\x18\x01 \x03(\x0b\x32\x19.lmaas.common.v1.Instance\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.lmaas.autoscaler.v1.ModelFleet\x12\'\n\x04mode\x18\x03 \x01(\x0e\x32\x19.lmaas.autoscaler.v1.Mode\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t\x12\x0e\n\x06leader\x18\x06 \x01(\t\"\xad\x01\n\x17RegisterInstanceRequest\x12\x33\n\x08instance\x18\x01 \x01(\x0b\x32\x19.lmaas.common.v1.InstanceB\x06\xaa\xaa\x19\x02\x08\x01\x12>\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x18\xf5@\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"G\n\x18RegisterInstanceResponse\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.lmaas.common.v1.Instance\":\n\x18HeartbeatInstanceRequest\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\"J\n\x19HeartbeatInstanceResponse\x12-\n\x05state\x18\x01 \x01(\x0e\x32\x1e.lmaas.common.v1.InstanceState\"Z\n\x19\x44\x65registerInstanceRequest\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"\x1c\n\x1a\x44\x65registerInstanceResponse\"m\n\x14ListDecisionsRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"i\n\x15ListDecisionsResponse\x12\x37\n\tdecisions\x18\x01 \x03(\x0b\x32$.lmaas.autoscaler.v1.ScalingDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x16\x45xplainDecisionRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"Q\n\x17\x45xplainDecisionResponse\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32$.lmaas.autoscaler.v1.ScalingDecision\"f\n\x10SetBoundsRequest\x12\x33\n\x06\x62ounds\x18\x01 \x01(\x0b\x32\x1b.lmaas.autoscaler.v1.BoundsB\x06\xaa\xaa\x19\x02\x08\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"@\n\x11SetBoundsResponse\x12+\n\x06\x62ounds\x18\x01 \x01(\x0b\x32\x1b.lmaas.autoscaler.v1.Bounds\"`\n\x0eSetModeRequest\x12/\n\x04mode\x18\x01 \x01(\x0e\x32\x19.lmaas.autoscaler.v1.ModeB\x06\xaa\xaa\x19\x02\x08\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\":\n\x0fSetModeResponse\x12\'\n\x04mode\x18\x01 \x01(\x0e\x32\x19.lmaas.autoscaler.v1.Mode2\xde\x07\n\x11\x41utoscalerService\x12\x64\n\nWatchFleet\x12&.lmaas.autoscaler.v1.WatchFleetRequest\x1a\'.lmaas.autoscaler.v1.WatchFleetResponse\"\x03\x90\x02\x01\x30\x01\x12\\\n\x08GetFleet\x12$.lmaas.autoscaler.v1.GetFleetRequest\x1a%.lmaas.autoscaler.v1.GetFleetResponse\"\x03\x90\x02\x01\x12t\n\x10RegisterInstance\x12,.lmaas.autoscaler.v1.RegisterInstanceRequest\x1a-.lmaas.autoscaler.v1.RegisterInstanceResponse\"\x03\x90\x02\x02\x12w\n\x11HeartbeatInstance\x12-.lmaas.autoscaler.v1.HeartbeatInstanceRequest\x1a..lmaas.autoscaler.v1.HeartbeatInstanceResponse\"\x03\x90\x02\x02\x12z\n\x12\x44\x65registerInstance\x12..lmaas.autoscaler.v1.DeregisterInstanceRequest\x1a/.lmaas.autoscaler.v1.DeregisterInstanceResponse\"\x03\x90\x02\x02\x12k\n\rListDecisions\x12).lmaas.autoscaler.v1.ListDecisionsRequest\x1a*.lmaas.autoscaler.v1.ListDecisionsResponse\"\x03\x90\x02\x01\x12q\n\x0f\x45xplainDecision\x12+.lmaas.autoscaler.v1.ExplainDecisionRequest\x1a,.lmaas.autoscaler.v1.ExplainDecisionResponse\"\x03\x90\x02\x01\x12_\n\tSetBounds\x12%.lmaas.autoscaler.v1.SetBoundsRequest\x1a&.lmaas.autoscaler.v1.SetBoundsResponse\"\x03\x90\x02\x02\x12Y\n\x07SetMode\x12#.lmaas.autoscaler.v1.SetModeRequest\x1a$.lmaas.autoscaler.v1.SetModeResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,lmaas/autoscaler/v1/autoscaler_service.proto\x12\x13lmaas.autoscaler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1flmaas/autoscaler/v1/fleet.proto\x1a\x1elmaas/common/v1/instance.proto\x1a\x1blmaas/common/v1/rules.proto\"t\n\x11WatchFleetRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12G\n\x0cinterval_max\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x9a\x99\x99\x99\x99\x99\xb9?\x19\x00\x00\x00\x00\x00\x00N@\"\x86\x01\n\x12WatchFleetResponse\x12,\n\tinstances\x18\x01 \x03(\x0b\x32\x19.lmaas.common.v1.Instance\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x30\n\x06models\x18\x03 \x03(\x0b\x32 .lmaas.autoscaler.v1.ScaledModel\")\n\x0fGetFleetRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\"\x82\x02\n\x10GetFleetResponse\x12,\n\tinstances\x18\x01 \x03(\x0b\x32\x19.lmaas.common.v1.Instance\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.lmaas.autoscaler.v1.ModelFleet\x12\'\n\x04mode\x18\x03 \x01(\x0e\x32\x19.lmaas.autoscaler.v1.Mode\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12\x10\n\x08warnings\x18\x05 \x03(\t\x12\x0e\n\x06leader\x18\x06 \x01(\t\x12\x34\n\tforecasts\x18\x07 \x03(\x0b\x32!.lmaas.autoscaler.v1.ForecastBand\"\xad\x01\n\x17RegisterInstanceRequest\x12\x33\n\x08instance\x18\x01 \x01(\x0b\x32\x19.lmaas.common.v1.InstanceB\x06\xaa\xaa\x19\x02\x08\x01\x12>\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x18\xf5@\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"G\n\x18RegisterInstanceResponse\x12+\n\x08instance\x18\x01 \x01(\x0b\x32\x19.lmaas.common.v1.Instance\":\n\x18HeartbeatInstanceRequest\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\"J\n\x19HeartbeatInstanceResponse\x12-\n\x05state\x18\x01 \x01(\x0e\x32\x1e.lmaas.common.v1.InstanceState\"Z\n\x19\x44\x65registerInstanceRequest\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"\x1c\n\x1a\x44\x65registerInstanceResponse\"m\n\x14ListDecisionsRequest\x12\x16\n\x05model\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12 \n\tpage_size\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00@\x8f@\x12\x1b\n\npage_token\x18\x03 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x02\"i\n\x15ListDecisionsResponse\x12\x37\n\tdecisions\x18\x01 \x03(\x0b\x32$.lmaas.autoscaler.v1.ScalingDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x16\x45xplainDecisionRequest\x12\x1e\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"Q\n\x17\x45xplainDecisionResponse\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32$.lmaas.autoscaler.v1.ScalingDecision\"f\n\x10SetBoundsRequest\x12\x33\n\x06\x62ounds\x18\x01 \x01(\x0b\x32\x1b.lmaas.autoscaler.v1.BoundsB\x06\xaa\xaa\x19\x02\x08\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\"@\n\x11SetBoundsResponse\x12+\n\x06\x62ounds\x18\x01 \x01(\x0b\x32\x1b.lmaas.autoscaler.v1.Bounds\"`\n\x0eSetModeRequest\x12/\n\x04mode\x18\x01 \x01(\x0e\x32\x19.lmaas.autoscaler.v1.ModeB\x06\xaa\xaa\x19\x02\x08\x01\x12\x1d\n\nrequest_id\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\":\n\x0fSetModeResponse\x12\'\n\x04mode\x18\x01 \x01(\x0e\x32\x19.lmaas.autoscaler.v1.Mode\"\xb1\x01\n\x14\x41\x64viseScalingRequest\x12\x17\n\x06policy\x18\x01 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12M\n\nparameters\x18\x02 \x03(\x0b\x32\x39.lmaas.autoscaler.v1.AdviseScalingRequest.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x15\x41\x64viseScalingResponse\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12.\n\x05pools\x18\x02 \x03(\x0b\x32\x1f.lmaas.autoscaler.v1.PoolAdvice\x12\x10\n\x08warnings\x18\x03 \x03(\t2\xcb\x08\n\x11\x41utoscalerService\x12\x64\n\nWatchFleet\x12&.lmaas.autoscaler.v1.WatchFleetRequest\x1a\'.lmaas.autoscaler.v1.WatchFleetResponse\"\x03\x90\x02\x01\x30\x01\x12\\\n\x08GetFleet\x12$.lmaas.autoscaler.v1.GetFleetRequest\x1a%.lmaas.autoscaler.v1.GetFleetResponse\"\x03\x90\x02\x01\x12t\n\x10RegisterInstance\x12,.lmaas.autoscaler.v1.RegisterInstanceRequest\x1a-.lmaas.autoscaler.v1.RegisterInstanceResponse\"\x03\x90\x02\x02\x12w\n\x11HeartbeatInstance\x12-.lmaas.autoscaler.v1.HeartbeatInstanceRequest\x1a..lmaas.autoscaler.v1.HeartbeatInstanceResponse\"\x03\x90\x02\x02\x12z\n\x12\x44\x65registerInstance\x12..lmaas.autoscaler.v1.DeregisterInstanceRequest\x1a/.lmaas.autoscaler.v1.DeregisterInstanceResponse\"\x03\x90\x02\x02\x12k\n\rListDecisions\x12).lmaas.autoscaler.v1.ListDecisionsRequest\x1a*.lmaas.autoscaler.v1.ListDecisionsResponse\"\x03\x90\x02\x01\x12q\n\x0f\x45xplainDecision\x12+.lmaas.autoscaler.v1.ExplainDecisionRequest\x1a,.lmaas.autoscaler.v1.ExplainDecisionResponse\"\x03\x90\x02\x01\x12_\n\tSetBounds\x12%.lmaas.autoscaler.v1.SetBoundsRequest\x1a&.lmaas.autoscaler.v1.SetBoundsResponse\"\x03\x90\x02\x02\x12Y\n\x07SetMode\x12#.lmaas.autoscaler.v1.SetModeRequest\x1a$.lmaas.autoscaler.v1.SetModeResponse\"\x03\x90\x02\x02\x12k\n\rAdviseScaling\x12).lmaas.autoscaler.v1.AdviseScalingRequest\x1a*.lmaas.autoscaler.v1.AdviseScalingResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -69,6 +69,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETMODEREQUEST'].fields_by_name['mode']._serialized_options = b'\252\252\031\002\010\001'
   _globals['_SETMODEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_SETMODEREQUEST'].fields_by_name['request_id']._serialized_options = b'\252\252\031\005\010\001 \200\001'
+  _globals['_ADVISESCALINGREQUEST_PARAMETERSENTRY']._loaded_options = None
+  _globals['_ADVISESCALINGREQUEST_PARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_ADVISESCALINGREQUEST'].fields_by_name['policy']._loaded_options = None
+  _globals['_ADVISESCALINGREQUEST'].fields_by_name['policy']._serialized_options = b'\252\252\031\003 \310\001'
   _globals['_AUTOSCALERSERVICE'].methods_by_name['WatchFleet']._loaded_options = None
   _globals['_AUTOSCALERSERVICE'].methods_by_name['WatchFleet']._serialized_options = b'\220\002\001'
   _globals['_AUTOSCALERSERVICE'].methods_by_name['GetFleet']._loaded_options = None
@@ -87,6 +91,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTOSCALERSERVICE'].methods_by_name['SetBounds']._serialized_options = b'\220\002\002'
   _globals['_AUTOSCALERSERVICE'].methods_by_name['SetMode']._loaded_options = None
   _globals['_AUTOSCALERSERVICE'].methods_by_name['SetMode']._serialized_options = b'\220\002\002'
+  _globals['_AUTOSCALERSERVICE'].methods_by_name['AdviseScaling']._loaded_options = None
+  _globals['_AUTOSCALERSERVICE'].methods_by_name['AdviseScaling']._serialized_options = b'\220\002\001'
   _globals['_WATCHFLEETREQUEST']._serialized_start=195
   _globals['_WATCHFLEETREQUEST']._serialized_end=311
   _globals['_WATCHFLEETRESPONSE']._serialized_start=314
@@ -94,35 +100,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFLEETREQUEST']._serialized_start=450
   _globals['_GETFLEETREQUEST']._serialized_end=491
   _globals['_GETFLEETRESPONSE']._serialized_start=494
-  _globals['_GETFLEETRESPONSE']._serialized_end=698
-  _globals['_REGISTERINSTANCEREQUEST']._serialized_start=701
-  _globals['_REGISTERINSTANCEREQUEST']._serialized_end=874
-  _globals['_REGISTERINSTANCERESPONSE']._serialized_start=876
-  _globals['_REGISTERINSTANCERESPONSE']._serialized_end=947
-  _globals['_HEARTBEATINSTANCEREQUEST']._serialized_start=949
-  _globals['_HEARTBEATINSTANCEREQUEST']._serialized_end=1007
-  _globals['_HEARTBEATINSTANCERESPONSE']._serialized_start=1009
-  _globals['_HEARTBEATINSTANCERESPONSE']._serialized_end=1083
-  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_start=1085
-  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_end=1175
-  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_start=1177
-  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_end=1205
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=1207
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=1316
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1318
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1423
-  _globals['_EXPLAINDECISIONREQUEST']._serialized_start=1425
-  _globals['_EXPLAINDECISIONREQUEST']._serialized_end=1481
-  _globals['_EXPLAINDECISIONRESPONSE']._serialized_start=1483
-  _globals['_EXPLAINDECISIONRESPONSE']._serialized_end=1564
-  _globals['_SETBOUNDSREQUEST']._serialized_start=1566
-  _globals['_SETBOUNDSREQUEST']._serialized_end=1668
-  _globals['_SETBOUNDSRESPONSE']._serialized_start=1670
-  _globals['_SETBOUNDSRESPONSE']._serialized_end=1734
-  _globals['_SETMODEREQUEST']._serialized_start=1736
-  _globals['_SETMODEREQUEST']._serialized_end=1832
-  _globals['_SETMODERESPONSE']._serialized_start=1834
-  _globals['_SETMODERESPONSE']._serialized_end=1892
-  _globals['_AUTOSCALERSERVICE']._serialized_start=1895
-  _globals['_AUTOSCALERSERVICE']._serialized_end=2885
+  _globals['_GETFLEETRESPONSE']._serialized_end=752
+  _globals['_REGISTERINSTANCEREQUEST']._serialized_start=755
+  _globals['_REGISTERINSTANCEREQUEST']._serialized_end=928
+  _globals['_REGISTERINSTANCERESPONSE']._serialized_start=930
+  _globals['_REGISTERINSTANCERESPONSE']._serialized_end=1001
+  _globals['_HEARTBEATINSTANCEREQUEST']._serialized_start=1003
+  _globals['_HEARTBEATINSTANCEREQUEST']._serialized_end=1061
+  _globals['_HEARTBEATINSTANCERESPONSE']._serialized_start=1063
+  _globals['_HEARTBEATINSTANCERESPONSE']._serialized_end=1137
+  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_start=1139
+  _globals['_DEREGISTERINSTANCEREQUEST']._serialized_end=1229
+  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_start=1231
+  _globals['_DEREGISTERINSTANCERESPONSE']._serialized_end=1259
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=1261
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=1370
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1372
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1477
+  _globals['_EXPLAINDECISIONREQUEST']._serialized_start=1479
+  _globals['_EXPLAINDECISIONREQUEST']._serialized_end=1535
+  _globals['_EXPLAINDECISIONRESPONSE']._serialized_start=1537
+  _globals['_EXPLAINDECISIONRESPONSE']._serialized_end=1618
+  _globals['_SETBOUNDSREQUEST']._serialized_start=1620
+  _globals['_SETBOUNDSREQUEST']._serialized_end=1722
+  _globals['_SETBOUNDSRESPONSE']._serialized_start=1724
+  _globals['_SETBOUNDSRESPONSE']._serialized_end=1788
+  _globals['_SETMODEREQUEST']._serialized_start=1790
+  _globals['_SETMODEREQUEST']._serialized_end=1886
+  _globals['_SETMODERESPONSE']._serialized_start=1888
+  _globals['_SETMODERESPONSE']._serialized_end=1946
+  _globals['_ADVISESCALINGREQUEST']._serialized_start=1949
+  _globals['_ADVISESCALINGREQUEST']._serialized_end=2126
+  _globals['_ADVISESCALINGREQUEST_PARAMETERSENTRY']._serialized_start=2077
+  _globals['_ADVISESCALINGREQUEST_PARAMETERSENTRY']._serialized_end=2126
+  _globals['_ADVISESCALINGRESPONSE']._serialized_start=2128
+  _globals['_ADVISESCALINGRESPONSE']._serialized_end=2233
+  _globals['_AUTOSCALERSERVICE']._serialized_start=2236
+  _globals['_AUTOSCALERSERVICE']._serialized_end=3335
 # @@protoc_insertion_point(module_scope)

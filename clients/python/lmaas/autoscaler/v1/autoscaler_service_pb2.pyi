@@ -37,20 +37,22 @@ class GetFleetRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class GetFleetResponse(_message.Message):
-    __slots__ = ("instances", "models", "mode", "policy", "warnings", "leader")
+    __slots__ = ("instances", "models", "mode", "policy", "warnings", "leader", "forecasts")
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    FORECASTS_FIELD_NUMBER: _ClassVar[int]
     instances: _containers.RepeatedCompositeFieldContainer[_instance_pb2.Instance]
     models: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ModelFleet]
     mode: _fleet_pb2.Mode
     policy: str
     warnings: _containers.RepeatedScalarFieldContainer[str]
     leader: str
-    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ModelFleet, _Mapping]]] = ..., mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ..., policy: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ...) -> None: ...
+    forecasts: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.ForecastBand]
+    def __init__(self, instances: _Optional[_Iterable[_Union[_instance_pb2.Instance, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[_fleet_pb2.ModelFleet, _Mapping]]] = ..., mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ..., policy: _Optional[str] = ..., warnings: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ..., forecasts: _Optional[_Iterable[_Union[_fleet_pb2.ForecastBand, _Mapping]]] = ...) -> None: ...
 
 class RegisterInstanceRequest(_message.Message):
     __slots__ = ("instance", "ttl", "request_id")
@@ -149,3 +151,28 @@ class SetModeResponse(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     mode: _fleet_pb2.Mode
     def __init__(self, mode: _Optional[_Union[_fleet_pb2.Mode, str]] = ...) -> None: ...
+
+class AdviseScalingRequest(_message.Message):
+    __slots__ = ("policy", "parameters")
+    class ParametersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    parameters: _containers.ScalarMap[str, str]
+    def __init__(self, policy: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class AdviseScalingResponse(_message.Message):
+    __slots__ = ("policy", "pools", "warnings")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    POOLS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    policy: str
+    pools: _containers.RepeatedCompositeFieldContainer[_fleet_pb2.PoolAdvice]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, policy: _Optional[str] = ..., pools: _Optional[_Iterable[_Union[_fleet_pb2.PoolAdvice, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...

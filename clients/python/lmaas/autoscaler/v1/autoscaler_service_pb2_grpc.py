@@ -84,6 +84,11 @@ class AutoscalerServiceStub:
                 request_serializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.SetModeRequest.SerializeToString,
                 response_deserializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.SetModeResponse.FromString,
                 _registered_method=True)
+        self.AdviseScaling = channel.unary_unary(
+                '/lmaas.autoscaler.v1.AutoscalerService/AdviseScaling',
+                request_serializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.AdviseScalingRequest.SerializeToString,
+                response_deserializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.AdviseScalingResponse.FromString,
+                _registered_method=True)
 
 
 class AutoscalerServiceServicer:
@@ -161,6 +166,15 @@ class AutoscalerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdviseScaling(self, request, context):
+        """AdviseScaling lets a policy decide once on the state of now, and tells what would be done; nothing is done, and
+        nothing of it is remembered. Fails with INVALID_ARGUMENT when the policy or a parameter is unknown, naming those that
+        are known, and with UNAVAILABLE and reason NOT_LEADER where another autoscaler knows the state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AutoscalerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -208,6 +222,11 @@ def add_AutoscalerServiceServicer_to_server(servicer, server):
                     servicer.SetMode,
                     request_deserializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.SetModeRequest.FromString,
                     response_serializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.SetModeResponse.SerializeToString,
+            ),
+            'AdviseScaling': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdviseScaling,
+                    request_deserializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.AdviseScalingRequest.FromString,
+                    response_serializer=lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.AdviseScalingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -458,6 +477,33 @@ class AutoscalerService:
             '/lmaas.autoscaler.v1.AutoscalerService/SetMode',
             lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.SetModeRequest.SerializeToString,
             lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.SetModeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdviseScaling(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.autoscaler.v1.AutoscalerService/AdviseScaling',
+            lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.AdviseScalingRequest.SerializeToString,
+            lmaas_dot_autoscaler_dot_v1_dot_autoscaler__service__pb2.AdviseScalingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,11 @@ class AutoscalerServiceStub:
     """
     SetMode: _grpc.UnaryUnaryMultiCallable[_autoscaler_service_pb2.SetModeRequest, _autoscaler_service_pb2.SetModeResponse]
     """SetMode makes the autoscaler act or only advise. Idempotent."""
+    AdviseScaling: _grpc.UnaryUnaryMultiCallable[_autoscaler_service_pb2.AdviseScalingRequest, _autoscaler_service_pb2.AdviseScalingResponse]
+    """AdviseScaling lets a policy decide once on the state of now, and tells what would be done; nothing is done, and
+    nothing of it is remembered. Fails with INVALID_ARGUMENT when the policy or a parameter is unknown, naming those that
+    are known, and with UNAVAILABLE and reason NOT_LEADER where another autoscaler knows the state.
+    """
 
 @_typing.type_check_only
 class AutoscalerServiceAsyncStub(AutoscalerServiceStub):
@@ -99,6 +104,11 @@ class AutoscalerServiceAsyncStub(AutoscalerServiceStub):
     """
     SetMode: _aio.UnaryUnaryMultiCallable[_autoscaler_service_pb2.SetModeRequest, _autoscaler_service_pb2.SetModeResponse]  # type: ignore[assignment]
     """SetMode makes the autoscaler act or only advise. Idempotent."""
+    AdviseScaling: _aio.UnaryUnaryMultiCallable[_autoscaler_service_pb2.AdviseScalingRequest, _autoscaler_service_pb2.AdviseScalingResponse]  # type: ignore[assignment]
+    """AdviseScaling lets a policy decide once on the state of now, and tells what would be done; nothing is done, and
+    nothing of it is remembered. Fails with INVALID_ARGUMENT when the policy or a parameter is unknown, naming those that
+    are known, and with UNAVAILABLE and reason NOT_LEADER where another autoscaler knows the state.
+    """
 
 class AutoscalerServiceServicer(metaclass=_abc_1.ABCMeta):
     """AutoscalerService owns the life of every instance and decides how many there are.
@@ -186,5 +196,16 @@ class AutoscalerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_autoscaler_service_pb2.SetModeResponse, _abc.Awaitable[_autoscaler_service_pb2.SetModeResponse]]:
         """SetMode makes the autoscaler act or only advise. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def AdviseScaling(
+        self,
+        request: _autoscaler_service_pb2.AdviseScalingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_autoscaler_service_pb2.AdviseScalingResponse, _abc.Awaitable[_autoscaler_service_pb2.AdviseScalingResponse]]:
+        """AdviseScaling lets a policy decide once on the state of now, and tells what would be done; nothing is done, and
+        nothing of it is remembered. Fails with INVALID_ARGUMENT when the policy or a parameter is unknown, naming those that
+        are known, and with UNAVAILABLE and reason NOT_LEADER where another autoscaler knows the state.
+        """
 
 def add_AutoscalerServiceServicer_to_server(servicer: AutoscalerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

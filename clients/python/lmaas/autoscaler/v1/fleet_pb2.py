@@ -24,10 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from lmaas.common.v1 import instance_pb2 as lmaas_dot_common_dot_v1_dot_instance__pb2
 from lmaas.common.v1 import rules_pb2 as lmaas_dot_common_dot_v1_dot_rules__pb2
+from lmaas.predictor.v1 import workload_pb2 as lmaas_dot_predictor_dot_v1_dot_workload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flmaas/autoscaler/v1/fleet.proto\x12\x13lmaas.autoscaler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blmaas/common/v1/rules.proto\"\x85\x01\n\x06\x42ounds\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12$\n\rinstances_min\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12$\n\rinstances_max\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12\x15\n\x04pool\x18\x04 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\"\x8b\x03\n\x0fScalingDecision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x31\n\rdecision_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instances_before\x18\x04 \x01(\r\x12\x18\n\x10instances_wanted\x18\x05 \x01(\r\x12\x17\n\x0finstances_after\x18\x06 \x01(\r\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12@\n\x06inputs\x18\x08 \x03(\x0b\x32\x30.lmaas.autoscaler.v1.ScalingDecision.InputsEntry\x12\x0e\n\x06reason\x18\t \x01(\t\x12\'\n\x04mode\x18\n \x01(\x0e\x32\x19.lmaas.autoscaler.v1.Mode\x12\x0c\n\x04pool\x18\x0b \x01(\t\x12\x0c\n\x04\x66lip\x18\x0c \x01(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc7\x02\n\nModelFleet\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\x06\x62ounds\x18\x02 \x01(\x0b\x32\x1b.lmaas.autoscaler.v1.Bounds\x12\x18\n\x10instances_wanted\x18\x03 \x01(\r\x12\x13\n\x0bready_count\x18\x04 \x01(\r\x12\x16\n\x0estarting_count\x18\x05 \x01(\r\x12\x16\n\x0e\x64raining_count\x18\x06 \x01(\r\x12\x18\n\x10last_decision_id\x18\x07 \x01(\t\x12\x0c\n\x04pool\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0c\n\x04\x66lip\x18\n \x01(\t\x12+\n\x08lead_p50\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lead_p90\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x0bScaledModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x04lead\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_ADVISORY\x10\x01\x12\x0f\n\x0bMODE_ACTIVE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flmaas/autoscaler/v1/fleet.proto\x12\x13lmaas.autoscaler.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elmaas/common/v1/instance.proto\x1a\x1blmaas/common/v1/rules.proto\x1a!lmaas/predictor/v1/workload.proto\"\x85\x01\n\x06\x42ounds\x12\x18\n\x05model\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12$\n\rinstances_min\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12$\n\rinstances_max\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x88\xc3@\x12\x15\n\x04pool\x18\x04 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\"\x8b\x03\n\x0fScalingDecision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x31\n\rdecision_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10instances_before\x18\x04 \x01(\r\x12\x18\n\x10instances_wanted\x18\x05 \x01(\r\x12\x17\n\x0finstances_after\x18\x06 \x01(\r\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12@\n\x06inputs\x18\x08 \x03(\x0b\x32\x30.lmaas.autoscaler.v1.ScalingDecision.InputsEntry\x12\x0e\n\x06reason\x18\t \x01(\t\x12\'\n\x04mode\x18\n \x01(\x0e\x32\x19.lmaas.autoscaler.v1.Mode\x12\x0c\n\x04pool\x18\x0b \x01(\t\x12\x0c\n\x04\x66lip\x18\x0c \x01(\t\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb6\x03\n\nModelFleet\x12\r\n\x05model\x18\x01 \x01(\t\x12+\n\x06\x62ounds\x18\x02 \x01(\x0b\x32\x1b.lmaas.autoscaler.v1.Bounds\x12\x18\n\x10instances_wanted\x18\x03 \x01(\r\x12\x13\n\x0bready_count\x18\x04 \x01(\r\x12\x16\n\x0estarting_count\x18\x05 \x01(\r\x12\x16\n\x0e\x64raining_count\x18\x06 \x01(\r\x12\x18\n\x10last_decision_id\x18\x07 \x01(\t\x12\x0c\n\x04pool\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0c\n\x04\x66lip\x18\n \x01(\t\x12+\n\x08lead_p50\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08lead_p90\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x62ound_by\x18\r \x01(\t\x12\x0e\n\x06region\x18\x0e \x01(\t\x12\x0b\n\x03gpu\x18\x0f \x01(\t\x12\x11\n\tgpu_count\x18\x10 \x01(\r\x12+\n\x04role\x18\x11 \x01(\x0e\x32\x1d.lmaas.common.v1.InstanceRole\"\x97\x02\n\x0c\x46orecastBand\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08requests\x18\x04 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\x12\x34\n\rprompt_tokens\x18\x05 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\x12\x36\n\x0fresponse_tokens\x18\x06 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\"\x92\x02\n\nPoolAdvice\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04pool\x18\x02 \x01(\t\x12\x18\n\x10instances_before\x18\x03 \x01(\r\x12\x18\n\x10instances_wanted\x18\x04 \x01(\r\x12\x17\n\x0finstances_after\x18\x05 \x01(\r\x12\x10\n\x08\x62ound_by\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0c\n\x04\x66lip\x18\x08 \x01(\t\x12;\n\x06inputs\x18\t \x03(\x0b\x32+.lmaas.autoscaler.v1.PoolAdvice.InputsEntry\x1a-\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"E\n\x0bScaledModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x04lead\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration*@\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_ADVISORY\x10\x01\x12\x0f\n\x0bMODE_ACTIVE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,16 +46,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOUNDS'].fields_by_name['pool']._serialized_options = b'\252\252\031\003 \310\001'
   _globals['_SCALINGDECISION_INPUTSENTRY']._loaded_options = None
   _globals['_SCALINGDECISION_INPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_MODE']._serialized_start=1085
-  _globals['_MODE']._serialized_end=1149
-  _globals['_BOUNDS']._serialized_start=151
-  _globals['_BOUNDS']._serialized_end=284
-  _globals['_SCALINGDECISION']._serialized_start=287
-  _globals['_SCALINGDECISION']._serialized_end=682
-  _globals['_SCALINGDECISION_INPUTSENTRY']._serialized_start=637
-  _globals['_SCALINGDECISION_INPUTSENTRY']._serialized_end=682
-  _globals['_MODELFLEET']._serialized_start=685
-  _globals['_MODELFLEET']._serialized_end=1012
-  _globals['_SCALEDMODEL']._serialized_start=1014
-  _globals['_SCALEDMODEL']._serialized_end=1083
+  _globals['_POOLADVICE_INPUTSENTRY']._loaded_options = None
+  _globals['_POOLADVICE_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_MODE']._serialized_start=1822
+  _globals['_MODE']._serialized_end=1886
+  _globals['_BOUNDS']._serialized_start=218
+  _globals['_BOUNDS']._serialized_end=351
+  _globals['_SCALINGDECISION']._serialized_start=354
+  _globals['_SCALINGDECISION']._serialized_end=749
+  _globals['_SCALINGDECISION_INPUTSENTRY']._serialized_start=704
+  _globals['_SCALINGDECISION_INPUTSENTRY']._serialized_end=749
+  _globals['_MODELFLEET']._serialized_start=752
+  _globals['_MODELFLEET']._serialized_end=1190
+  _globals['_FORECASTBAND']._serialized_start=1193
+  _globals['_FORECASTBAND']._serialized_end=1472
+  _globals['_POOLADVICE']._serialized_start=1475
+  _globals['_POOLADVICE']._serialized_end=1749
+  _globals['_POOLADVICE_INPUTSENTRY']._serialized_start=704
+  _globals['_POOLADVICE_INPUTSENTRY']._serialized_end=749
+  _globals['_SCALEDMODEL']._serialized_start=1751
+  _globals['_SCALEDMODEL']._serialized_end=1820
 # @@protoc_insertion_point(module_scope)
