@@ -15,7 +15,7 @@ from forebay.autoscaler.config import ModelConfig
 from forebay.autoscaler.container import NUMBER, PROJECT, SERVICE, ContainerConfig, fit, from_image
 from forebay.autoscaler.docker_api import DockerApi
 from forebay.autoscaler.launch import command_of
-from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
+from forebay.core.errors import ConfigError, FailedPrecondition, NotFound, Unavailable
 from forebay.core.values import Instance
 from forebay.wire.channel import connect
 from tests.integration.container_engines import Engine, docker_engine, podman_engine
@@ -150,6 +150,17 @@ async def test_what_was_made_and_never_started_is_cleared_away(engine: FakeDocke
     assert process is not None
     process.kill()
     await process.wait()
+
+
+async def test_a_start_that_fails_half_way_leaves_no_container_and_no_gpu_behind(engine: FakeDocker) -> None:
+    container = replace(ON_HOST, networks=("demo_default", "gone"), gpus=("0",))
+    engine.missing_networks.add("gone")
+    async with Fleet(engine, container) as actuator:
+        with pytest.raises(NotFound, match="network gone"):
+            await actuator.start(local(1))
+        assert engine.containers
+        assert await actuator.survey([]) == Survey()
+    assert not engine.containers
 
 
 async def test_nothing_of_another_fleet_is_seen_or_touched(engine: FakeDocker) -> None:

@@ -293,11 +293,15 @@ class Follower:
     """What a replica knows that does not lead."""
 
     leader: str = ""
+    is_cut_off: bool = False
+    """Whether it led, and does not reach its database any more."""
 
     def may_act(self) -> bool:
         return False
 
     def require(self) -> None:
+        if self.is_cut_off:
+            return
         raise errors.NotLeader(f"the autoscaler at {self.leader} leads")
 
 
@@ -346,3 +350,14 @@ async def test_a_question_is_passed_on_only_once(follower: tuple[Follower, Exter
     leadership.leader = "127.0.0.1:1"
     error = await refusal(keda.IsActive(ref(), timeout=TIMEOUT_S, metadata=asked))
     assert error.code == "NOT_LEADER"
+
+
+async def test_a_leader_whose_term_is_not_renewed_tells_kubernetes_nothing(
+    follower: tuple[Follower, ExternalScalerStub],
+) -> None:
+    leadership, keda = follower
+    asked = (("forebay-asked-by-a-replica", "1"),)
+    leadership.leader, leadership.is_cut_off = "127.0.0.1:1", True
+    error = await refusal(keda.GetMetricSpec(ref(), timeout=TIMEOUT_S, metadata=asked))
+    assert isinstance(error, errors.Unavailable)
+    assert "not renewed" in error.message

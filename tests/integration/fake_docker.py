@@ -66,6 +66,7 @@ class FakeDocker:
         self.images = images
         self.requests: list[tuple[str, str]] = []
         self.delay_s = 0.0
+        self.missing_networks: set[str] = set()
         self.containers: dict[str, Container] = {}
         self._folder = folder
         routes = [
@@ -183,8 +184,10 @@ class FakeDocker:
         return Response(status_code=204)
 
     async def _connect(self, request: Request) -> Response:
-        body = await request.json()
-        self.containers[body["Container"]].networks[request.path_params["network"]] = body["EndpointConfig"]
+        body, network = await request.json(), request.path_params["network"]
+        if network in self.missing_networks:
+            return _refused(404, f"network {network} not found")
+        self.containers[body["Container"]].networks[network] = body["EndpointConfig"]
         return Response(status_code=200)
 
     async def _end(self, container: Container, number: int, grace_s: float = 10.0) -> None:

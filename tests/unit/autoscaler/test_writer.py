@@ -1,6 +1,9 @@
 """Changes reach the store in order, also when it is away for a while."""
 
+import asyncio
 from dataclasses import dataclass, field
+
+import pytest
 
 from forebay.autoscaler.leadership import Alone
 from forebay.autoscaler.store import MemoryStore
@@ -85,3 +88,22 @@ async def test_nothing_to_write_is_no_write() -> None:
     store = Moody()
     assert await Writer(store, 3, Alone()).flush()
     assert not store.saved
+
+
+async def test_what_is_forgotten_while_a_write_fails_does_not_come_back() -> None:
+    store = Moody(away=True)
+    writer = Writer(store, 10, Alone())
+    writer.keep(settings(1), [member(InstanceState.READY)], [decision(1)])
+    written = asyncio.ensure_future(writer.flush())
+    await asyncio.sleep(0)
+    writer.forget()
+    assert not await written
+    store.away = False
+    assert await writer.flush()
+    writer.keep(settings(2), [], [])
+    assert await writer.flush()
+    assert [(one.settings.revision, one.members, one.decisions) for one in store.saved] == [(2, (), ())]
+    # Nothing waits: else `run` would never give way to others again.
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await writer.run()

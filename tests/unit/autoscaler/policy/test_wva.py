@@ -191,3 +191,10 @@ def test_models_are_apart() -> None:
 def test_thresholds_that_are_empty_or_do_not_fit_are_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"needs|must"):
         Wva(**parameters)
+
+
+def test_a_pool_whose_cache_nobody_knows_neither_grows_nor_shrinks() -> None:
+    known, unknown = pool(0.9, 0.9, pool="a"), pool(0.9, pool="b", kv_tokens=0, gpu_hour_price=0.5)
+    assert counts(V2.plan(fleet(known, unknown))) == {"a": 3, "b": 1}
+    idle = pool(0.1, 0.1, pool="a")
+    assert counts(V2.plan(fleet(idle, replace(unknown, instances=())))) == {"a": 2, "b": 1}
