@@ -53,6 +53,43 @@ def test_the_status_shows_every_service_up_and_the_fleet_ready(stack: RunningSta
     assert max(len(line) for line in page.splitlines()) <= 100
 
 
+def test_the_fleet_shows_each_pool_and_why(stack: RunningStack) -> None:
+    fleet = json.loads(stack.cli("fleet", "--json"))
+    assert [(one["model"], one["ready_count"]) for one in fleet["models"]] == [(MODEL, 2)]
+    assert fleet["models"][0]["reason"]
+    assert fleet["leader"] == stack.addresses.grpc["autoscaler"]
+    page = stack.cli("fleet", "--instances", "--model", MODEL)
+    assert all(part in page for part in (MODEL, fleet["policy"], "Why", "ready", "127.0.0.1"))
+    assert max(len(line) for line in page.splitlines()) <= 100
+    assert "see those that are" in stack.cli("fleet", "--model", "nosuch", status=1)
+
+
+def test_advice_of_the_policy_in_force_and_of_another_changes_nothing(stack: RunningStack) -> None:
+    before = json.loads(stack.cli("status", "--json"))
+    told = json.loads(stack.cli("scale", "--advise", "--json"))
+    assert told["policy"] == before["fleet"]["policy"]
+    assert [(one["model"], one["instances_before"]) for one in told["pools"]] == [(MODEL, 2)]
+    assert "nothing was done" in stack.cli(
+        "scale", "--advise", "--policy", "hpa_ratio", "--parameters", "tolerance=0.3"
+    )
+    after = json.loads(stack.cli("status", "--json"))
+    assert after["decisions"] == before["decisions"]
+    assert after["fleet"]["models"][0]["ready_count"] == 2
+    assert "hpa_ratio" in stack.cli("scale", "--advise", "--policy", "nosuch", status=1)
+    assert "tolerance" in stack.cli("scale", "--advise", "--policy", "hpa_ratio", "--parameters", "nosuch=1", status=1)
+
+
+def test_bounds_are_set_and_what_is_not_given_stays(stack: RunningStack) -> None:
+    bounds = json.loads(stack.cli("fleet", "--json"))["models"][0]["bounds"]
+    most = bounds["instances_max"]
+    assert f"{MODEL} has 2 to {most} instances" in stack.cli("scale", MODEL, "--min", "2")
+    assert f"{MODEL} has {bounds['instances_min']} to {most}" in stack.cli(
+        "scale", MODEL, "--min", str(bounds["instances_min"])
+    )
+    assert MODEL in stack.cli("scale", "nosuch", "--max", "1", status=1)
+    assert "instances_max" in stack.cli("scale", MODEL, "--min", str(most + 1), status=1)
+
+
 def test_a_scaling_decision_is_explained(stack: RunningStack) -> None:
     decisions = json.loads(stack.cli("status", "--json"))["decisions"]
     assert MODEL in stack.cli("explain", decisions[0]["decision_id"])

@@ -13,9 +13,11 @@ from forebay.cli.doctor import doctor
 from forebay.cli.evaluate import evaluate
 from forebay.cli.explain import explain
 from forebay.cli.export import export
+from forebay.cli.fleet_page import fleet
 from forebay.cli.load import load
 from forebay.cli.predictors import predictors
 from forebay.cli.profile import profile
+from forebay.cli.scale import scale
 from forebay.cli.shadows import shadows
 from forebay.cli.simulate import simulate
 from forebay.cli.status import status
@@ -66,6 +68,7 @@ def main() -> None:
       forebay up                 start everything on this machine, with an emulated fleet
       forebay load --limit 50    send it 50 requests of the sample trace
       forebay status             see the fleet, the queues and the services
+      forebay fleet              see how many instances there are, why, and what would change it
       forebay explain ID         see why a request went where it went
       forebay doctor             see what is missing on this machine
     """
@@ -73,6 +76,8 @@ def main() -> None:
 
 for command in (up, down, load, status, batch, explain, simulate, compare, doctor, demo, train, evaluate):
     main.add_command(command)
+main.add_command(fleet)
+main.add_command(scale)
 main.add_command(predictors)
 main.add_command(shadows)
 main.add_command(calibrate)
