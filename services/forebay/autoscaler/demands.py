@@ -48,6 +48,9 @@ class Demands:
                 if self._heard_us is not None:
                     series.append(Arrived(self._heard_us, 0.0, 0.0, 0.0))
             before = series[-1] if series else Arrived(now_us, 0.0, 0.0, 0.0)
+            while series and series[-1].at_us >= now_us:
+                # A clock that was set back would make rates negative, or endless.
+                series.pop()
             series.append(
                 Arrived(
                     now_us,

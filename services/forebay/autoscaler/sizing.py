@@ -237,10 +237,13 @@ class Sizing:
             leaving = victims(self._fleet.of(giver.config.pool_name), self.loads, 1) if giver else []
             if giver is not None and leaving:
                 active = self.counts(giver.config.pool_name).active
+                change = (active, active - 1, plan.config.pool_name, self.mode)
+                # Where nobody acts, or only later, it is asked for again and told once.
+                is_new, giver.noted_change = change != giver.noted_change, change
                 text = f"{giver.reason}: {giver.wish} wanted, but {plan.config.pool_name} needs its place"
                 giver.stepped(0, 1, now_us)
                 retired = self._fleet.retire(leaving[0], f"it makes way for {plan.config.pool_name}", now_us)
-                return [self._decided(giver, active, active - 1, text, now_us), *retired]
+                return [*([self._decided(giver, active, active - 1, text, now_us)] if is_new else ()), *retired]
         return []
 
     def acted(self, life: Life) -> None:

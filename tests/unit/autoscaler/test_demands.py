@@ -56,3 +56,12 @@ def test_what_is_only_forecast_is_seen_too_and_all_come_in_order() -> None:
     assert made.keys == (KEY, ("m", "local", DEFERRED))
     views = made.views(0, {("a", "west", FAST): ()}, 3 * S)
     assert [(one.model, one.region, one.slo_class) for one in views] == [("a", "west", FAST), *made.keys]
+
+
+def test_a_clock_that_is_set_back_makes_no_rate_negative() -> None:
+    made = heard(0, 5, 9)
+    made.observe((demand(10),), 2 * S)
+    assert totals(made, 2 * S) == [(1, 0.0), (2, 10.0)]
+    made.observe((demand(11),), 2 * S)
+    (view,) = made.views(100 * S, {}, 2 * S)
+    assert view.rate(60 * S).request_count == 11.0

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from forebay.autoscaler.actions import Action, Retire, Start
+from forebay.autoscaler.actions import Action, Decided, Retire, Start
 from forebay.autoscaler.config import Config, ModelConfig, StockConfig
 from forebay.autoscaler.engine import Engine
 from forebay.autoscaler.forecasts import Forecasts
@@ -161,3 +161,22 @@ def test_a_warning_alarms_once_and_stands_until_it_is_over() -> None:
     engine.on_tick(Forecasts(), 3 * S)
     assert not engine.warnings
     assert policy.seen[-1].memo == {"plans": 2.0}
+
+
+def test_a_place_that_is_not_given_up_is_asked_for_again_and_told_once() -> None:
+    policy = Wants()
+    policy.wishes = {"m-east": 2, "m-west": 0}
+    engine = engine_of(policy, instances_max=2, dwell_s=0.0)
+    up(engine, starts(engine.on_tick(Forecasts(), S)), S)
+    made = engine.on_bounds(Bounds("m", 1, 2, "m-west"), 3 * S)
+    asked, told = 0, []
+    for second in range(5, 20, 2):
+        for action in made:
+            if isinstance(action, Retire):
+                asked += 1
+                engine.on_retired(action.instance_id, False, second * S)
+            if isinstance(action, Decided) and "needs its place" in action.decision.reason:
+                told.append(action.decision)
+        made = engine.on_tick(Forecasts(), second * S)
+    assert asked > 1
+    assert [(one.instances_before, one.instances_after) for one in told] == [(2, 1)]
