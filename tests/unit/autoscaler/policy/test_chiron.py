@@ -63,6 +63,11 @@ def test_both_ways_lead_to_the_same_number(running: int, idle: int, expected: in
     assert counts(Chiron().plan(fleet(mixed(running, idle)))) == {"mixed": expected}
 
 
+def test_where_gpus_are_not_limited_it_does_not_matter_how_many_an_instance_takes() -> None:
+    assert counts(Chiron().plan(fleet(mixed(2, 1, gpu_count=4)))) == {"mixed": 6}
+    assert counts(MEAN.plan(fleet(batch(0, 0, gpu_count=8), waiting=(group(110, 10_000),)))) == {"batch": 2}
+
+
 def test_with_theta_1_the_interactive_part_never_adds() -> None:
     for running in range(5):
         assert counts(Chiron(theta=1.0, dead_band=0.0).plan(fleet(mixed(running, 0)))) == {"mixed": running}

@@ -49,7 +49,9 @@ class _Plan:
         left = count
         for pool in sorted(pools, key=_price):
             place = (pool.region, pool.gpu)
-            room = min(pool.instances_max - self.counts[pool.pool], self.room.get(place, left) // pool.gpu_count)
+            room = pool.instances_max - self.counts[pool.pool]
+            if place in self.room:
+                room = min(room, self.room[place] // pool.gpu_count)
             more = max(0, min(left, room))
             self.counts[pool.pool] += more
             if place in self.room:
