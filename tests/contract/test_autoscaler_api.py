@@ -30,7 +30,8 @@ from forebay.autoscaler.servicer import SERVICE, AutoscalerServicer
 from forebay.autoscaler.store import MemoryStore
 from forebay.autoscaler.writer import Writer
 from forebay.core import errors
-from forebay.core.values import Instance, ModelLoad
+from forebay.core.pressure import Demand, Pressure
+from forebay.core.values import Instance, ModelLoad, SloClass
 from forebay.wire.channel import connect
 from forebay.wire.errors import from_rpc_error
 from forebay.wire.reporter import Reporter
@@ -75,6 +76,8 @@ class Stage:
         self.now_us = 1_800_000_000 * S
         self.engine = Engine(config, Static(), MemoryStore(100).load(), self.now_us)
         self.hand = Hand()
+        self.asked_count = 0
+        self.scheduler_answers = True
         self.store = MemoryStore(100)
         self._metrics = connect("127.0.0.1:1")
         registry = CollectorRegistry()
@@ -93,7 +96,7 @@ class Stage:
         timer.callback = self.loop.wake
         self._server = Server("127.0.0.1:0", [SERVICE], registry)
         add_AutoscalerServiceServicer_to_server(
-            AutoscalerServicer(self.loop, Advisor(self.expected)), self._server.grpc
+            AutoscalerServicer(self.loop, Advisor(self.expected, lambda: self, 0.0)), self._server.grpc
         )
         self._channel = connect(f"127.0.0.1:{self._server.port}")
         self.api = AutoscalerServiceStub(self._channel)
@@ -103,6 +106,13 @@ class Stage:
             return Forecasts()
 
         return nothing
+
+    async def hear(self, clock: Callable[[], int]) -> Pressure | None:
+        """The scheduler counts one request each second, while it answers at all."""
+        self.asked_count += 1
+        self.now_us += S
+        demand = Demand("m", "local", SloClass.INTERACTIVE_FAST, 100 * self.asked_count, 0, 0)
+        return Pressure(demands=(demand,)) if self.scheduler_answers else None
 
     async def open(self) -> None:
         await self.loop.restore()
@@ -400,3 +410,20 @@ async def test_an_unknown_policy_or_parameter_is_refused_with_those_that_are_kno
     error = await failure(advise(stage, policy, **parameters))
     assert isinstance(error, errors.InvalidArgument)
     assert said in error.message
+
+
+async def test_where_nobody_asks_the_scheduler_a_policy_that_must_hear_it_is_told_for_a_moment(stage: Stage) -> None:
+    stage.loop.apply(stage.engine.on_snapshot([ModelLoad("m", in_flight_count=5)], [], stage.now_us))
+    answer = await advise(stage, "preserve_paper")
+    assert stage.asked_count == 3
+    assert "no fresh word" not in answer.pools[0].reason
+    assert any("for a moment only" in text for text in answer.warnings)
+    assert not stage.engine.hears(stage.now_us)
+    await advise(stage)
+    assert stage.asked_count == 3
+
+
+async def test_where_the_scheduler_does_not_answer_the_advice_says_so(stage: Stage) -> None:
+    stage.scheduler_answers = False
+    answer = await advise(stage, "preserve_paper")
+    assert "no fresh word of the scheduler" in answer.pools[0].reason

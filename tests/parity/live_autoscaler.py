@@ -140,7 +140,9 @@ class Live:
         self.loop = Loop(watched, actuators, writer, reporter, _Stats(self), lambda: True, self.clock, self, Alone())
         dial: Any = lambda address: Wire(self.post, ModelReady=self._ready)  # noqa: E731
         self.prober = Prober(self.loop, plan.config, dial)
-        self.servicer = AutoscalerServicer(self.loop, Advisor(lambda needs: Forecaster(to, (), needs)))
+        self.servicer = AutoscalerServicer(
+            self.loop, Advisor(lambda needs: Forecaster(to, (), needs), lambda: self._pressed)
+        )
         to: Any = Wire(
             self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain, GetPressure=self._pressure
         )

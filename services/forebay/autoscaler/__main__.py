@@ -85,16 +85,18 @@ async def serve(path: str | None, env: Environment) -> None:
         )
         timer.callback = loop.wake
 
+        def make_ear() -> watchers.PressureWatch:
+            return watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S))
+
         def forecaster_of(needs: Needs) -> watchers.Forecaster:
             models = [model.name for model in config.models]
             return watchers.Forecaster(predictor, models, needs, lambda: loop.engine.demands())
 
-        add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop, Advisor(forecaster_of)), server.grpc)
+        add_AutoscalerServiceServicer_to_server(AutoscalerServicer(loop, Advisor(forecaster_of, make_ear)), server.grpc)
         scaler = KedaFront(keda.KedaServicer(loop, config.models), leadership)
         add_ExternalScalerServicer_to_server(scaler, server.grpc)
 
         def works() -> list[Coroutine[Any, Any, None]]:
-            pressures = watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S))
             return [
                 loop.tick(config.tick_s, forecaster_of(policy.needs)),
                 loop.survey(),
@@ -102,7 +104,7 @@ async def serve(path: str | None, env: Environment) -> None:
                 watch_leases(loop, watch),
                 watchers.watch_snapshots(loop, metrics, watch),
                 watchers.find_instances(loop, config.servers),
-                *([pressures.run(loop)] if is_asked(policy.needs, config) else []),
+                *([make_ear().run(loop)] if is_asked(policy.needs, config) else []),
             ]
 
         reign = Reign(leadership, loop, store.load, make_engine, works, config.lease_s)

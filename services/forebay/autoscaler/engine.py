@@ -120,6 +120,10 @@ class Engine:
         """One decision of a policy (None: the one in force) on all that is known now; this engine does not change."""
         return Rehearsal(self._sizing.twin(policy))
 
+    def hears(self, now_us: int) -> bool:
+        """Whether the scheduler said lately what is on its way."""
+        return self._sizing.hears(now_us)
+
     def leads(self) -> Mapping[str, int]:
         """How long a start takes, in microseconds, by model, of all models that may have instances."""
         return self._sizing.leads()

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from forebay.autoscaler.forecasts import Forecasts
 from forebay.core.fleet import PoolAdvice
+from forebay.core.pressure import Pressure
 
 if TYPE_CHECKING:
     from forebay.autoscaler.plan import Plan
@@ -19,6 +20,10 @@ class Rehearsal:
 
     def __init__(self, sizing: "Sizing") -> None:
         self._sizing = sizing
+
+    def hear(self, pressure: Pressure, at_us: int) -> None:
+        """What the scheduler said at a time, before the decision; the engine was not told."""
+        self._sizing.feel(pressure, at_us)
 
     def run(self, forecasts: Forecasts, now_us: int) -> tuple[tuple[PoolAdvice, ...], tuple[str, ...]]:
         """What would be done to each pool, by name, and the policy's warnings. To be called once."""

@@ -173,6 +173,10 @@ class Sizing:
         """The scheduler said what is on its way."""
         self._sight.feel(pressure, now_us)
 
+    def hears(self, now_us: int) -> bool:
+        """Whether the scheduler was heard of lately."""
+        return not self._sight.is_deaf(now_us)
+
     def came_up(self, life: Life, now_us: int) -> None:
         """An instance is ready for the first time: its pool learns how long that takes."""
         plan = self.plans.get(self._fleet.pool_of(life.instance))

@@ -20,6 +20,7 @@ from forebay.autoscaler.leases import SchedulerWatch
 from forebay.autoscaler.loop import Loop
 from forebay.autoscaler.policy.autoscaler.base import ForecastWindow, Needs
 from forebay.autoscaler.pressures import Pressures
+from forebay.core.pressure import Pressure
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceRole, SloClass
 from forebay.wire.channel import connect
@@ -82,18 +83,22 @@ class PressureWatch:
 
     async def ask(self, loop: Loop) -> None:
         """Asks once; while nobody answers the engine is told nothing."""
-        await asyncio.gather(*(self._ask(loop, number) for number in range(len(self._stubs))))
-        pressure = self._pressures.united(loop.now_us())
+        pressure = await self.hear(loop.now_us)
         if pressure is not None:
             loop.apply(loop.engine.on_pressure(pressure, loop.now_us()))
 
-    async def _ask(self, loop: Loop, number: int) -> None:
+    async def hear(self, clock: Clock) -> Pressure | None:
+        """Asks once; None while nobody has answered."""
+        await asyncio.gather(*(self._ask(clock, number) for number in range(len(self._stubs))))
+        return self._pressures.united(clock())
+
+    async def _ask(self, clock: Clock, number: int) -> None:
         try:
             answer = await self._stubs[number].GetPressure(GetPressureRequest(), timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             log.debug("a scheduler does not tell its pressure: %s", error.code().name)
         else:
-            self._pressures.hear(number, pressure_from_proto(answer.pressure), loop.now_us())
+            self._pressures.hear(number, pressure_from_proto(answer.pressure), clock())
 
 
 class Forecaster:

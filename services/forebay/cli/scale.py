@@ -58,7 +58,7 @@ def scale(
     \b
     Examples:
       forebay scale --advise
-      forebay scale --advise --policy kpa --parameters stable_s=120
+      forebay scale --advise --policy kpa --parameters stable_window_s=120
       forebay scale --advise --json | jq '.pools[] | {pool, instances_before, instances_after, inputs}'
       forebay scale llama-8b --min 2 --max 6
       forebay scale llama-8b/batch --max 0
