@@ -56,6 +56,12 @@ def test_what_is_asked_for_and_not_there_yet_is_waited_for() -> None:
     assert Reactive().choose(pool(0.9, 0.9, wanted=4)).instances_wanted == 4
 
 
+def test_a_pool_that_never_got_all_it_asked_for_shrinks_all_the_same() -> None:
+    assert Reactive().choose(pool(0.0, 0.0, wanted=4)).instances_wanted == 3
+    # One that leaves already is waited for.
+    assert Reactive().choose(pool(0.0, 0.0, wanted=1)).instances_wanted == 1
+
+
 def test_a_pool_of_which_nobody_tells_anything_stays() -> None:
     assert Reactive().choose(pool(None, None)).instances_wanted == 2
 

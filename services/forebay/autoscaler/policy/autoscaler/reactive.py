@@ -49,7 +49,8 @@ class Reactive(PerPool):
         due_us = memo.setdefault("due_us", view.now_us + self.step_s * US_PER_S)
         change = int(used > self.out_above) - int(used < self.in_below)
         text = f"{used:.0%} of the caches are in use"
-        settled = view.active_count == wanted
+        # What a limit keeps from being there must not keep the pool from shrinking.
+        settled = view.active_count == wanted or (change < 0 and view.active_count < wanted)
         if not change or not settled or view.now_us < due_us:
             text += f", from {self.in_below:.0%} to {self.out_above:.0%}" if not change else "; the next step waits"
             return Choice(wanted, wanted, text, inputs, memo, self._flip(used))
