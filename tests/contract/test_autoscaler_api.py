@@ -427,3 +427,22 @@ async def test_where_the_scheduler_does_not_answer_the_advice_says_so(stage: Sta
     stage.scheduler_answers = False
     answer = await advise(stage, "preserve_paper")
     assert "no fresh word of the scheduler" in answer.pools[0].reason
+
+
+class Follower:
+    """Another autoscaler leads."""
+
+    leader = "b:7103"
+
+    def may_act(self) -> bool:
+        return False
+
+    def require(self) -> None:
+        raise errors.NotLeader(f"the autoscaler at {self.leader} leads")
+
+
+async def test_advice_is_given_by_the_one_that_leads(stage: Stage) -> None:
+    stage.loop.leadership = Follower()
+    error = await failure(advise(stage))
+    assert (error.code, "b:7103" in error.message) == ("NOT_LEADER", True)
+    assert (await fleet(stage)).leader == "b:7103"
