@@ -1,7 +1,10 @@
 """The safety kernel: how far a pool may go towards a wish."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from forebay.autoscaler.invariants import survivors_carry
 from forebay.autoscaler.life import Life
 from forebay.autoscaler.room import UNLIMITED, Resize, Room, resize, spare
 from forebay.core.fleet import Bounds, Member, Origin
@@ -99,3 +102,14 @@ def test_where_nobody_tells_what_fits_or_nobody_asks_nothing_is_held_back() -> N
     assert spare([ready(0, 0), ready(1, 0)], full, 50, 0.95) == UNLIMITED
     assert spare([ready(0), ready(1)], full, 50, 0.0) == UNLIMITED
     assert spare([ready(0), ready(1)], full, 50, 0.95) == 0
+
+
+@given(running=st.lists(st.integers(0, 10), min_size=1, max_size=8), share_max=st.floats(0.05, 1.0))
+def test_those_that_stay_always_carry_the_load_and_nobody_stays_for_nothing(
+    running: list[int], share_max: float
+) -> None:
+    count, full = len(running), sum(running) / (10 * len(running))
+    loads = {f"i{number}": load(number, one) for number, one in enumerate(running)}
+    leaving = min(count, spare([ready(number) for number in range(count)], loads, 50, share_max))
+    assert leaving == 0 or survivors_carry(full, count, leaving, share_max)
+    assert leaving == count or not survivors_carry(full, count, leaving + 1, share_max)
