@@ -140,17 +140,20 @@ class Expectation:
 class Experience:
     """What was learnt of one model, as its memo keeps it.
 
-    `miss_share` is how often the traffic of a window was above its forecast p90, lately: one in ten is what a forecast
-    promises. `upper_tokens` is that p90 for the window from `start_us` on, which is awaited, and `median_rate` what of
-    its median does not wait, in tokens a second. `answer_share` is how long answers are, as a part of what was
-    predicted; `fullness` how many instances are full, as a part of those that the work would fill by the rates of an
-    instance that is alone.
+    `miss_share` is how often the traffic of a window was above its forecast p90, lately: one in ten is what a
+    forecast promises. `upper_tokens` is that p90 for the window that runs, from `start_us` on, and `median_rate`
+    what of its median does not wait, in tokens a second; those of the next window are known before it begins.
+    `answer_share` is how long answers are, as a part of what was predicted; `fullness` how many instances are full,
+    as a part of those that the work would fill by the rates of an instance that is alone.
     """
 
     miss_share: float = 0.1
     start_us: int = -1
     upper_tokens: float = 0.0
     median_rate: float = 0.0
+    next_start_us: int = -1
+    next_upper_tokens: float = 0.0
+    next_median_rate: float = 0.0
     answer_share: float = 1.0
     fullness: float = 1.0
 
@@ -159,35 +162,44 @@ class Experience:
         """What was remembered."""
         fresh = cls()
         told = {one.name: memo.get(f"{model}|{one.name}", getattr(fresh, one.name)) for one in fields(cls)}
-        return cls(**{**told, "start_us": int(told["start_us"])})
+        return cls(**{**told, "start_us": int(told["start_us"]), "next_start_us": int(told["next_start_us"])})
 
     def memo(self, model: str) -> Mapping[str, float]:
         """What is to be remembered."""
         return {f"{model}|{one.name}": float(getattr(self, one.name)) for one in fields(self)}
 
     def after(self, expected: Expectation, forecast: "Sequence[ForecastWindow]", weight: float) -> "Experience":
-        """The same after a look at the window that was forecast last, if it is over; then the next one is awaited.
+        """The same after a look at the windows: the one that has ended is judged, and the next one is awaited.
 
         `weight` is how much one window counts.
         """
-        share = self.miss_share
+        begun = 0 <= self.next_start_us <= expected.now_us
+        known = self._turned(expected, weight) if begun else self
+        if not forecast:
+            return known
+        first = forecast[0]
+        median = expected.forecast("", first.start_us)
+        return replace(
+            known,
+            next_start_us=first.start_us,
+            next_upper_tokens=first.prompt_tokens[2] + first.response_tokens[2],
+            next_median_rate=median.prompt[1] + median.response[1],
+        )
+
+    def _turned(self, expected: Expectation, weight: float) -> "Experience":
+        """The window that was awaited has begun, and the one before it is over."""
         end_us = self.start_us + expected.window_us
-        if self.start_us >= 0 and expected.now_us < end_us:
-            return self
         arrived = expected.arrived(self.start_us, end_us, self.answer_share) if self.start_us >= 0 else None
+        share = self.miss_share
         if arrived is not None:
             share += weight * ((arrived > self.upper_tokens) - share)
-        if not forecast:
-            return replace(self, miss_share=share, start_us=-1)
-        first = forecast[0]
-        upper = first.prompt_tokens[2] + first.response_tokens[2]
-        median = expected.forecast("", first.start_us)
         return replace(
             self,
             miss_share=share,
-            start_us=first.start_us,
-            upper_tokens=upper,
-            median_rate=median.prompt[1] + median.response[1],
+            start_us=self.next_start_us,
+            upper_tokens=self.next_upper_tokens,
+            median_rate=self.next_median_rate,
+            next_start_us=-1,
         )
 
     def anchor(self, expected: Expectation, observed: Traffic) -> float:

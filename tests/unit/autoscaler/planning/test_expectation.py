@@ -38,21 +38,29 @@ def test_chance_in_a_few_seconds_is_no_burst() -> None:
 
 
 def test_how_far_off_a_forecast_is_now_is_what_arrives_as_a_part_of_its_median() -> None:
-    before = expected((500, 0), (590, 90), now_s=590, forecast=(window(600, 600.0),))
-    known = Experience().after(before, (window(600, 600.0),), 0.1)
-    assert (known.start_us, known.median_rate) == (600 * S, 10.0)
-    during = expected((570, 0), (630, 120), now_s=630)
+    first, second = (window(600, 600.0),), (window(660, 1_200.0),)
+    known = Experience().after(expected((500, 0), (590, 90), now_s=590, forecast=first), first, 0.1)
+    assert (known.start_us, known.next_start_us, known.next_median_rate) == (-1, 600 * S, 10.0)
+    during = expected((570, 0), (630, 120), now_s=630, forecast=second)
+    known = known.after(during, second, 0.1)
+    assert (known.start_us, known.next_start_us) == (600 * S, 660 * S)
     assert known.anchor(during, during.observed("", 60 * S, 1.0)) == pytest.approx(2.0)
-    later = expected((650, 0), (710, 120), now_s=710)
-    assert known.anchor(later, later.observed("", 60 * S, 1.0)) == 1.0, "that window is over"
+    later = expected((605, 0), (665, 120), now_s=665)
+    known = known.after(later, (), 0.1)
+    assert known.anchor(later, later.observed("", 60 * S, 1.0)) == pytest.approx(1.0), (
+        "40 of 20 a second, by its own median"
+    )
+    gone = expected((705, 0), (765, 120), now_s=765)
+    assert known.anchor(gone, gone.observed("", 60 * S, 1.0)) == 1.0, "that window is over"
 
 
 def test_a_window_above_its_p90_counts_as_a_miss_once_it_is_over() -> None:
-    known = Experience(miss_share=0.1, start_us=480 * S, upper_tokens=1_000.0)
+    known = Experience(start_us=480 * S, upper_tokens=1_000.0, next_start_us=540 * S, next_upper_tokens=5.0)
     running = expected((480, 0), (530, 200), now_s=530)
     assert known.after(running, (), 0.5) == known
-    over = expected((480, 0), (540, 200), now_s=545)
-    assert known.after(over, (), 0.5).miss_share == pytest.approx(0.55)
+    over = known.after(expected((480, 0), (540, 200), now_s=545), (), 0.5)
+    assert over.miss_share == pytest.approx(0.55)
+    assert (over.start_us, over.upper_tokens) == (540 * S, 5.0)
     calm = expected((480, 0), (540, 20), now_s=545)
     assert known.after(calm, (), 0.5).miss_share == pytest.approx(0.05)
 
@@ -68,6 +76,6 @@ def test_answers_and_instances_teach_only_where_there_is_enough_to_see() -> None
 
 
 def test_what_was_learnt_comes_back_from_a_memo() -> None:
-    known = Experience(0.2, 60 * S, 5.0, 4.0, 0.9, 0.7)
+    known = Experience(0.2, 60 * S, 5.0, 4.0, 120 * S, 3.0, 2.0, 0.9, 0.7)
     assert Experience.of(known.memo("m"), "m") == known
     assert Experience.of(known.memo("m"), "other") == Experience()
