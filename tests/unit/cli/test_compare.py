@@ -81,7 +81,10 @@ def test_an_experiment_that_is_not_there_is_refused_with_those_that_are() -> Non
         (["compare", "--experiment", "quickstart", "--plot", "/nowhere/x.svg"], "no folder /nowhere"),
         (["compare", "--experiment", "quickstart", "--jobs", "0"], "--jobs"),
         (["compare", "--experiment", "quickstart", "--trace", "/nowhere.csv"], "no trace /nowhere.csv"),
-        (["compare", "--experiment", "quickstart", "--prompts", "/nowhere.jsonl"], "there is no file of prompts /nowhere.jsonl"),
+        (
+            ["compare", "--experiment", "quickstart", "--prompts", "/nowhere.jsonl"],
+            "there is no file of prompts /nowhere.jsonl",
+        ),
         (["compare", "--experiment", "quickstart", "--profile", "none"], "profile must be GPU/MODEL/tpN"),
         (["compare", "--experiment", "quickstart", "--profile", "none/none/tp1"], "unknown GPU 'none'"),
         (["compare", "--experiment", "quickstart", "--instances", "0"], "--instances"),
