@@ -241,6 +241,10 @@ class Config:
         _need(0 <= self.port_base <= 65_000, "port_base must be 0 to 65000")
         twice = _twice([model.pool_name for model in self.models])
         _need(not twice, f"model {twice} is listed twice; give each of its pools a name of its own with pool")
+        for name in ("dwell_s", "survivors_load_max"):
+            _need(getattr(self, name) == getattr(self, name), f"{name} must be a number")
+        _need(self.survivors_load_max >= 0, "survivors_load_max must not be negative; 0 turns it off")
+        _need_used(self.stocks, self.models)
         _need_unique([f"{stock.gpu} in {stock.region}" for stock in self.stocks], "stock of")
         used = [f"{server} for {model.name}" for model in self.models for server in model.servers]
         _need_unique(used, "server")
@@ -264,6 +268,16 @@ def _need_batching(batching: str, where: str) -> None:
 
 def _need_role(role: str, where: str) -> None:
     _need(role in ROLES, f"{where}: role must be one of {', '.join(ROLES)}")
+
+
+def _need_used(stocks: tuple[StockConfig, ...], models: tuple[ModelConfig, ...]) -> None:
+    """A stock that no pool takes from limits nothing: it is a slip of the hand, unless a pool's hardware is not known."""
+    known = {(model.region, model.hardware[0]) for model in models}
+    if any(not gpu for _, gpu in known):
+        return
+    for stock in stocks:
+        pools = ", ".join(f"{gpu} in {region}" for region, gpu in sorted(known)) or "none"
+        _need((stock.region, stock.gpu) in known, f"stock of {stock.gpu} in {stock.region}: no pool has that; {pools}")
 
 
 def _need_unique(names: list[str], kind: str) -> None:

@@ -52,6 +52,12 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one() -> None:
         ('[[autoscaler.models]]\nname = "a"\nrole = "quick"', "role must be one of mixed, interactive, batch"),
         ('[[autoscaler.servers]]\nserver_id = "s"\ngrpc_address = "a:1"\nrole = "x"', "server s: role must be one of"),
         ('instances_max = 1\n[[autoscaler.models]]\nname = "a"\ninstances_min = 2', "need 2"),
+        (
+            '[[autoscaler.models]]\nname = "a"\nprofile = "H100/M/tp1"\n[[autoscaler.stocks]]\ngpu = "h100"',
+            "no pool has",
+        ),
+        ("dwell_s = nan", "dwell_s must be a number"),
+        ("survivors_load_max = -1", "must not be negative"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_in_words(text: str, message: str) -> None:

@@ -92,18 +92,18 @@ class Expectation:
     def backlog(self, span_us: int) -> list[Due]:
         """What is held and can wait, the most urgent first; what has no deadline is due `span_us` after it came.
 
-        It is taken to be as long as 95 % of such backlogs are at most.
+        All of it up to any deadline is taken to be as long as 95 % of such backlogs are at most.
         """
-        held = [
-            Due(
-                one.due_us or one.oldest_us + span_us,
-                one.prompt_tokens,
-                one.mean_tokens + Z_WORK * sqrt(one.variance),
-            )
-            for one in self.waiting
-            if one.slo_class is SloClass.DEFERRED
-        ]
-        return sorted(held, key=lambda one: one.due_us)
+
+        def due_us(group: WaitingGroup) -> int:
+            return group.due_us or group.oldest_us + span_us
+
+        found, variance = [], 0.0
+        for one in sorted((one for one in self.waiting if one.slo_class is SloClass.DEFERRED), key=due_us):
+            room = Z_WORK * (sqrt(variance + one.variance) - sqrt(variance))
+            variance += one.variance
+            found.append(Due(due_us(one), one.prompt_tokens, one.mean_tokens + room))
+        return found
 
     def coming(self, span_us: int) -> Mapping[int, Traffic]:
         """What will come and can wait, by window: each window's work is spread over the `span_us` that it has."""

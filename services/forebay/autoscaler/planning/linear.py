@@ -12,14 +12,15 @@ from forebay.autoscaler.planning.program import Floats, Ints, Program
 class Effort:
     """How hard to look: the share of a plan's cost that HiGHS may leave open, and the most relaxations it looks at.
 
-    `seconds_max` is a net below that: where it catches, the same program may give another plan. Components of at most
-    `pools_max` pools are solved whole, larger ones by rounding; of the regions in which that leaves something unmet,
-    the `mends_max` worst are solved anew.
+    `seconds_max` is a net below that, well within the quarter of a lease that a leader has to spare: where it
+    catches, the same program may give another plan. Components of at most `pools_max` pools are solved whole,
+    larger ones by rounding; of the regions in which that leaves something unmet, the `mends_max` worst are solved
+    anew.
     """
 
     gap: float = 1e-3
     nodes_max: int = 2_000
-    seconds_max: float = 10.0
+    seconds_max: float = 1.0
     pools_max: int = 64
     mends_max: int = 2
 

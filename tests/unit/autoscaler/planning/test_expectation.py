@@ -5,6 +5,7 @@ import pytest
 import forebay.autoscaler.policy.autoscaler  # noqa: F401 - policies are there before what they share
 from forebay.autoscaler.planning.expectation import Expectation, Experience
 from forebay.autoscaler.policy.autoscaler.base import Arrived, DemandView, ForecastWindow
+from forebay.core.pressure import WaitingGroup
 from forebay.core.values import ModelLoad, SloClass
 
 S = 1_000_000
@@ -79,3 +80,14 @@ def test_what_was_learnt_comes_back_from_a_memo() -> None:
     known = Experience(0.2, 60 * S, 5.0, 4.0, 120 * S, 3.0, 2.0, 0.9, 0.7)
     assert Experience.of(known.memo("m"), "m") == known
     assert Experience.of(known.memo("m"), "other") == Experience()
+
+
+def test_the_room_for_long_answers_is_that_of_all_that_waits_until_a_deadline() -> None:
+    groups = tuple(
+        WaitingGroup("m", "local", SloClass.DEFERRED, due_s * S, NOW, 10, 100, 1_000.0, variance)
+        for due_s, variance in ((900, 16.0), (800, 9.0))
+    )
+    first, second = Expectation((), groups, 60 * S, NOW).backlog(60 * S)
+    assert (first.due_us, second.due_us) == (800 * S, 900 * S)
+    assert first.response_tokens == pytest.approx(1_000 + 1.64 * 3)
+    assert first.response_tokens + second.response_tokens == pytest.approx(2_000 + 1.64 * 5), "3-4-5"

@@ -31,8 +31,8 @@ class LlumnixBand(PerPool):
 
     @property
     def needs(self) -> Needs:
-        """Fresh figures of the servers."""
-        return Needs(history_us=int(self.period_s * US_PER_S))
+        """Fresh figures of the servers, and what the scheduler has sent them."""
+        return Needs(history_us=int(self.period_s * US_PER_S), by_demand=True)
 
     def choose(self, view: PoolView) -> Choice:
         """The band's answer once a period; no shrink while an instance starts or does not tell its load."""
