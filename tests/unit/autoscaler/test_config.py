@@ -53,7 +53,7 @@ def test_a_misspelt_key_is_refused_with_the_nearest_one() -> None:
         ('[[autoscaler.servers]]\nserver_id = "s"\ngrpc_address = "a:1"\nrole = "x"', "server s: role must be one of"),
         ('instances_max = 1\n[[autoscaler.models]]\nname = "a"\ninstances_min = 2', "need 2"),
         (
-            '[[autoscaler.models]]\nname = "a"\nprofile = "H100/M/tp1"\n[[autoscaler.stocks]]\ngpu = "h100"',
+            '[[autoscaler.models]]\nname = "a"\nprofile = "H/M/tp1"\n[[autoscaler.stocks]]\ngpu = "h"',
             "no pool has",
         ),
         ("dwell_s = nan", "dwell_s must be a number"),
