@@ -271,7 +271,7 @@ def _need_role(role: str, where: str) -> None:
 
 
 def _need_used(stocks: tuple[StockConfig, ...], models: tuple[ModelConfig, ...]) -> None:
-    """A stock that no pool takes from limits nothing: it is a slip of the hand, unless a pool's hardware is not known."""
+    """A stock that no pool takes from is a slip of the hand, unless the hardware of a pool is not known."""
     known = {(model.region, model.hardware[0]) for model in models}
     if any(not gpu for _, gpu in known):
         return
