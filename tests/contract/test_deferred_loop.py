@@ -169,6 +169,23 @@ async def test_closing_writes_what_is_answered() -> None:
     assert plant.job.completed_count == 4
 
 
+async def test_closing_writes_again_what_could_not_be_written() -> None:
+    class Refusing(MemoryStore):
+        failures = 1
+
+        def record(self, lines: Sequence[Line]) -> set[Key]:
+            if self.failures:
+                self.failures -= 1
+                raise Unavailable("away")
+            return super().record(lines)
+
+    plant = Plant(Refusing(), DeferredConfig(retry_s=0.5))
+    plant.submit(4)
+    async with plant.running():
+        await until(lambda: plant.engine.unwritten_count == 4, "all are answered and none is written")
+    assert plant.job.completed_count == 4
+
+
 async def test_a_store_that_breaks_does_not_end_what_deletes_old_work() -> None:
     store, asked = MemoryStore(), list[int]()
 

@@ -103,6 +103,8 @@ class DeferredLoop:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._beside, return_exceptions=True)
         for _ in range(_CLOSE_ROUNDS):
+            # The clock has stopped, and a write that failed is tried again at its time.
+            self._apply(self._engine.on_wake(self._clock()))
             while not self._outbox.empty():
                 await self._carry_out(self._outbox.get_nowait())
             if not self._engine.unwritten_count:
