@@ -34,7 +34,8 @@ class Predictions:
 
     While no batch is on its way the next one leaves at once; otherwise it gathers until that is back, for
     `predictor_batch_ms` at most. After three failures in a row questions are answered with None for
-    `predictor_pause_s`, so that a dead predictor costs no time.
+    `predictor_pause_s`, so that a dead predictor costs no time. Questions that were on their way together fail as one:
+    a predictor that stops for a moment is not dead.
     """
 
     def __init__(self, channel: grpc.aio.Channel, config: Config, clock: Clock) -> None:
@@ -45,6 +46,7 @@ class Predictions:
         self._timer: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
         self._failure_count = 0
+        self._failed_us = 0
         self._paused_until_us = 0
 
     def ask(self, request: InferenceRequest, reply: Reply) -> None:
@@ -81,18 +83,22 @@ class Predictions:
     async def _call(self, requests: Sequence[InferenceRequest]) -> Sequence[LengthPrediction | None]:
         queries = [convert.length_query_to_proto(request) for request in requests]
         message = predictor_service_pb2.PredictLengthRequest(queries=queries)
+        asked_us = self._clock()
         try:
             answer = await self._stub.PredictLength(message, timeout=self._config.predictor_deadline_ms / 1_000)
         except grpc.RpcError as error:
-            self._failed(error)
+            self._failed(error, asked_us)
             return [None] * len(queries)
         if [one.query_id for one in answer.predictions] != [query.query_id for query in queries]:
-            self._failed(ValueError("the answers are not those to the queries"))
+            self._failed(ValueError("the answers are not those to the queries"), asked_us)
             return [None] * len(queries)
         self._failure_count = 0
         return [convert.prediction_from_proto(one, answer.predicted_by) for one in answer.predictions]
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, asked_us: int) -> None:
+        if asked_us < self._failed_us:
+            return
+        self._failed_us = self._clock()
         self._failure_count += 1
         if self._failure_count == FAILURES_MAX:
             text = error.code().name if isinstance(error, grpc.aio.AioRpcError) else str(error)

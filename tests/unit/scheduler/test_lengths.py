@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import grpc
 from lmaas.common.v1 import length_pb2
 from lmaas.predictor.v1 import length_pb2 as prediction_pb2
 from lmaas.predictor.v1 import predictor_service_pb2 as pb
@@ -81,3 +82,53 @@ async def test_nobody_waits_for_a_slow_answer_longer_than_batches_gather() -> No
     ask(predictions, replies, "b")
     await settle()
     assert predictor.asked == [["a"], ["b"]]
+
+
+class Refusing:
+    """A channel whose calls fail when they are let."""
+
+    def __init__(self) -> None:
+        self.asked_count = 0
+        self.refuse = asyncio.Event()
+
+    def unary_unary(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        async def call(message: pb.PredictLengthRequest, timeout: float) -> pb.PredictLengthResponse:
+            self.asked_count += 1
+            await self.refuse.wait()
+            nothing = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, nothing, nothing)
+
+        return call
+
+
+async def failing(rounds: int, at_once: int) -> int:
+    """How many of one more round of questions are sent after so many rounds that failed."""
+    predictor, now_us = Refusing(), [0]
+    config = Config(predictor_batch_ms=0.0, predictor_batch_count_max=1)
+    predictions = Predictions(predictor, config, lambda: now_us[0])  # type: ignore[arg-type]
+    replies: dict[str, LengthPrediction | None] = {}
+    for number in range(rounds):
+        for one in range(at_once):
+            now_us[0] += 1_000
+            ask(predictions, replies, f"{number}-{one}")
+            await settle()
+        now_us[0] += 1_000
+        predictor.refuse.set()
+        await settle()
+        predictor.refuse.clear()
+    assert set(replies.values()) == {None}
+    before = predictor.asked_count
+    now_us[0] += 1_000
+    ask(predictions, replies, "after")
+    await settle()
+    return predictor.asked_count - before
+
+
+async def test_a_predictor_that_fails_three_times_in_a_row_is_left_alone_for_a_while() -> None:
+    assert await failing(rounds=2, at_once=1) == 1
+    assert await failing(rounds=3, at_once=1) == 0
+
+
+async def test_questions_that_were_on_their_way_together_fail_as_one() -> None:
+    assert await failing(rounds=1, at_once=9) == 1, "it stopped for a moment"
+    assert await failing(rounds=3, at_once=9) == 0
