@@ -143,6 +143,16 @@ class PoolView:
         return self.ready_count + self.starting_count
 
     @property
+    def hour_price(self) -> float:
+        """What one instance costs an hour."""
+        return self.gpu_hour_price * self.gpu_count
+
+    @property
+    def price_rank(self) -> tuple[float, str]:
+        """By which pools stand from the cheapest to the dearest, always in one order."""
+        return (self.hour_price, self.pool)
+
+    @property
     def standing_count(self) -> int:
         """What a step up or down begins from: a shrink that a limit has put off is not yet to be counted on."""
         return max(self.instances_wanted, self.active_count)

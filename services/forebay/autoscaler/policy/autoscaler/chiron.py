@@ -47,7 +47,7 @@ class _Plan:
     def add(self, pools: Sequence[PoolView], count: int) -> int:
         """As many more, the cheapest first, where there is room; how many that were."""
         left = count
-        for pool in sorted(pools, key=_price):
+        for pool in sorted(pools, key=lambda pool: pool.price_rank):
             place = (pool.region, pool.gpu)
             room = pool.instances_max - self.counts[pool.pool]
             if place in self.room:
@@ -62,7 +62,7 @@ class _Plan:
     def remove(self, pools: Sequence[PoolView], count: int) -> int:
         """As many fewer, the dearest first; how many that were."""
         left = count
-        for pool in sorted(pools, key=_price, reverse=True):
+        for pool in sorted(pools, key=lambda pool: pool.price_rank, reverse=True):
             fewer = max(0, min(left, self.counts[pool.pool] - pool.instances_min))
             self.counts[pool.pool] -= fewer
             left -= fewer
@@ -322,10 +322,6 @@ def _taken(view: FleetView, region: str, gpu: str) -> int:
     return sum(
         pool.instances_wanted * pool.gpu_count for pool in view.pools if (pool.region, pool.gpu) == (region, gpu)
     )
-
-
-def _price(pool: PoolView) -> tuple[float, str]:
-    return (pool.gpu_hour_price * pool.gpu_count, pool.pool)
 
 
 def _choice(plan: _Plan, pool: PoolView) -> Choice:

@@ -163,7 +163,7 @@ class Forebay:
         """The program's pools. A start costs its lead at the pool's price; a pool of unknown rate keeps its least."""
         rows = []
         for pool in pools:
-            price = pool.gpu_hour_price * pool.gpu_count
+            price = pool.hour_price
             most = pool.instances_max if rates[pool.pool] > 0 else pool.instances_min
             rows.append(
                 Pool(

@@ -255,7 +255,7 @@ class _Now:
     def _rows(self, pools: Sequence[PoolView]) -> Iterator[Pool]:
         floors = self._floors(pools)
         for pool in pools:
-            price = pool.gpu_hour_price * pool.gpu_count
+            price = pool.hour_price
             yield Pool(
                 name=pool.pool,
                 model=Area(pool.model, pool.role, pool.region).served,
@@ -280,7 +280,7 @@ class _Now:
         return {pool.pool: self.policy.floor for pool in best.values()}
 
     def _worth(self, pool: PoolView) -> float:
-        price = pool.gpu_hour_price * pool.gpu_count
+        price = pool.hour_price
         return self._rate(pool) / price if price > 0 else float("inf")
 
     # The step

@@ -239,14 +239,10 @@ def _one(_: PoolView) -> float:
     return 1.0
 
 
-def _price(pool: PoolView) -> tuple[float, str]:
-    return (pool.gpu_hour_price * pool.gpu_count, pool.pool)
-
-
 def _up(pools: Sequence[PoolView], amount: float, size: Size) -> Moves:
     """As many as supply the amount, of the cheapest pools that have room; none of a pool of unknown size."""
     moves = {}
-    for pool in sorted((one for one in pools if size(one) > 0), key=_price):
+    for pool in sorted((one for one in pools if size(one) > 0), key=lambda pool: pool.price_rank):
         room = max(0, pool.instances_max - pool.standing_count)
         moves[pool.pool] = min(room, ceil(max(0.0, amount) / size(pool)))
         amount -= moves[pool.pool] * size(pool)
@@ -257,7 +253,7 @@ def _down(pools: Sequence[PoolView], amount: float, size: Size) -> Moves:
     """As many as supply no more than the amount, of the dearest pools; one of the model stays."""
     moves = {}
     left = sum(pool.standing_count for pool in pools) - 1
-    for pool in sorted((one for one in pools if size(one) > 0), key=_price, reverse=True):
+    for pool in sorted((one for one in pools if size(one) > 0), key=lambda pool: pool.price_rank, reverse=True):
         can = min(left, max(0, pool.standing_count - pool.instances_min))
         moves[pool.pool] = -min(can, floor(max(0.0, amount) / size(pool)))
         amount += moves[pool.pool] * size(pool)
