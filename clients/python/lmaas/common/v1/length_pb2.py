@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from lmaas.common.v1 import rules_pb2 as lmaas_dot_common_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clmaas/common/v1/length.proto\x12\x0flmaas.common.v1\x1a\x1blmaas/common/v1/rules.proto\"\x9d\x01\n\x0fLengthQuantiles\x12!\n\np10_tokens\x18\x01 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\np50_tokens\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\np90_tokens\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\np97_tokens\x18\x04 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1clmaas/common/v1/length.proto\x12\x0flmaas.common.v1\x1a\x1blmaas/common/v1/rules.proto\"\x9d\x01\n\x0fLengthQuantiles\x12!\n\np10_tokens\x18\x01 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\np50_tokens\x18\x02 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\np90_tokens\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\np97_tokens\x18\x04 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x42\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lmaas.common.v1.length_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'P\001'
   _globals['_LENGTHQUANTILES'].fields_by_name['p10_tokens']._loaded_options = None
   _globals['_LENGTHQUANTILES'].fields_by_name['p10_tokens']._serialized_options = b'\252\252\031\t\031\000\000\000\000\000\0000A'
   _globals['_LENGTHQUANTILES'].fields_by_name['p50_tokens']._loaded_options = None

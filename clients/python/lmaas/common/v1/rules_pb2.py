@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blmaas/common/v1/rules.proto\x12\x0flmaas.common.v1\x1a google/protobuf/descriptor.proto\"q\n\x05Rules\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x10\n\x03gte\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lte\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07max_len\x18\x04 \x01(\r\x12\x11\n\tmax_items\x18\x05 \x01(\rB\x06\n\x04_gteB\x06\n\x04_lte:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xa5\x95\x03 \x01(\x0b\x32\x16.lmaas.common.v1.Rules\x88\x01\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blmaas/common/v1/rules.proto\x12\x0flmaas.common.v1\x1a google/protobuf/descriptor.proto\"q\n\x05Rules\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\x10\n\x03gte\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03lte\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07max_len\x18\x04 \x01(\r\x12\x11\n\tmax_items\x18\x05 \x01(\rB\x06\n\x04_gteB\x06\n\x04_lte:I\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\xa5\x95\x03 \x01(\x0b\x32\x16.lmaas.common.v1.Rules\x88\x01\x01\x42\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lmaas.common.v1.rules_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'P\001'
   _globals['_RULES']._serialized_start=82
   _globals['_RULES']._serialized_end=195
 # @@protoc_insertion_point(module_scope)

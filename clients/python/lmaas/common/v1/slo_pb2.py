@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lmaas/common/v1/slo.proto\x12\x0flmaas.common.v1*\x7f\n\x08SloClass\x12\x19\n\x15SLO_CLASS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSLO_CLASS_INTERACTIVE_FAST\x10\x01\x12 \n\x1cSLO_CLASS_INTERACTIVE_NORMAL\x10\x02\x12\x16\n\x12SLO_CLASS_DEFERRED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lmaas/common/v1/slo.proto\x12\x0flmaas.common.v1*\x7f\n\x08SloClass\x12\x19\n\x15SLO_CLASS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSLO_CLASS_INTERACTIVE_FAST\x10\x01\x12 \n\x1cSLO_CLASS_INTERACTIVE_NORMAL\x10\x02\x12\x16\n\x12SLO_CLASS_DEFERRED\x10\x03\x42\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lmaas.common.v1.slo_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'P\001'
   _globals['_SLOCLASS']._serialized_start=46
   _globals['_SLOCLASS']._serialized_end=173
 # @@protoc_insertion_point(module_scope)

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lmaas/predictor/v1/workload.proto\x12\x12lmaas.predictor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\tQuantiles\x12\x0b\n\x03p10\x18\x01 \x01(\x01\x12\x0b\n\x03p50\x18\x02 \x01(\x01\x12\x0b\n\x03p90\x18\x03 \x01(\x01\x12\x0b\n\x03p97\x18\x04 \x01(\x01\"\xe1\x01\n\x10WorkloadForecast\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08requests\x18\x02 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\x12\x34\n\rprompt_tokens\x18\x03 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\x12\x36\n\x0fresponse_tokens\x18\x04 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantilesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lmaas/predictor/v1/workload.proto\x12\x12lmaas.predictor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\tQuantiles\x12\x0b\n\x03p10\x18\x01 \x01(\x01\x12\x0b\n\x03p50\x18\x02 \x01(\x01\x12\x0b\n\x03p90\x18\x03 \x01(\x01\x12\x0b\n\x03p97\x18\x04 \x01(\x01\"\xe1\x01\n\x10WorkloadForecast\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08requests\x18\x02 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\x12\x34\n\rprompt_tokens\x18\x03 \x01(\x0b\x32\x1d.lmaas.predictor.v1.Quantiles\x12\x36\n\x0fresponse_tokens\x18\x04 \x01(\x0b\x32\x1d.lmaas.predictor.v1.QuantilesB\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lmaas.predictor.v1.workload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'P\001'
   _globals['_QUANTILES']._serialized_start=90
   _globals['_QUANTILES']._serialized_end=153
   _globals['_WORKLOADFORECAST']._serialized_start=156
