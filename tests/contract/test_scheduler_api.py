@@ -492,6 +492,39 @@ async def test_the_pressure_tells_what_is_on_its_way() -> None:
         assert not (await world.stub.GetPressure(pb.GetPressureRequest(), timeout=5)).pressure.waiting
 
 
+async def test_the_anticipation_tells_what_each_instance_is_expected_to_hold() -> None:
+    async with started(instance("a", kv_tokens_max=1_000), instance("b")) as world:
+        stream = await world.stream().open()
+        await stream.arrive("r1")
+        placed = (await stream.read()).placed
+        await stream.send(progress=request_pb2.Progress(lease_id=placed.lease_id, generated_tokens=1))
+
+        async def told(step: int = 0, count: int = 0) -> pressure_pb2.Anticipation:
+            asked = pb.GetAnticipationRequest(step_iterations=step, step_count=count)
+            return (await world.stub.GetAnticipation(asked, timeout=5)).anticipation
+
+        async def has_begun() -> bool:
+            return any(one.kv_tokens[0] for one in (await told()).instances)
+
+        await until(has_begun)
+        found = await told()
+        assert (found.step_iterations, [len(one.kv_tokens) for one in found.instances]) == (10, [40, 40])
+        mine, other = sorted(found.instances, key=lambda one: one.instance_id != placed.instance_id)
+        prompt = mine.kv_tokens[0] - 1
+        # The predictor of the kit says 40 tokens, 46 on average.
+        assert list(mine.kv_tokens)[:4] == [prompt + 1, prompt + 11, prompt + 21, prompt + 31]
+        assert mine.kv_tokens[-1] == 0
+        assert not any(other.kv_tokens)
+        assert {one.instance_id: one.kv_tokens_max for one in found.instances}["a/m"] == 1_000
+        assert [len(one.kv_tokens) for one in (await told(1, 200)).instances] == [200, 200]
+        for step, count in ((1_001, 0), (0, 201)):
+            code, error = await failure(
+                world.stub.GetAnticipation(pb.GetAnticipationRequest(step_iterations=step, step_count=count), timeout=5)
+            )
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert error.violations
+
+
 async def test_the_pressure_tells_what_waits_at_gateways() -> None:
     async with started(instance("a")) as world:
         stream = await world.stream().open()

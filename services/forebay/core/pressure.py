@@ -71,6 +71,28 @@ class Pressure:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceAnticipation:
+    """What one instance is expected to hold now, after one step, after two and so on; tokens.
+
+    `kv_tokens_max` is the size of its cache (0: unknown).
+    """
+
+    instance_id: str
+    model: str
+    kv_tokens: tuple[int, ...] = ()
+    kv_tokens_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Anticipation:
+    """The load that is expected if nothing new is placed, in steps of so many iterations of the engines."""
+
+    at_us: int
+    step_iterations: int
+    instances: tuple[InstanceAnticipation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingJob:
     """A job of deferred requests, as a gateway sees it in its store: the tokens are means of one request.
 

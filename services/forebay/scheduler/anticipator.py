@@ -157,6 +157,29 @@ class Anticipator:
         counts: Tokens = (held > limits[:, None]).sum(axis=1)
         return counts
 
+    def held(self, step: int, count: int) -> Tokens:
+        """What each instance is expected to hold now, after `step` iterations, after twice as many: `count` columns.
+
+        It is added up from the rows: whoever looks far ahead makes nothing larger that is kept ready for others.
+        """
+        self._catch_up()
+        rows = [
+            (index, row.start - track.clock, row.end - track.clock, row.prompt_tokens)
+            for index, track in enumerate(self._tracks)
+            for row in track.rows.values()
+        ]
+        base, slope = (np.zeros((len(self._tracks), count + 1), dtype=np.int64) for _ in range(2))
+        if rows:
+            indexes, starts, ends, prompts = np.array(rows, dtype=np.int64).T
+            # The first columns at which a row is there, and at which it is gone.
+            first = np.clip(-(-starts // step), 0, count)
+            last = np.clip(-(-ends // step), first, count)
+            for sign, column in ((1, first), (-1, last)):
+                np.add.at(base, (indexes, column), sign * (prompts - starts))
+                np.add.at(slope, (indexes, column), sign)
+        tokens: Tokens = base.cumsum(axis=1) + slope.cumsum(axis=1) * (np.arange(count + 1) * step)
+        return tokens[:, :count]
+
     @property
     def footprint_tokens(self) -> Tokens:
         """Of each instance, the prompts and whole expected answers of all its requests."""

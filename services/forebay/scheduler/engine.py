@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from forebay.core.errors import NotFound
-from forebay.core.pressure import Pressure, WaitingJob
+from forebay.core.pressure import Anticipation, Pressure, WaitingJob
 from forebay.core.scheduling import (
     Decision,
     LeaseStatus,
@@ -40,7 +40,7 @@ from forebay.scheduler.policy import Policies
 from forebay.scheduler.policy.admission.base import Never
 from forebay.scheduler.policy.planner.base import Assignment
 from forebay.scheduler.policy.puller.base import step_us
-from forebay.scheduler.pressure import Arrivals, pressure
+from forebay.scheduler.pressure import Arrivals, anticipation, pressure
 from forebay.scheduler.queue import Held, HeldBook
 from forebay.scheduler.quotas import Quotas
 from forebay.scheduler.rescheduling import Rescheduling
@@ -238,6 +238,10 @@ class Engine:
         felt = pressure(self._fleet, self._held, self._arrivals, quantum_us, now_us)
         stored = self._backlogs.groups(self._length, quantum_us, now_us)
         return replace(felt, waiting=felt.waiting + stored) if stored else felt
+
+    def anticipation(self, step: int, count: int, now_us: int) -> Anticipation:
+        """What each instance is expected to hold, at `count` times that are `step` iterations apart."""
+        return anticipation(self._fleet, step, count, now_us)
 
     def leases(self, instance_id: str = "") -> list[LeaseStatus]:
         """What runs on an instance, or everywhere for an empty id, by lease id."""

@@ -5,8 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from forebay.core.anticipation import CONDITIONAL
-from forebay.core.pressure import Demand, InstancePressure, Pressure, WaitingGroup
-from forebay.core.values import SloClass
+from forebay.core.pressure import (
+    Anticipation,
+    Demand,
+    InstanceAnticipation,
+    InstancePressure,
+    Pressure,
+    WaitingGroup,
+)
+from forebay.core.values import Instance, SloClass
 from forebay.core.waiting import works_of
 from forebay.scheduler.fleet import Fleet
 from forebay.scheduler.lanes import Lanes
@@ -59,6 +66,21 @@ def pressure(fleet: Fleet, held: HeldBook, arrivals: Arrivals, quantum_us: int, 
     instances = [one for model in sorted(fleet.models) for one in _instances(fleet.models[model])]
     waiting = [group for model in sorted(held.queues) for group in _waiting(model, held.queues[model], quantum_us)]
     return Pressure(now_us, HORIZON, tuple(instances), arrivals.demands(), tuple(waiting))
+
+
+def anticipation(fleet: Fleet, step: int, count: int, now_us: int) -> Anticipation:
+    """What each instance is expected to hold, at `count` times that are `step` iterations apart."""
+    instances = tuple(
+        InstanceAnticipation(one.instance_id, model, tuple(tokens), one.kv_tokens_max)
+        for model in sorted(fleet.models)
+        for one, tokens in _held(fleet.models[model], step, count)
+    )
+    return Anticipation(now_us, step, instances)
+
+
+def _held(lanes: Lanes, step: int, count: int) -> Iterator[tuple[Instance, list[int]]]:
+    tokens: list[list[int]] = lanes.anticipations.by(CONDITIONAL).held(step, count).tolist()
+    return zip(lanes.instances, tokens, strict=True)
 
 
 def _instances(lanes: Lanes) -> Iterator[InstancePressure]:

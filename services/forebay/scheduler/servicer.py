@@ -18,6 +18,7 @@ from forebay.wire import convert, convert_pressure, convert_scheduler
 SERVICE = "lmaas.scheduler.v1.SchedulerService"
 PAGE_SIZE = 1_000
 WATCH_INTERVAL_US = 500 * US_PER_MS
+STEP_ITERATIONS, STEP_COUNT = 10, 40
 
 T = TypeVar("T")
 
@@ -97,6 +98,12 @@ class SchedulerServicer(SchedulerServiceServicer):
         """The load that is on its way."""
         pressure = self._engine.pressure(self._shell.clock())
         return pb.GetPressureResponse(pressure=convert_pressure.pressure_to_proto(pressure))
+
+    async def GetAnticipation(self, request: pb.GetAnticipationRequest, context: Any) -> pb.GetAnticipationResponse:
+        """What each instance is expected to hold over the next iterations."""
+        step, count = request.step_iterations or STEP_ITERATIONS, request.step_count or STEP_COUNT
+        anticipation = self._engine.anticipation(step, count, self._shell.clock())
+        return pb.GetAnticipationResponse(anticipation=convert_pressure.anticipation_to_proto(anticipation))
 
     async def ListLeases(self, request: pb.ListLeasesRequest, context: Any) -> pb.ListLeasesResponse:
         """One page of leases."""

@@ -2,7 +2,15 @@
 
 from lmaas.scheduler.v1 import pressure_pb2 as pb
 
-from forebay.core.pressure import Demand, InstancePressure, Pressure, WaitingGroup, WaitingJob
+from forebay.core.pressure import (
+    Anticipation,
+    Demand,
+    InstanceAnticipation,
+    InstancePressure,
+    Pressure,
+    WaitingGroup,
+    WaitingJob,
+)
 from forebay.wire.convert import slo_class_from_proto, slo_class_to_proto, timestamp
 
 
@@ -26,6 +34,32 @@ def pressure_from_proto(message: pb.Pressure) -> Pressure:
         demands=tuple(_demand_from_proto(one) for one in message.demands),
         waiting=tuple(_group_from_proto(one) for one in message.waiting),
     )
+
+
+def anticipation_to_proto(value: Anticipation) -> pb.Anticipation:
+    """The load that is expected as a message."""
+    return pb.Anticipation(
+        sample_time=timestamp(value.at_us),
+        step_iterations=value.step_iterations,
+        instances=[
+            pb.InstanceAnticipation(
+                instance_id=one.instance_id,
+                model=one.model,
+                kv_tokens=one.kv_tokens,
+                kv_tokens_max=one.kv_tokens_max,
+            )
+            for one in value.instances
+        ],
+    )
+
+
+def anticipation_from_proto(message: pb.Anticipation) -> Anticipation:
+    """The load that is expected from a message."""
+    instances = tuple(
+        InstanceAnticipation(one.instance_id, one.model, tuple(one.kv_tokens), one.kv_tokens_max)
+        for one in message.instances
+    )
+    return Anticipation(message.sample_time.ToMicroseconds(), message.step_iterations, instances)
 
 
 def waiting_job_to_proto(value: WaitingJob) -> pb.WaitingJob:

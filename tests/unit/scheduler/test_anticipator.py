@@ -318,3 +318,31 @@ def test_an_instance_that_runs_for_long_is_laid_out_anew_without_a_difference(ru
     assert anticipator.peak(REACH)[0] == Brute(anticipator).peak(0, REACH) > 0
     if not rule.grace_tokens:
         assert anticipator.peak(1)[0] == sum(one.request.prompt_tokens + one.generated_tokens for one in running)
+
+
+@pytest.mark.parametrize("step", [1, 7, 10])
+def test_what_is_held_step_by_step_is_what_the_peaks_say(step: int) -> None:
+    anticipator = empty(2)
+    begun(anticipator, 0, lease("a", prompt=100, median=20), generated=1)
+    begun(anticipator, 0, lease("b", prompt=30, median=90), generated=1)
+    anticipator.open(0, lease("c", prompt=3_000, median=10))
+    begun(anticipator, 1, lease("d", prompt=9, median=500), generated=3)
+    held = anticipator.held(step, 30)
+    assert held.shape == (2, 30)
+    # With one iteration a step, the most of the first n values is the peak within n iterations.
+    if step == 1:
+        for horizon in range(1, 31):
+            assert held[:, :horizon].max(axis=1).tolist() == anticipator.peak(horizon).tolist()
+    else:
+        assert held.tolist() == anticipator.held(1, 30 * step)[:, ::step].tolist()
+
+
+def test_a_look_far_ahead_makes_nothing_larger_that_is_kept_ready() -> None:
+    anticipator = empty()
+    begun(anticipator, 0, lease("a", prompt=100, median=50), generated=10)
+    assert anticipator.held(100, 200)[0].tolist() == [110, *[0] * 199]
+    assert anticipator._reach == REACH
+
+
+def test_where_nothing_runs_nothing_is_held() -> None:
+    assert empty(3).held(10, 4).tolist() == [[0] * 4] * 3

@@ -2,7 +2,15 @@
 
 from dataclasses import fields
 
-from forebay.core.pressure import Demand, InstancePressure, Pressure, WaitingGroup, WaitingJob
+from forebay.core.pressure import (
+    Anticipation,
+    Demand,
+    InstanceAnticipation,
+    InstancePressure,
+    Pressure,
+    WaitingGroup,
+    WaitingJob,
+)
 from forebay.core.values import SloClass
 from forebay.wire import convert_pressure as codec
 
@@ -32,3 +40,11 @@ def test_a_waiting_job_survives_the_wire() -> None:
     message = codec.waiting_job_to_proto(job)
     assert codec.waiting_job_from_proto(message) == job
     assert len(message.ListFields()) == len(fields(WaitingJob))
+
+
+def test_an_anticipation_survives_the_wire_with_all_its_parts() -> None:
+    value = Anticipation(7, 10, (InstanceAnticipation("a/m", "m", (3, 0, 9), 11), InstanceAnticipation("b/m", "m")))
+    message = codec.anticipation_to_proto(value)
+    assert codec.anticipation_from_proto(type(message).FromString(message.SerializeToString())) == value
+    assert len(message.ListFields()) == len(fields(Anticipation))
+    assert len(message.instances[0].ListFields()) == len(fields(InstanceAnticipation))

@@ -45,6 +45,28 @@ class InstancePressure(_message.Message):
     cap: int
     def __init__(self, instance_id: _Optional[str] = ..., interactive_count: _Optional[int] = ..., deferred_count: _Optional[int] = ..., peak_share: _Optional[float] = ..., over_share: _Optional[float] = ..., prefill_tokens: _Optional[int] = ..., remaining_tokens: _Optional[float] = ..., cap: _Optional[int] = ...) -> None: ...
 
+class InstanceAnticipation(_message.Message):
+    __slots__ = ("instance_id", "model", "kv_tokens", "kv_tokens_max")
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKENS_MAX_FIELD_NUMBER: _ClassVar[int]
+    instance_id: str
+    model: str
+    kv_tokens: _containers.RepeatedScalarFieldContainer[int]
+    kv_tokens_max: int
+    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., kv_tokens: _Optional[_Iterable[int]] = ..., kv_tokens_max: _Optional[int] = ...) -> None: ...
+
+class Anticipation(_message.Message):
+    __slots__ = ("sample_time", "step_iterations", "instances")
+    SAMPLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    STEP_ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    sample_time: _timestamp_pb2.Timestamp
+    step_iterations: int
+    instances: _containers.RepeatedCompositeFieldContainer[InstanceAnticipation]
+    def __init__(self, sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., step_iterations: _Optional[int] = ..., instances: _Optional[_Iterable[_Union[InstanceAnticipation, _Mapping]]] = ...) -> None: ...
+
 class Demand(_message.Message):
     __slots__ = ("model", "region", "slo_class", "request_count", "prompt_tokens", "response_tokens")
     MODEL_FIELD_NUMBER: _ClassVar[int]

@@ -190,6 +190,20 @@ class GetPressureResponse(_message.Message):
     pressure: _pressure_pb2.Pressure
     def __init__(self, pressure: _Optional[_Union[_pressure_pb2.Pressure, _Mapping]] = ...) -> None: ...
 
+class GetAnticipationRequest(_message.Message):
+    __slots__ = ("step_iterations", "step_count")
+    STEP_ITERATIONS_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    step_iterations: int
+    step_count: int
+    def __init__(self, step_iterations: _Optional[int] = ..., step_count: _Optional[int] = ...) -> None: ...
+
+class GetAnticipationResponse(_message.Message):
+    __slots__ = ("anticipation",)
+    ANTICIPATION_FIELD_NUMBER: _ClassVar[int]
+    anticipation: _pressure_pb2.Anticipation
+    def __init__(self, anticipation: _Optional[_Union[_pressure_pb2.Anticipation, _Mapping]] = ...) -> None: ...
+
 class DrainInstanceRequest(_message.Message):
     __slots__ = ("instance_id", "request_id")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]

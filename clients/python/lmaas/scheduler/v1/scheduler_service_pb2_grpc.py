@@ -88,6 +88,11 @@ class SchedulerServiceStub:
                 request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureRequest.SerializeToString,
                 response_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureResponse.FromString,
                 _registered_method=True)
+        self.GetAnticipation = channel.unary_unary(
+                '/lmaas.scheduler.v1.SchedulerService/GetAnticipation',
+                request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetAnticipationRequest.SerializeToString,
+                response_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetAnticipationResponse.FromString,
+                _registered_method=True)
         self.DrainInstance = channel.unary_unary(
                 '/lmaas.scheduler.v1.SchedulerService/DrainInstance',
                 request_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.DrainInstanceRequest.SerializeToString,
@@ -181,6 +186,15 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAnticipation(self, request, context):
+        """GetAnticipation tells how much each instance is expected to hold over the next iterations of its engine, for those who
+        look at it. An iteration gives each running request one token. From the first call on the load that is anticipated is
+        kept ready, as by GetPressure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrainInstance(self, request, context):
         """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
         Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -241,6 +255,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.GetPressure,
                     request_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureRequest.FromString,
                     response_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureResponse.SerializeToString,
+            ),
+            'GetAnticipation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAnticipation,
+                    request_deserializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetAnticipationRequest.FromString,
+                    response_serializer=lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetAnticipationResponse.SerializeToString,
             ),
             'DrainInstance': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainInstance,
@@ -522,6 +541,33 @@ class SchedulerService:
             '/lmaas.scheduler.v1.SchedulerService/GetPressure',
             lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureRequest.SerializeToString,
             lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPressureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAnticipation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lmaas.scheduler.v1.SchedulerService/GetAnticipation',
+            lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetAnticipationRequest.SerializeToString,
+            lmaas_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetAnticipationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -71,6 +71,11 @@ class SchedulerServiceStub:
     """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
     waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
     """
+    GetAnticipation: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetAnticipationRequest, _scheduler_service_pb2.GetAnticipationResponse]
+    """GetAnticipation tells how much each instance is expected to hold over the next iterations of its engine, for those who
+    look at it. An iteration gives each running request one token. From the first call on the load that is anticipated is
+    kept ready, as by GetPressure.
+    """
     DrainInstance: _grpc.UnaryUnaryMultiCallable[_scheduler_service_pb2.DrainInstanceRequest, _scheduler_service_pb2.DrainInstanceResponse]
     """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
     Idempotent. Fails with NOT_FOUND for an unknown instance.
@@ -118,6 +123,11 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     GetPressure: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetPressureRequest, _scheduler_service_pb2.GetPressureResponse]  # type: ignore[assignment]
     """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
     waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
+    """
+    GetAnticipation: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetAnticipationRequest, _scheduler_service_pb2.GetAnticipationResponse]  # type: ignore[assignment]
+    """GetAnticipation tells how much each instance is expected to hold over the next iterations of its engine, for those who
+    look at it. An iteration gives each running request one token. From the first call on the load that is anticipated is
+    kept ready, as by GetPressure.
     """
     DrainInstance: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.DrainInstanceRequest, _scheduler_service_pb2.DrainInstanceResponse]  # type: ignore[assignment]
     """DrainInstance stops placing on an instance and tells how many leases it still has. Call it again to see them end.
@@ -223,6 +233,17 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_service_pb2.GetPressureResponse, _abc.Awaitable[_scheduler_service_pb2.GetPressureResponse]]:
         """GetPressure tells the load that is on its way: what each instance is expected to hold, what has arrived, and what
         waits. From the first call on the load that is anticipated is kept ready, which takes a few microseconds a report.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAnticipation(
+        self,
+        request: _scheduler_service_pb2.GetAnticipationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_service_pb2.GetAnticipationResponse, _abc.Awaitable[_scheduler_service_pb2.GetAnticipationResponse]]:
+        """GetAnticipation tells how much each instance is expected to hold over the next iterations of its engine, for those who
+        look at it. An iteration gives each running request one token. From the first call on the load that is anticipated is
+        kept ready, as by GetPressure.
         """
 
     @_abc_1.abstractmethod
