@@ -56,10 +56,11 @@ class Postgres:
         return f"postgresql://forebay@/{name}?host={self._directory}"
 
     def _run(self, program: str, *arguments: str) -> None:
+        # setpriv rather than subprocess's own `user`, which forks in earnest: gRPC's threads do not survive that.
+        prefix = ["setpriv", f"--reuid={self._user}", "--clear-groups"] if self._user else []
         subprocess.run(
-            [str(self._programs / program), "-D", str(self._directory / "data"), *arguments],
+            [*prefix, str(self._programs / program), "-D", str(self._directory / "data"), *arguments],
             check=True,
-            user=self._user,
             cwd=self._directory,
             stdout=subprocess.DEVNULL,
             timeout=WAIT_S,
