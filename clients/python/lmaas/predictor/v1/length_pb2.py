@@ -27,7 +27,7 @@ from lmaas.common.v1 import length_pb2 as lmaas_dot_common_dot_v1_dot_length__pb
 from lmaas.common.v1 import rules_pb2 as lmaas_dot_common_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flmaas/predictor/v1/length.proto\x12\x12lmaas.predictor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1clmaas/common/v1/length.proto\x1a\x1blmaas/common/v1/rules.proto\"\xdb\x02\n\x0bLengthQuery\x12\x1b\n\x08query_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12\x18\n\x05model\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12-\n\rprompt_tokens\x18\x03 \x01(\rB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\ntokens_max\x18\x04 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12\x1c\n\x0bprompt_head\x18\x05 \x01(\tB\x07\xaa\xaa\x19\x03 \x80@\x12\x1c\n\x0b\x61pplication\x18\x06 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\x12\x17\n\x06tenant\x18\x07 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\x12+\n\x0btemperature\x18\x08 \x01(\x01\x42\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\x00\x00\x19\x00\x00\x00\x00\x00\x00\x00@\x12\"\n\x0bturn_number\x18\t \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12\x1d\n\rsystem_digest\x18\n \x01(\tB\x06\xaa\xaa\x19\x02 \x10\"\x98\x01\n\x10LengthPrediction\x12\x10\n\x08query_id\x18\x01 \x01(\t\x12\x33\n\tquantiles\x18\x02 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\x12\x12\n\nrank_score\x18\x03 \x01(\x01\x12\x13\n\x0bmean_tokens\x18\x04 \x01(\x01\x12\x14\n\x0cpredicted_by\x18\x05 \x01(\t\"\xd6\x01\n\rLengthOutcome\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x1f.lmaas.predictor.v1.LengthQueryB\x06\xaa\xaa\x19\x02\x08\x01\x12\x33\n\tpredicted\x18\x02 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\x12\'\n\x10generated_tokens\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12\x10\n\x08\x63\x65nsored\x18\x04 \x01(\x08\x12\x1d\n\x0cpredicted_by\x18\x05 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\"\xe6\x02\n\x0ePredictorModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKind\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x15\n\rdigest_sha256\x18\x05 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x06 \x01(\t\x12\x42\n\x08metadata\x18\x07 \x03(\x0b\x32\x30.lmaas.predictor.v1.PredictorModel.MetadataEntry\x12\x0e\n\x06shadow\x18\x08 \x01(\x08\x12\x10\n\x08previous\x18\t \x01(\x08\x12.\n\x05trial\x18\n \x01(\x0b\x32\x1f.lmaas.predictor.v1.ShadowTrial\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x0bShadowTrial\x12\x15\n\routcome_count\x18\x01 \x01(\r\x12\x1a\n\x12\x61\x63tive_loss_tokens\x18\x02 \x01(\x01\x12\x1a\n\x12shadow_loss_tokens\x18\x03 \x01(\x01\x12\x0f\n\x07z_score\x18\x04 \x01(\x01\"\xca\x02\n\x11PredictorAccuracy\x12\x11\n\tpredictor\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x03 \x01(\t\x12\x15\n\routcome_count\x18\x04 \x01(\r\x12\x12\n\nmae_tokens\x18\x05 \x01(\x01\x12\x19\n\x0c\x63overage_p90\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rreserve_ratio\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0bis_drifting\x18\x08 \x01(\x08\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x64rift_start_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_coverage_p90B\x10\n\x0e_reserve_ratio*W\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_KIND_LENGTH\x10\x01\x12\x17\n\x13MODEL_KIND_WORKLOAD\x10\x02\x42\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flmaas/predictor/v1/length.proto\x12\x12lmaas.predictor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1clmaas/common/v1/length.proto\x1a\x1blmaas/common/v1/rules.proto\"\xf9\x02\n\x0bLengthQuery\x12\x1b\n\x08query_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \x80\x01\x12\x18\n\x05model\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12-\n\rprompt_tokens\x18\x03 \x01(\rB\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\xf0?\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12!\n\ntokens_max\x18\x04 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12\x1c\n\x0bprompt_head\x18\x05 \x01(\tB\x07\xaa\xaa\x19\x03 \x80@\x12\x1c\n\x0b\x61pplication\x18\x06 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\x12\x17\n\x06tenant\x18\x07 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\x12+\n\x0btemperature\x18\x08 \x01(\x01\x42\x16\xaa\xaa\x19\x12\x11\x00\x00\x00\x00\x00\x00\x00\x00\x19\x00\x00\x00\x00\x00\x00\x00@\x12\"\n\x0bturn_number\x18\t \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12\x1d\n\rsystem_digest\x18\n \x01(\tB\x06\xaa\xaa\x19\x02 \x10\x12\x1c\n\x0btraceparent\x18\x0b \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x01\"\x98\x01\n\x10LengthPrediction\x12\x10\n\x08query_id\x18\x01 \x01(\t\x12\x33\n\tquantiles\x18\x02 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\x12\x12\n\nrank_score\x18\x03 \x01(\x01\x12\x13\n\x0bmean_tokens\x18\x04 \x01(\x01\x12\x14\n\x0cpredicted_by\x18\x05 \x01(\t\"\xd6\x01\n\rLengthOutcome\x12\x36\n\x05query\x18\x01 \x01(\x0b\x32\x1f.lmaas.predictor.v1.LengthQueryB\x06\xaa\xaa\x19\x02\x08\x01\x12\x33\n\tpredicted\x18\x02 \x01(\x0b\x32 .lmaas.common.v1.LengthQuantiles\x12\'\n\x10generated_tokens\x18\x03 \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\x30\x41\x12\x10\n\x08\x63\x65nsored\x18\x04 \x01(\x08\x12\x1d\n\x0cpredicted_by\x18\x05 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\"\xe6\x02\n\x0ePredictorModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.lmaas.predictor.v1.ModelKind\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x15\n\rdigest_sha256\x18\x05 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x06 \x01(\t\x12\x42\n\x08metadata\x18\x07 \x03(\x0b\x32\x30.lmaas.predictor.v1.PredictorModel.MetadataEntry\x12\x0e\n\x06shadow\x18\x08 \x01(\x08\x12\x10\n\x08previous\x18\t \x01(\x08\x12.\n\x05trial\x18\n \x01(\x0b\x32\x1f.lmaas.predictor.v1.ShadowTrial\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"m\n\x0bShadowTrial\x12\x15\n\routcome_count\x18\x01 \x01(\r\x12\x1a\n\x12\x61\x63tive_loss_tokens\x18\x02 \x01(\x01\x12\x1a\n\x12shadow_loss_tokens\x18\x03 \x01(\x01\x12\x0f\n\x07z_score\x18\x04 \x01(\x01\"\xca\x02\n\x11PredictorAccuracy\x12\x11\n\tpredictor\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x61pplication\x18\x03 \x01(\t\x12\x15\n\routcome_count\x18\x04 \x01(\r\x12\x12\n\nmae_tokens\x18\x05 \x01(\x01\x12\x19\n\x0c\x63overage_p90\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rreserve_ratio\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x0bis_drifting\x18\x08 \x01(\x08\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10\x64rift_start_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_coverage_p90B\x10\n\x0e_reserve_ratio*W\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11MODEL_KIND_LENGTH\x10\x01\x12\x17\n\x13MODEL_KIND_WORKLOAD\x10\x02\x42\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LENGTHQUERY'].fields_by_name['turn_number']._serialized_options = b'\252\252\031\t\031\000\000\000\000\000\0000A'
   _globals['_LENGTHQUERY'].fields_by_name['system_digest']._loaded_options = None
   _globals['_LENGTHQUERY'].fields_by_name['system_digest']._serialized_options = b'\252\252\031\002 \020'
+  _globals['_LENGTHQUERY'].fields_by_name['traceparent']._loaded_options = None
+  _globals['_LENGTHQUERY'].fields_by_name['traceparent']._serialized_options = b'\252\252\031\003 \200\001'
   _globals['_LENGTHOUTCOME'].fields_by_name['query']._loaded_options = None
   _globals['_LENGTHOUTCOME'].fields_by_name['query']._serialized_options = b'\252\252\031\002\010\001'
   _globals['_LENGTHOUTCOME'].fields_by_name['generated_tokens']._loaded_options = None
@@ -63,20 +65,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LENGTHOUTCOME'].fields_by_name['predicted_by']._serialized_options = b'\252\252\031\003 \310\001'
   _globals['_PREDICTORMODEL_METADATAENTRY']._loaded_options = None
   _globals['_PREDICTORMODEL_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_MODELKIND']._serialized_start=1674
-  _globals['_MODELKIND']._serialized_end=1761
+  _globals['_MODELKIND']._serialized_start=1704
+  _globals['_MODELKIND']._serialized_end=1791
   _globals['_LENGTHQUERY']._serialized_start=148
-  _globals['_LENGTHQUERY']._serialized_end=495
-  _globals['_LENGTHPREDICTION']._serialized_start=498
-  _globals['_LENGTHPREDICTION']._serialized_end=650
-  _globals['_LENGTHOUTCOME']._serialized_start=653
-  _globals['_LENGTHOUTCOME']._serialized_end=867
-  _globals['_PREDICTORMODEL']._serialized_start=870
-  _globals['_PREDICTORMODEL']._serialized_end=1228
-  _globals['_PREDICTORMODEL_METADATAENTRY']._serialized_start=1181
-  _globals['_PREDICTORMODEL_METADATAENTRY']._serialized_end=1228
-  _globals['_SHADOWTRIAL']._serialized_start=1230
-  _globals['_SHADOWTRIAL']._serialized_end=1339
-  _globals['_PREDICTORACCURACY']._serialized_start=1342
-  _globals['_PREDICTORACCURACY']._serialized_end=1672
+  _globals['_LENGTHQUERY']._serialized_end=525
+  _globals['_LENGTHPREDICTION']._serialized_start=528
+  _globals['_LENGTHPREDICTION']._serialized_end=680
+  _globals['_LENGTHOUTCOME']._serialized_start=683
+  _globals['_LENGTHOUTCOME']._serialized_end=897
+  _globals['_PREDICTORMODEL']._serialized_start=900
+  _globals['_PREDICTORMODEL']._serialized_end=1258
+  _globals['_PREDICTORMODEL_METADATAENTRY']._serialized_start=1211
+  _globals['_PREDICTORMODEL_METADATAENTRY']._serialized_end=1258
+  _globals['_SHADOWTRIAL']._serialized_start=1260
+  _globals['_SHADOWTRIAL']._serialized_end=1369
+  _globals['_PREDICTORACCURACY']._serialized_start=1372
+  _globals['_PREDICTORACCURACY']._serialized_end=1702
 # @@protoc_insertion_point(module_scope)

@@ -22,7 +22,7 @@ MODEL_KIND_LENGTH: ModelKind
 MODEL_KIND_WORKLOAD: ModelKind
 
 class LengthQuery(_message.Message):
-    __slots__ = ("query_id", "model", "prompt_tokens", "tokens_max", "prompt_head", "application", "tenant", "temperature", "turn_number", "system_digest")
+    __slots__ = ("query_id", "model", "prompt_tokens", "tokens_max", "prompt_head", "application", "tenant", "temperature", "turn_number", "system_digest", "traceparent")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class LengthQuery(_message.Message):
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TURN_NUMBER_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     query_id: str
     model: str
     prompt_tokens: int
@@ -43,7 +44,8 @@ class LengthQuery(_message.Message):
     temperature: float
     turn_number: int
     system_digest: str
-    def __init__(self, query_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., tokens_max: _Optional[int] = ..., prompt_head: _Optional[str] = ..., application: _Optional[str] = ..., tenant: _Optional[str] = ..., temperature: _Optional[float] = ..., turn_number: _Optional[int] = ..., system_digest: _Optional[str] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, query_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., tokens_max: _Optional[int] = ..., prompt_head: _Optional[str] = ..., application: _Optional[str] = ..., tenant: _Optional[str] = ..., temperature: _Optional[float] = ..., turn_number: _Optional[int] = ..., system_digest: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class LengthPrediction(_message.Message):
     __slots__ = ("query_id", "quantiles", "rank_score", "mean_tokens", "predicted_by")

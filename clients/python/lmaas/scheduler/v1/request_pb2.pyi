@@ -27,7 +27,7 @@ OUTCOME_FAILED: Outcome
 OUTCOME_CANCELLED: Outcome
 
 class InferenceRequest(_message.Message):
-    __slots__ = ("request_id", "model", "prompt_tokens", "tokens_max", "slo_class", "tenant", "application", "prompt_head", "temperature", "region", "excluded_instance_ids", "hold_timeout", "turn_number", "system_digest", "session", "deadline", "prefix_hashes")
+    __slots__ = ("request_id", "model", "prompt_tokens", "tokens_max", "slo_class", "tenant", "application", "prompt_head", "temperature", "region", "excluded_instance_ids", "hold_timeout", "turn_number", "system_digest", "session", "deadline", "prefix_hashes", "traceparent")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class InferenceRequest(_message.Message):
     SESSION_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     PREFIX_HASHES_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     prompt_tokens: int
@@ -62,7 +63,8 @@ class InferenceRequest(_message.Message):
     session: str
     deadline: _duration_pb2.Duration
     prefix_hashes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., tokens_max: _Optional[int] = ..., slo_class: _Optional[_Union[_slo_pb2.SloClass, str]] = ..., tenant: _Optional[str] = ..., application: _Optional[str] = ..., prompt_head: _Optional[str] = ..., temperature: _Optional[float] = ..., region: _Optional[str] = ..., excluded_instance_ids: _Optional[_Iterable[str]] = ..., hold_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., turn_number: _Optional[int] = ..., system_digest: _Optional[str] = ..., session: _Optional[str] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., prefix_hashes: _Optional[_Iterable[int]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., tokens_max: _Optional[int] = ..., slo_class: _Optional[_Union[_slo_pb2.SloClass, str]] = ..., tenant: _Optional[str] = ..., application: _Optional[str] = ..., prompt_head: _Optional[str] = ..., temperature: _Optional[float] = ..., region: _Optional[str] = ..., excluded_instance_ids: _Optional[_Iterable[str]] = ..., hold_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., turn_number: _Optional[int] = ..., system_digest: _Optional[str] = ..., session: _Optional[str] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., prefix_hashes: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Placement(_message.Message):
     __slots__ = ("lease_id", "decision_id", "instance_id", "grpc_address", "predicted_length", "lease_ttl", "held", "triton_priority", "predicted_by", "batch_id", "batch_count")
