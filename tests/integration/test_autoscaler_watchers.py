@@ -157,7 +157,7 @@ class Told:
 
 async def test_every_replica_is_asked_what_is_on_its_way(channel: grpc.aio.Channel) -> None:
     told: Any = Told()
-    watch = PressureWatch([channel, channel], 10 * S)
+    watch = PressureWatch({"0": channel, "1": channel}, 10 * S)
     await watch.ask(told)
     (pressure,) = told.heard
     assert [(one.model, one.request_count) for one in pressure.demands] == [("m", 2 * LEASE_COUNT)]
@@ -169,7 +169,7 @@ async def test_a_scheduler_that_is_away_is_taken_by_its_last_word_for_a_while() 
     add_SchedulerServiceServicer_to_server(Scheduler(), server.grpc)
     await server.start()
     async with connect(f"127.0.0.1:{server.port}") as channel:
-        watch = PressureWatch([channel], 10 * S)
+        watch = PressureWatch({"0": channel}, 10 * S)
         await watch.ask(told)
         await server.stop(0.0)
         told.time_us = 11 * S
@@ -181,25 +181,25 @@ async def test_a_scheduler_that_is_away_is_taken_by_its_last_word_for_a_while() 
 
 
 async def test_any_answer_of_a_scheduler_shows_that_it_is_there(channel: grpc.aio.Channel) -> None:
-    assert await SchedulerWatch([channel], now_us).ask()
+    assert await SchedulerWatch({"0": channel}, now_us).ask()
     async with connect("127.0.0.1:1") as away:
-        assert not await SchedulerWatch([away], now_us).ask()
-        assert await SchedulerWatch([away, channel], now_us).ask()
+        assert not await SchedulerWatch({"0": away}, now_us).ask()
+        assert await SchedulerWatch({"0": away, "1": channel}, now_us).ask()
 
 
 async def test_leases_are_those_of_all_replicas_and_unknown_while_one_is_silent(channel: grpc.aio.Channel) -> None:
     instance = Instance("a/m", "m", "127.0.0.1:1", "a", state=InstanceState.DRAINING)
-    assert await SchedulerWatch([channel, channel], now_us).lease_count(instance) == 2 * LEASE_COUNT
+    assert await SchedulerWatch({"0": channel, "1": channel}, now_us).lease_count(instance) == 2 * LEASE_COUNT
     async with connect("127.0.0.1:1") as away:
-        assert await SchedulerWatch([channel, away], now_us).lease_count(instance) is None
-        assert await SchedulerWatch([away], now_us).lease_count(instance) is None
+        assert await SchedulerWatch({"0": channel, "1": away}, now_us).lease_count(instance) is None
+        assert await SchedulerWatch({"0": away}, now_us).lease_count(instance) is None
 
 
 async def test_a_replica_that_was_silent_for_longer_than_leases_live_has_none(channel: grpc.aio.Channel) -> None:
     instance = Instance("a/m", "m", "127.0.0.1:1", "a", state=InstanceState.DRAINING)
     times = [0]
     async with connect("127.0.0.1:1") as away:
-        watch = SchedulerWatch([channel, away], lambda: times[0])
+        watch = SchedulerWatch({"0": channel, "1": away}, lambda: times[0])
         times[0] = round(GONE_S * US_PER_S) + 1
         await watch.ask()
         assert await watch.lease_count(instance) == LEASE_COUNT

@@ -146,8 +146,8 @@ class Live:
         to: Any = Wire(
             self.post, ForecastWorkload=self._forecast, DrainInstance=self._drain, GetPressure=self._pressure
         )
-        self._schedulers = SchedulerWatch([to], self.clock)
-        self._pressed = PressureWatch([to], round(plan.config.snapshot_age_s_max * S))
+        self._schedulers = SchedulerWatch({"": to}, self.clock)
+        self._pressed = PressureWatch({"": to}, round(plan.config.snapshot_age_s_max * S))
         models = [model.name for model in plan.config.models]
         self._forecaster = Forecaster(to, models, policy.needs, watched.demands, self.clock)
         self._rest: list[Entry] = []

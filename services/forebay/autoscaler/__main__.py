@@ -36,6 +36,7 @@ from forebay.core.fleet import FleetState
 from forebay.core.units import US_PER_S
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
+from forebay.wire.discovery import Discovery
 from forebay.wire.main import Environment, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
@@ -68,8 +69,8 @@ async def serve(path: str | None, env: Environment) -> None:
 
     serve_prometheus(env.prometheus, registry)
     async with AsyncExitStack() as stack, connect(env.predictor) as predictor, connect(env.metrics) as metrics:
-        schedulers = [await stack.enter_async_context(connect(address)) for address in env.schedulers]
-        reporter, watch = Reporter(metrics), SchedulerWatch(schedulers, now_us)
+        schedulers = await stack.enter_async_context(Discovery(env.schedulers, now_us))
+        reporter, watch = Reporter(metrics), SchedulerWatch(schedulers.channels, now_us)
         actuators = {"active": actuator, "advisory": Advisory(actuator)}
         timer = Timer(now_us)
         loop = Loop(
@@ -86,7 +87,7 @@ async def serve(path: str | None, env: Environment) -> None:
         timer.callback = loop.wake
 
         def make_ear() -> watchers.PressureWatch:
-            return watchers.PressureWatch(schedulers, round(config.snapshot_age_s_max * US_PER_S))
+            return watchers.PressureWatch(schedulers.channels, round(config.snapshot_age_s_max * US_PER_S))
 
         def forecaster_of(needs: Needs) -> watchers.Forecaster:
             models = [model.name for model in config.models]
@@ -116,7 +117,7 @@ async def serve(path: str | None, env: Environment) -> None:
                 await leadership.resign()
 
         await reign.step()
-        loops = [reign.run(), writer.run(), reporter.run(), watch.run()]
+        loops = [reign.run(), writer.run(), reporter.run(), watch.run(), schedulers.run()]
         await run_until_stopped(server, loops, SHUTDOWN_GRACE_S, closing=close)
         await actuator.close()
     database.dispose()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import grpc
 from lmaas.scheduler.v1.scheduler_service_pb2 import DrainInstanceRequest, ListQueuesRequest
@@ -33,15 +33,23 @@ class Replica:
 
 
 class SchedulerWatch:
-    """Knows which replicas of the scheduler answer.
+    """Knows which replicas of the scheduler answer; `channels` are those by name, and may come and go.
 
     While none does, nobody counts leases: what metrics shows of queues is not the load, and nothing may be drained.
     While one is silent that was there a moment ago, it may still have leases: nothing is known to be idle.
     """
 
-    def __init__(self, channels: Sequence[grpc.aio.Channel], clock: Clock) -> None:
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], clock: Clock) -> None:
         self._clock = clock
-        self._replicas = [Replica(channel, clock()) for channel in channels]
+        self._channels = channels
+        self._known = {name: Replica(channel, clock()) for name, channel in channels.items()}
+
+    @property
+    def _replicas(self) -> Sequence[Replica]:
+        """Those that there are now."""
+        channels = self._channels.items()
+        self._known = {name: self._known.get(name) or Replica(channel, self._clock()) for name, channel in channels}
+        return list(self._known.values())
 
     @property
     def answers(self) -> bool:

@@ -48,20 +48,21 @@ class Pressures:
     totals only grow.
     """
 
-    def __init__(self, replica_count: int, age_us_max: int) -> None:
-        self._replicas = [_Replica() for _ in range(replica_count)]
+    def __init__(self, age_us_max: int) -> None:
+        self._by_name: dict[str, _Replica] = {}
         self._age_us_max = age_us_max
 
-    def hear(self, number: int, said: Pressure, now_us: int) -> None:
+    def hear(self, name: str, said: Pressure, now_us: int) -> None:
         """A replica spoke."""
-        self._replicas[number].hear(said, now_us)
+        self._by_name.setdefault(name, _Replica()).hear(said, now_us)
 
     def united(self, now_us: int) -> Pressure | None:
         """What all say together; None where none has spoken lately."""
-        fresh = [one.said for one in self._replicas if one.said and now_us - one.heard_us <= self._age_us_max]
+        replicas = [one for _, one in sorted(self._by_name.items())]
+        fresh = [one.said for one in replicas if one.said and now_us - one.heard_us <= self._age_us_max]
         if not fresh:
             return None
-        demands = sorted((demand for one in self._replicas for demand in one.totals()), key=_key)
+        demands = sorted((demand for one in replicas for demand in one.totals()), key=_key)
         return Pressure(
             max(said.at_us for said in fresh),
             min(said.horizon_iterations for said in fresh),

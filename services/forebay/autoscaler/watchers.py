@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import grpc
 from lmaas.metrics.v1.metrics_service_pb2 import WatchSnapshotsRequest, WatchSnapshotsResponse
@@ -69,11 +69,14 @@ def take_snapshot(loop: Loop, message: WatchSnapshotsResponse) -> None:
 
 
 class PressureWatch:
-    """Asks every replica of the scheduler what load is on its way; one that does not tell keeps its last word."""
+    """Asks every replica of the scheduler what load is on its way; one that does not tell keeps its last word.
 
-    def __init__(self, channels: Sequence[grpc.aio.Channel], age_us_max: int) -> None:
-        self._stubs = [SchedulerServiceStub(channel) for channel in channels]
-        self._pressures = Pressures(len(channels), age_us_max)
+    `channels` are the replicas by name, and may come and go.
+    """
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], age_us_max: int) -> None:
+        self._channels = channels
+        self._pressures = Pressures(age_us_max)
 
     async def run(self, loop: Loop) -> None:
         """Asks and tells the engine, for ever."""
@@ -89,16 +92,16 @@ class PressureWatch:
 
     async def hear(self, clock: Clock) -> Pressure | None:
         """Asks once; None while nobody has answered."""
-        await asyncio.gather(*(self._ask(clock, number) for number in range(len(self._stubs))))
+        await asyncio.gather(*(self._ask(clock, *one) for one in self._channels.items()))
         return self._pressures.united(clock())
 
-    async def _ask(self, clock: Clock, number: int) -> None:
+    async def _ask(self, clock: Clock, name: str, channel: grpc.aio.Channel) -> None:
         try:
-            answer = await self._stubs[number].GetPressure(GetPressureRequest(), timeout=CALL_TIMEOUT_S)
+            answer = await SchedulerServiceStub(channel).GetPressure(GetPressureRequest(), timeout=CALL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             log.debug("a scheduler does not tell its pressure: %s", error.code().name)
         else:
-            self._pressures.hear(number, pressure_from_proto(answer.pressure), clock())
+            self._pressures.hear(name, pressure_from_proto(answer.pressure), clock())
 
 
 class Forecaster:
@@ -189,6 +192,7 @@ async def _found(server: ServerConfig, channel: grpc.aio.Channel) -> list[Instan
             grpc_address=server.grpc_address,
             server_id=server.server_id,
             metrics_url=server.metrics_url,
+            openai_address=server.openai_address,
             region=server.region,
             concurrency_max=server.concurrency_max,
             kv_tokens_max=server.kv_tokens_max,

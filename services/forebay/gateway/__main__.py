@@ -24,6 +24,7 @@ from forebay.gateway.server import Fronts, prepare_process
 from forebay.gateway.upstream import Upstream
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
+from forebay.wire.discovery import Discovery
 from forebay.wire.main import Environment, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import run_until_stopped, serve_prometheus
@@ -45,11 +46,11 @@ async def serve(path: str | None, env: Environment) -> None:
     registry, estimator = CollectorRegistry(), TokenEstimator()
     engine, upstream = Engine(config), Upstream(config)
     async with AsyncExitStack() as stack, connect(env.metrics) as metrics, connect(env.predictor) as predictor:
-        schedulers = {address: await stack.enter_async_context(connect(address)) for address in env.schedulers}
+        schedulers = await stack.enter_async_context(Discovery(env.schedulers, now_us))
         reporter = Reporter(metrics)
         # The same name after a restart, so that the scheduler frees what the dead process had in flight.
         name = f"{socket.gethostname()}/{env.listen}"
-        loop = Loop(engine, schedulers, reporter, Meters(registry), config, name, now_us)
+        loop = Loop(engine, schedulers.channels, reporter, Meters(registry), config, name, now_us)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
@@ -64,7 +65,8 @@ async def serve(path: str | None, env: Environment) -> None:
             await loop.flush()
             await reporter.flush()
 
-        loops = [loop.run_clock(), loop.run_links(), loop.run_fleet(), reporter.run(), *deferred.loops()]
+        links = [schedulers.run(), loop.run_links()]
+        loops = [loop.run_clock(), *links, loop.run_fleet(), reporter.run(), *deferred.loops()]
         await run_until_stopped(fronts, loops, config.grace_s, closing=close)
     await upstream.close()
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
 
 import grpc
 from google.protobuf import duration_pb2
@@ -26,10 +25,14 @@ from forebay.wire.reporter import Reporter
 
 _WATCH_TIMEOUT_S = 3600.0
 _FLEET_INTERVAL_MS = 200
+_FOLLOW_S = 0.5
 
 
 class Loop:
-    """The one place that calls the engine; all its calls come from one event loop, so they never overlap."""
+    """The one place that calls the engine; all its calls come from one event loop, so they never overlap.
+
+    `schedulers` are the replicas by name; they may come and go.
+    """
 
     def __init__(
         self,
@@ -42,9 +45,10 @@ class Loop:
         clock: Clock,
     ) -> None:
         self._engine = engine
-        timeout_s = config.scheduler_timeout_s
-        self._links = {name: Link(name, to, self, gateway_id, timeout_s) for name, to in schedulers.items()}
-        self._turns = cycle(self._links.values())
+        self._schedulers = schedulers
+        self._make_link = lambda name: Link(name, schedulers[name], self, gateway_id, config.scheduler_timeout_s)
+        self._links = {name: self._make_link(name) for name in schedulers}
+        self._watched = ""
         self._reporter = reporter
         self._meters = meters
         self._clock = clock
@@ -105,8 +109,26 @@ class Loop:
         self._apply(self._engine.on_wake(self._clock()))
 
     async def run_links(self) -> None:
-        """Keeps the streams of all replicas of the scheduler open, for ever."""
-        await asyncio.gather(*(link.run() for link in self._links.values()))
+        """Keeps the streams of all replicas of the scheduler open, for ever, also of those that come later."""
+        running: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await self._follow(running)
+                await asyncio.sleep(_FOLLOW_S)
+        finally:
+            for task in running.values():
+                task.cancel()
+
+    async def _follow(self, running: dict[str, asyncio.Task[None]]) -> None:
+        for name in [one for one in self._schedulers if one not in running]:
+            link = self._links.setdefault(name, self._make_link(name))
+            running[name] = asyncio.create_task(link.run())
+        for name in [one for one in running if one not in self._schedulers]:
+            task = running.pop(name)
+            task.cancel()
+            # Only then does the engine know that it is gone.
+            await asyncio.gather(task, return_exceptions=True)
+            del self._links[name]
 
     async def run_fleet(self) -> None:
         """Watches the scheduler's fleet, for ever."""
@@ -155,8 +177,13 @@ class Loop:
         interval = duration_pb2.Duration()
         interval.FromMilliseconds(_FLEET_INTERVAL_MS)
         request = scheduler_service_pb2.WatchInstancesRequest(interval_min=interval)
+        if not self._links:
+            # The name stands for nobody yet.
+            return
+        names = sorted(self._links)
         # All replicas know the whole fleet; when the one that was watched is lost, the next one is.
-        async for fleet in next(self._turns).stub.WatchInstances(request, timeout=_WATCH_TIMEOUT_S):
+        self._watched = next((name for name in names if name > self._watched), names[0])
+        async for fleet in self._links[self._watched].stub.WatchInstances(request, timeout=_WATCH_TIMEOUT_S):
             self.take_fleet(fleet)
 
     def take_fleet(self, message: scheduler_service_pb2.WatchInstancesResponse) -> None:

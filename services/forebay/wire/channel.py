@@ -6,6 +6,8 @@ from forebay.wire.errors import DOMAIN
 from lmaas_client.requests import SERVICE_CONFIG
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+NAME_PREFIX = "dns:"
+"""Begins the address of a name that stands for several replicas."""
 
 OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
@@ -22,7 +24,14 @@ OPTIONS = [
     ("grpc.service_config", SERVICE_CONFIG),
 ]
 
+_IN_TURN = [("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 1_000)]
+
 
 def connect(address: str) -> grpc.aio.Channel:
-    """A channel to host:port; it connects lazily and reconnects by itself. The caller closes it."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+    """A channel to host:port; it connects lazily and reconnects by itself. The caller closes it.
+
+    Calls to `dns:host:port` go in turn to all that the name stands for.
+    """
+    if not address.startswith(NAME_PREFIX):
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    return grpc.aio.insecure_channel(address.replace(NAME_PREFIX, f"{NAME_PREFIX}///"), options=[*OPTIONS, *_IN_TURN])

@@ -30,21 +30,20 @@ def test_one_replica_is_taken_at_its_word() -> None:
         demand(1, "n"),
         WaitingGroup("m", "", FAST, 9, 8, 1),
     )
-    made = Pressures(1, AGE_US)
-    made.hear(0, said, S)
+    made = Pressures(AGE_US)
+    made.hear("0", said, S)
     assert made.united(S) == said
 
 
 def test_nobody_says_nothing() -> None:
-    assert Pressures(2, AGE_US).united(S) is None
-    assert Pressures(0, AGE_US).united(S) is None
+    assert Pressures(AGE_US).united(S) is None
 
 
 def test_replicas_of_different_models_stand_side_by_side() -> None:
-    made = Pressures(2, AGE_US)
+    made = Pressures(AGE_US)
     groups = [WaitingGroup(model, "local", FAST, 9, 8, 1) for model in "nm"]
-    made.hear(0, says(InstancePressure("a/n", 1), demand(3, "n"), groups[0], at_us=S), S)
-    made.hear(1, says(InstancePressure("b/m", 2), demand(4, "m"), groups[1], at_us=2 * S), 2 * S)
+    made.hear("0", says(InstancePressure("a/n", 1), demand(3, "n"), groups[0], at_us=S), S)
+    made.hear("1", says(InstancePressure("b/m", 2), demand(4, "m"), groups[1], at_us=2 * S), 2 * S)
     united = says(
         InstancePressure("a/n", 1), InstancePressure("b/m", 2), demand(4, "m"), demand(3, "n"), *groups, at_us=2 * S
     )
@@ -52,18 +51,18 @@ def test_replicas_of_different_models_stand_side_by_side() -> None:
 
 
 def test_what_two_replicas_have_put_on_one_instance_adds_up() -> None:
-    made = Pressures(2, AGE_US)
-    made.hear(0, says(InstancePressure("a/m", 1, 0, 0.25, 0.9, 10, 100.0, 64), demand(1)), S)
-    made.hear(1, says(InstancePressure("a/m", 3, 2, 0.5, 0.2, 20, 300.0, 32), demand(5)), S)
+    made = Pressures(AGE_US)
+    made.hear("0", says(InstancePressure("a/m", 1, 0, 0.25, 0.9, 10, 100.0, 64), demand(1)), S)
+    made.hear("1", says(InstancePressure("a/m", 3, 2, 0.5, 0.2, 20, 300.0, 32), demand(5)), S)
     assert made.united(S) == says(InstancePressure("a/m", 4, 2, 0.75, 0.2, 30, 400.0, 32), demand(6))
 
 
 def test_a_silent_replica_keeps_its_word_for_a_while_and_its_arrivals_for_ever() -> None:
-    made = Pressures(2, AGE_US)
+    made = Pressures(AGE_US)
     waiting = WaitingGroup("m", "local", FAST, 9, 8, 1)
-    made.hear(0, says(InstancePressure("a/m", 1), waiting, demand(3)), S)
-    made.hear(1, says(InstancePressure("b/n", 2), demand(4, "n")), S)
-    made.hear(1, says(InstancePressure("b/n", 3), demand(5, "n"), at_us=11 * S), 11 * S)
+    made.hear("0", says(InstancePressure("a/m", 1), waiting, demand(3)), S)
+    made.hear("1", says(InstancePressure("b/n", 2), demand(4, "n")), S)
+    made.hear("1", says(InstancePressure("b/n", 3), demand(5, "n"), at_us=11 * S), 11 * S)
     before = made.united(S + AGE_US)
     assert before == says(
         InstancePressure("a/m", 1), InstancePressure("b/n", 3), waiting, demand(3), demand(5, "n"), at_us=11 * S
@@ -73,10 +72,10 @@ def test_a_silent_replica_keeps_its_word_for_a_while_and_its_arrivals_for_ever()
 
 
 def test_a_replica_that_begins_anew_takes_nothing_back() -> None:
-    made = Pressures(1, AGE_US)
+    made = Pressures(AGE_US)
     totals, united = [], says()
     for counts in ({"m": 5, "n": 2}, {}, {"m": 1}, {"m": 2, "n": 1}, {"m": 1, "n": 1}):
-        made.hear(0, says(*(demand(count, model) for model, count in counts.items())), S)
+        made.hear("0", says(*(demand(count, model) for model, count in counts.items())), S)
         united = made.united(S) or says()
         totals.append({one.model: one.request_count for one in united.demands})
     assert totals == [{"m": 5, "n": 2}, {"m": 5, "n": 2}, {"m": 6, "n": 2}, {"m": 7, "n": 3}, {"m": 8, "n": 3}]
