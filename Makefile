@@ -106,6 +106,9 @@ generate: ## Regenerate the protobuf stubs, offline
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/externalscaler=protos/externalscaler \
 	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
 	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/externalscaler/externalscaler.proto
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/extproc=protos/extproc \
+	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/extproc/external_processor.proto
 
 clean: ## Remove environments, caches and run state
 	rm -rf .venv .triton .forebay build dist

@@ -57,7 +57,7 @@ async def serve(path: str | None, env: Environment) -> None:
     """Runs the service until it is told to stop; the instances live on."""
     config = section(path, "autoscaler", Config)
     policy, actuator = make_policy(config.policy, config.parameters), make_actuator(config, dict(os.environ))
-    database = await asyncio.to_thread(sql.open_engine, env.database_url)
+    database = await asyncio.to_thread(sql.open_engine, env.database_url, env.database_wait_s)
     store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
     registry = CollectorRegistry()
     server = Server(env.listen, [SERVICE, keda.SERVICE], registry)

@@ -25,10 +25,11 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the instances of one pool are made: their container, and how many GPUs each takes."""
+    """How the instances of one pool are made: their container, how many GPUs each takes, what its HTTP port speaks."""
 
     container: ContainerConfig
     gpu_count: int = 0
+    speaks_openai: bool = False
 
 
 class DockerActuator:
@@ -139,7 +140,7 @@ class DockerActuator:
             networks = container.networks_of(recipe.container, pattern)
             ports = self._ports(recipe.container, networks, ours)
             gpus = _free_gpus(recipe, ours)
-            placed = self._addressed(instance, name, recipe.container, networks, ports)
+            placed = self._addressed(instance, name, recipe, networks, ports)
             body = container.from_pattern(pattern, _next_number(pattern, ours)) if pattern else None
             values = {"model": instance.model, **dict(zip(PORTS, map(str, ports), strict=True))}
             body = container.fit(
@@ -187,12 +188,12 @@ class DockerActuator:
         return process.free_ports(self._port_base, len(PORTS), {int(port) for port in listed.split(",") if port})
 
     def _addressed(
-        self, instance: Instance, name: str, config: ContainerConfig, networks: Sequence[str], ports: Sequence[int]
+        self, instance: Instance, name: str, recipe: Recipe, networks: Sequence[str], ports: Sequence[int]
     ) -> Instance:
         """The instance with its address, which is empty as long as the engine has to pick its ports."""
-        if container.is_published(config, networks):
+        if container.is_published(recipe.container, networks):
             return instance
-        return _reached(instance, str(self._outside) if HOST in networks else name, ports[0], ports[2])
+        return _reached(instance, recipe, str(self._outside) if HOST in networks else name, ports)
 
     async def _placed(self, inspected: Mapping[str, Any]) -> Instance:
         """The instance of a container with its address."""
@@ -206,7 +207,7 @@ class DockerActuator:
             raise Unavailable(
                 f"container {_name_of(inspected)} has no port on the host: {await self._last_words(inspected)}"
             )
-        return _reached(instance, str(self._outside), int(ports[0]), int(ports[2]))
+        return _reached(instance, recipe, str(self._outside), ports)
 
     async def _end(self, name: str) -> str:
         """Why a container ended; it is removed."""
@@ -250,8 +251,15 @@ def _instance(labels: Mapping[str, str]) -> Instance:
     return instance_of(json.loads(labels[INSTANCE]))
 
 
-def _reached(instance: Instance, host: str, grpc_port: int, metrics_port: int) -> Instance:
-    return replace(instance, grpc_address=f"{host}:{grpc_port}", metrics_url=f"http://{host}:{metrics_port}/metrics")
+def _reached(instance: Instance, recipe: Recipe, host: str, ports: Sequence[int | str]) -> Instance:
+    """The instance where its three ports are."""
+    grpc_port, http_port, metrics_port = ports
+    return replace(
+        instance,
+        grpc_address=f"{host}:{grpc_port}",
+        metrics_url=f"http://{host}:{metrics_port}/metrics",
+        openai_address=f"{host}:{http_port}" if recipe.speaks_openai and http_port else "",
+    )
 
 
 def _number(listed: Mapping[str, Any]) -> int:

@@ -36,7 +36,7 @@ class ProcessActuator:
     """Starts one process an instance from a command line by pool; {model}, {grpc_port} and so on are filled in.
 
     A record and a log a process lie in `state_dir`. A process is known by its pid and start time, so a stranger who
-    got the same pid is never signalled. Stopping is SIGTERM, then SIGKILL to the whole session after `grace_s`.
+    got the same pid is never signalled. The pools of `openai` speak OpenAI's protocol on their HTTP port. Stopping is SIGTERM, then SIGKILL to the whole session after `grace_s`.
     """
 
     def __init__(
@@ -46,12 +46,14 @@ class ProcessActuator:
         port_base: int,
         environment: Mapping[str, str],
         grace_s: float,
+        openai: Collection[str] = (),
     ) -> None:
         self._commands = commands
         self._dir = state_dir.absolute()
         self._port_base = port_base
         self._environment = environment
         self._grace_s = grace_s
+        self._openai = openai
         self._spawning = asyncio.Lock()
 
     async def start(self, instance: Instance) -> Instance | None:
@@ -125,6 +127,7 @@ class ProcessActuator:
             instance,
             grpc_address=f"127.0.0.1:{ports[0]}",
             metrics_url=f"http://127.0.0.1:{ports[2]}/metrics",
+            openai_address=f"127.0.0.1:{ports[1]}" if pool_of(instance) in self._openai else "",
         )
         # The intention is on disk before the process is there: if we die in between, its mark finds it again.
         record = Record(placed, ports)

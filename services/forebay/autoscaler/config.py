@@ -24,11 +24,13 @@ class ServerConfig:
     names the server: then that model is loaded and unloaded there. `models_max` limits how many models are loaded by
     us, and `memory_mb` is the memory that they may take together (0: not limited). The other figures describe each
     instance found there; 0 means unknown. `role` says which classes those are there for: mixed, interactive or batch.
+    `openai_address` is where the server speaks OpenAI's HTTP, for proxies that send requests there (empty: nowhere).
     """
 
     server_id: str = ""
     grpc_address: str = ""
     metrics_url: str = ""
+    openai_address: str = ""
     region: str = "local"
     role: str = "mixed"
     models_max: int = 4
@@ -40,6 +42,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         _need(bool(self.server_id), "every server needs a server_id, such as 'gpu-1'")
         _need(":" in self.grpc_address, f"server {self.server_id}: grpc_address must be host:port")
+        has_openai = not self.openai_address or ":" in self.openai_address
+        _need(has_openai, f"server {self.server_id}: openai_address must be host:port")
         _need_role(self.role, f"server {self.server_id}")
         _need(self.models_max >= 1, f"server {self.server_id}: models_max must be at least 1")
         _need(self.memory_mb >= 0, f"server {self.server_id}: memory_mb must not be negative")
@@ -58,7 +62,8 @@ class ModelConfig:
     API, and `instances_initial` counts within them. `concurrency_target` is the number of requests, held and in flight,
     that one instance is meant to carry. `role` says which classes the instances are there for: mixed, interactive or
     batch. `batching` is "static" where their engine runs the batches that the scheduler puts together; a model whose
-    Triton configuration tells that need not be told of here.
+    Triton configuration tells that need not be told of here. `serves_openai` says of a "command" or "docker" that its
+    HTTP port speaks OpenAI's protocol; an emulator's does.
 
     A model may be named several times, for pools in other regions, of other GPUs or roles: each then has a `pool` name
     of its own. `gpu` and `gpu_count` are those of the `profile` (GPU/MODEL/tpN) unless they are given. The rates are
@@ -83,6 +88,7 @@ class ModelConfig:
     region: str = "local"
     role: str = "mixed"
     batching: str = "continuous"
+    serves_openai: bool = False
     gpu: str = ""
     gpu_count: int = 0
     gpu_hour_price: float = 1.0
@@ -137,6 +143,11 @@ class ModelConfig:
     def is_pulled(self) -> bool:
         """Whether others start and end its instances, by what the autoscaler tells them."""
         return self.launcher == "keda"
+
+    @property
+    def speaks_openai(self) -> bool:
+        """Whether the HTTP port of each instance speaks OpenAI's protocol."""
+        return self.serves_openai or self.launcher == "emulator"
 
     @property
     def pool_name(self) -> str:

@@ -51,6 +51,7 @@ def _processes(config: Config, environment: Mapping[str, str]) -> Actuator:
         port_base=config.port_base,
         environment=environment,
         grace_s=config.stop_grace_s,
+        openai=frozenset(model.pool_name for model in config.models if model.speaks_openai),
     )
 
 
@@ -59,7 +60,10 @@ def _repository(config: Config, environment: Mapping[str, str]) -> Actuator:
 
 
 def _docker(config: Config, environment: Mapping[str, str]) -> Actuator:
-    recipes = {model.pool_name: Recipe(_with_arguments(model), model.hardware[1]) for model in _pools(config, "docker")}
+    recipes = {
+        model.pool_name: Recipe(_with_arguments(model), model.hardware[1], model.speaks_openai)
+        for model in _pools(config, "docker")
+    }
     host = config.docker_host or environment.get("DOCKER_HOST", "") or SOCKET
     return DockerActuator(host, config.fleet, recipes, config.port_base, config.stop_grace_s)
 
@@ -95,6 +99,7 @@ def templates_of(config: Config) -> list[Instance]:
             grpc_address=servers[server_id].grpc_address,
             server_id=server_id,
             metrics_url=servers[server_id].metrics_url,
+            openai_address=servers[server_id].openai_address,
             region=model.region,
             profile=model.profile,
             concurrency_max=model.concurrency_max,

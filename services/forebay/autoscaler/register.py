@@ -2,14 +2,17 @@
 
 `python -m forebay.autoscaler.register` runs beside a Triton, such as in its pod: it registers the model, sends
 heartbeats, and on SIGTERM has the instance drained, writes the file `--done`, and ends. Whoever ends the server waits
-for that file first, so that no request in flight is lost.
+for that file first, so that no request in flight is lost. Where a container has one process, that is this one: given
+the server's COMMAND, it starts it first and ends it last, and ends when it does.
 """
 
 import asyncio
 import logging
 import signal
+import socket
 import uuid
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import grpc
 from lmaas.autoscaler.v1 import autoscaler_service_pb2 as pb
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
 
+from forebay.core.errors import ConfigError
 from forebay.core.units import US_PER_S
 from forebay.core.values import Instance, InstanceRole
 from forebay.wire.channel import connect
@@ -29,6 +33,8 @@ log = logging.getLogger(__name__)
 CALL_TIMEOUT_S = 3.0
 HEARTBEATS_PER_TTL = 3
 RETRY_S = 1.0
+GRPC_PORT = 8001
+"""Triton's own default."""
 
 
 class Leader:
@@ -127,16 +133,20 @@ class Registration:
 
 
 @click.command()
-@click.option("--name", required=True, help="Name of the server, such as the pod's; unique in the fleet.")
+@click.option(
+    "--name", default=socket.gethostname, help="Name of the server, unique in the fleet. Default: the host's."
+)
 @click.option("--model", required=True, help="The model that the server serves.")
 @click.option("--pool", default="", help="The pool it belongs to. Default: the first one of the model.")
 @click.option("--region", default="local", help="Where it stands.")
 @click.option("--role", default="mixed", type=click.Choice([role.name.lower() for role in InstanceRole]))
-@click.option("--address", required=True, help="Triton's gRPC address as others reach it, host:port.")
+@click.option("--address", default="", help="Triton's gRPC address as others reach it. Default: the host's name, 8001.")
 @click.option("--metrics-url", default="", help="Triton's metrics as others reach them.")
+@click.option("--metrics-port", default=0, help="The same on this host, by its name.")
 @click.option("--ttl", "ttl_s", default=15.0, help="Seconds without a heartbeat until it counts as lost.")
 @click.option("--drain-timeout", "drain_s", default=600.0, help="Longest wait for requests in flight, in seconds.")
 @click.option("--done", type=click.Path(path_type=Path), help="File to write when nothing is in flight any more.")
+@click.argument("command", nargs=-1)
 def main(
     name: str,
     model: str,
@@ -145,27 +155,74 @@ def main(
     role: str,
     address: str,
     metrics_url: str,
+    metrics_port: int,
     ttl_s: float,
     drain_s: float,
     done: Path | None,
+    command: tuple[str, ...],
 ) -> None:
-    """Registers a server with the autoscaler at FOREBAY_AUTOSCALER until it is told to stop, then drains it."""
+    """Registers a server with the autoscaler at FOREBAY_AUTOSCALER until it is told to stop, then drains it.
+
+    With `-- COMMAND` it starts that server itself and ends it when it is empty.
+    """
+    host = socket.gethostname()
+    address = address or f"{host}:{GRPC_PORT}"
+    metrics_url = metrics_url or (f"http://{host}:{metrics_port}/metrics" if metrics_port else "")
     instance = Instance(
         f"{name}/{model}", model, address, name, metrics_url, region=region, role=InstanceRole[role.upper()], pool=pool
     )
     env = environment("")
-    run(lambda: serve(instance, env, ttl_s, drain_s, done), env)
+
+    async def served() -> None:
+        async with started(command) as ended:
+            await serve(instance, env, ttl_s, drain_s, done, ended)
+
+    run(served, env)
 
 
-async def serve(instance: Instance, env: Environment, ttl_s: float, drain_s: float, done: Path | None) -> None:
-    """Holds the registration until SIGTERM or SIGINT, then lets the instance leave."""
+@asynccontextmanager
+async def started(command: Sequence[str]) -> AsyncIterator[asyncio.Event]:
+    """A server, if there is one to start, for as long as the block lasts. The event is set when it ends by itself.
+
+    Raises ConfigError where it ends with an error, and where there is no such program.
+    """
+    ended = asyncio.Event()
+    if not command:
+        yield ended
+        return
+    try:
+        # In a session of its own, so that the terminal's Ctrl-C does not end it before it is drained.
+        process = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+    except OSError as error:
+        raise ConfigError(f"cannot start {command[0]}: {error.strerror}") from error
+    waiting = asyncio.create_task(process.wait())
+    waiting.add_done_callback(lambda _: ended.set())
+    try:
+        yield ended
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        status = await waiting
+    if status:
+        raise ConfigError(f"{command[0]} ended with status {status}")
+
+
+async def serve(
+    instance: Instance, env: Environment, ttl_s: float, drain_s: float, done: Path | None, ended: asyncio.Event
+) -> None:
+    """Holds the registration until SIGTERM or SIGINT, then lets the instance leave; one that `ended` has left."""
     leaving = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, leaving.set)
+    watching = asyncio.create_task(ended.wait())
+    watching.add_done_callback(lambda _: leaving.set())
     leader = Leader(env.autoscaler)
     registration = Registration(leader, instance, ttl_s)
     await registration.hold(leaving)
-    if not await registration.leave(drain_s):
+    watching.cancel()
+    if ended.is_set():
+        log.error("the server ended by itself", extra={"fields": {"instance_id": instance.instance_id}})
+    elif not await registration.leave(drain_s):
         log.error("not drained in time", extra={"fields": {"instance_id": instance.instance_id}})
     await leader.close()
     if done is not None:

@@ -333,15 +333,18 @@ class Sizing:
             shunned = {name for name, failed_us in self._failed_us.items() if now_us < failed_us + SHUN_US}
             server = free_servers(model, self._config, self._fleet, shunned)[0]
             server_id, grpc_address, metrics_url = server.server_id, server.grpc_address, server.metrics_url
+            openai_address = server.openai_address
         else:
             self.ordinal += 1
             server_id, grpc_address, metrics_url = f"local-{self.ordinal}", "", ""
+            openai_address = ""
         instance = Instance(
             instance_id=f"{server_id}/{model.name}",
             model=model.name,
             grpc_address=grpc_address,
             server_id=server_id,
             metrics_url=metrics_url,
+            openai_address=openai_address,
             state=InstanceState.PROVISIONING,
             region=model.region,
             profile=model.profile,

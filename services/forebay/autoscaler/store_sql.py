@@ -73,6 +73,7 @@ MEMBERS = Table(
     Column("role", SmallInteger, nullable=False),
     Column("batching", SmallInteger, nullable=False),
     _text("pool", 200),
+    _text("openai_address", 255),
     Column("origin", SmallInteger, nullable=False),
     _number("ttl_us"),
     Column("was_ready", Boolean, nullable=False),

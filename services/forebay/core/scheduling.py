@@ -35,6 +35,7 @@ class Placement:
     triton_priority: int = 0
     batch_id: str = ""
     batch_count: int = 0
+    openai_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

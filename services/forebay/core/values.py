@@ -77,7 +77,10 @@ class LengthQuantiles:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One model on one Triton server; `pool` names the pool that it is scaled in (empty: the first of its model)."""
+    """One model on one Triton server; `pool` names the pool that it is scaled in (empty: the first of its model).
+
+    `openai_address` is where the server speaks OpenAI's HTTP protocol; empty where it does not.
+    """
 
     instance_id: str
     model: str
@@ -95,6 +98,7 @@ class Instance:
     role: InstanceRole = InstanceRole.MIXED
     batching: Batching = Batching.CONTINUOUS
     pool: str = ""
+    openai_address: str = ""
 
 
 @dataclass(frozen=True, slots=True)

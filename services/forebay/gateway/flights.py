@@ -54,6 +54,7 @@ def own_placement(flight: Flight, instance: Instance) -> Placement:
         predicted=NO_PREDICTION,
         predicted_by="",
         lease_ttl_us=0,
+        openai_address=instance.openai_address,
     )
 
 

@@ -285,7 +285,9 @@ class Engine:
         instance = self._fleet.get(lease.placement.instance_id)
         assert instance is not None, "only a lease that serves is given again"
         self._leases.renew(lease, self._now_us)
-        lease.placement = replace(lease.placement, grpc_address=instance.grpc_address)
+        lease.placement = replace(
+            lease.placement, grpc_address=instance.grpc_address, openai_address=instance.openai_address
+        )
         return lease.placement
 
     def _enter(self, held: Held) -> list[Action]:

@@ -58,6 +58,7 @@ class Intake:
             predicted=one.predicted or guess.quantiles.capped(request.tokens_max),
             predicted_by="" if one.predicted else guess.predicted_by,
             lease_ttl_us=self._lease_ttl_us,
+            openai_address=instance.openai_address if instance else "",
         )
         return Lease(placement, request, gateway_id, request.tokens_max, now_us, now_us + self._lease_ttl_us)
 

@@ -104,6 +104,7 @@ class Placer:
             TRITON_PRIORITY[request.slo_class],
             batch.batch_id if batch else "",
             batch.request_count if batch else 0,
+            instance.openai_address,
         )
         self.open(Lease(placement, request, held.gateway_id, held.tokens_max, now_us, now_us + self._leases.ttl_us))
         return placement
@@ -288,7 +289,12 @@ class Placer:
         """A lease goes on at another instance."""
         lanes, index = self._fleet.lane(lease.placement.instance_id)
         lanes.end(index, lease)
-        lease.placement = replace(lease.placement, instance_id=instance.instance_id, grpc_address=instance.grpc_address)
+        lease.placement = replace(
+            lease.placement,
+            instance_id=instance.instance_id,
+            grpc_address=instance.grpc_address,
+            openai_address=instance.openai_address,
+        )
         lanes, index = self._fleet.lane(instance.instance_id)
         lanes.open(index, lease)
         if lease.generated_tokens:

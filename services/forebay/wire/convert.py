@@ -84,6 +84,7 @@ def instance_to_proto(value: Instance) -> instance_pb2.Instance:
         role=f"INSTANCE_ROLE_{value.role.name}",
         batching=f"BATCHING_{value.batching.name}",
         pool=value.pool,
+        openai_address=value.openai_address,
     )
 
 
@@ -106,6 +107,7 @@ def instance_from_proto(message: instance_pb2.Instance) -> Instance:
         role=InstanceRole(message.role or InstanceRole.MIXED),
         batching=Batching(message.batching or Batching.CONTINUOUS),
         pool=message.pool,
+        openai_address=message.openai_address,
     )
 
 

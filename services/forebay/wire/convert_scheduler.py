@@ -42,6 +42,7 @@ def placement_to_proto(value: Placement) -> request_pb2.Placement:
         batch_id=value.batch_id,
         batch_count=value.batch_count,
         predicted_by=value.predicted_by,
+        openai_address=value.openai_address,
     )
 
 
@@ -60,6 +61,7 @@ def placement_from_proto(request_id: str, message: request_pb2.Placement) -> Pla
         triton_priority=message.triton_priority,
         batch_id=message.batch_id,
         batch_count=message.batch_count,
+        openai_address=message.openai_address,
     )
 
 

@@ -42,7 +42,7 @@ def test_every_missing_required_field_is_named() -> None:
         ({"model": "x" * 201}, "model"),
         ({"prompt_head": "ä" * 5000}, "prompt_head"),
         ({"slo_class": 99}, "slo_class"),
-        ({"excluded_instance_ids": ["i"] * 65}, "excluded_instance_ids"),
+        ({"excluded_instance_ids": ["i"] * 4097}, "excluded_instance_ids"),
         ({"hold_timeout": duration_pb2.Duration(seconds=-1)}, "hold_timeout"),
         ({"hold_timeout": duration_pb2.Duration(seconds=90_000)}, "hold_timeout"),
     ],

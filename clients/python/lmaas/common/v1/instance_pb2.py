@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lmaas.common.v1 import rules_pb2 as lmaas_dot_common_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elmaas/common/v1/instance.proto\x12\x0flmaas.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blmaas/common/v1/rules.proto\"\x9d\x04\n\x08Instance\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x18\n\x05model\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x1f\n\x0cgrpc_address\x18\x03 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xff\x01\x12\x1c\n\x0bmetrics_url\x18\x04 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x08\x12-\n\x05state\x18\x05 \x01(\x0e\x32\x1e.lmaas.common.v1.InstanceState\x12\x1c\n\tserver_id\x18\x06 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x16\n\x06region\x18\x07 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12\x18\n\x07profile\x18\x08 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12&\n\x0f\x63oncurrency_max\x18\t \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\xb0@\x12\x15\n\rkv_tokens_max\x18\n \x01(\x04\x12.\n\nstate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x0cstate_reason\x18\x0c \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x08\x12\x1a\n\x12\x63ontext_tokens_max\x18\r \x01(\r\x12+\n\x04role\x18\x0e \x01(\x0e\x32\x1d.lmaas.common.v1.InstanceRole\x12+\n\x08\x62\x61tching\x18\x0f \x01(\x0e\x32\x19.lmaas.common.v1.Batching\x12\x15\n\x04pool\x18\x10 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01*\xd8\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bINSTANCE_STATE_PROVISIONING\x10\x01\x12\x1a\n\x16INSTANCE_STATE_LOADING\x10\x02\x12\x18\n\x14INSTANCE_STATE_READY\x10\x03\x12\x1b\n\x17INSTANCE_STATE_DRAINING\x10\x04\x12\x1a\n\x16INSTANCE_STATE_STOPPED\x10\x05\x12\x17\n\x13INSTANCE_STATE_LOST\x10\x06*~\n\x0cInstanceRole\x12\x1d\n\x19INSTANCE_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13INSTANCE_ROLE_MIXED\x10\x01\x12\x1d\n\x19INSTANCE_ROLE_INTERACTIVE\x10\x02\x12\x17\n\x13INSTANCE_ROLE_BATCH\x10\x03*R\n\x08\x42\x61tching\x12\x18\n\x14\x42\x41TCHING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42\x41TCHING_CONTINUOUS\x10\x01\x12\x13\n\x0f\x42\x41TCHING_STATIC\x10\x02\x42\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elmaas/common/v1/instance.proto\x12\x0flmaas.common.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1blmaas/common/v1/rules.proto\"\xbe\x04\n\x08Instance\x12\x1e\n\x0binstance_id\x18\x01 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x18\n\x05model\x18\x02 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x1f\n\x0cgrpc_address\x18\x03 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xff\x01\x12\x1c\n\x0bmetrics_url\x18\x04 \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x08\x12-\n\x05state\x18\x05 \x01(\x0e\x32\x1e.lmaas.common.v1.InstanceState\x12\x1c\n\tserver_id\x18\x06 \x01(\tB\t\xaa\xaa\x19\x05\x08\x01 \xc8\x01\x12\x16\n\x06region\x18\x07 \x01(\tB\x06\xaa\xaa\x19\x02 @\x12\x18\n\x07profile\x18\x08 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12&\n\x0f\x63oncurrency_max\x18\t \x01(\rB\r\xaa\xaa\x19\t\x19\x00\x00\x00\x00\x00\x00\xb0@\x12\x15\n\rkv_tokens_max\x18\n \x01(\x04\x12.\n\nstate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x0cstate_reason\x18\x0c \x01(\tB\x07\xaa\xaa\x19\x03 \x80\x08\x12\x1a\n\x12\x63ontext_tokens_max\x18\r \x01(\r\x12+\n\x04role\x18\x0e \x01(\x0e\x32\x1d.lmaas.common.v1.InstanceRole\x12+\n\x08\x62\x61tching\x18\x0f \x01(\x0e\x32\x19.lmaas.common.v1.Batching\x12\x15\n\x04pool\x18\x10 \x01(\tB\x07\xaa\xaa\x19\x03 \xc8\x01\x12\x1f\n\x0eopenai_address\x18\x11 \x01(\tB\x07\xaa\xaa\x19\x03 \xff\x01*\xd8\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bINSTANCE_STATE_PROVISIONING\x10\x01\x12\x1a\n\x16INSTANCE_STATE_LOADING\x10\x02\x12\x18\n\x14INSTANCE_STATE_READY\x10\x03\x12\x1b\n\x17INSTANCE_STATE_DRAINING\x10\x04\x12\x1a\n\x16INSTANCE_STATE_STOPPED\x10\x05\x12\x17\n\x13INSTANCE_STATE_LOST\x10\x06*~\n\x0cInstanceRole\x12\x1d\n\x19INSTANCE_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13INSTANCE_ROLE_MIXED\x10\x01\x12\x1d\n\x19INSTANCE_ROLE_INTERACTIVE\x10\x02\x12\x17\n\x13INSTANCE_ROLE_BATCH\x10\x03*R\n\x08\x42\x61tching\x12\x18\n\x14\x42\x41TCHING_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42\x41TCHING_CONTINUOUS\x10\x01\x12\x13\n\x0f\x42\x41TCHING_STATIC\x10\x02\x42\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,12 +54,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSTANCE'].fields_by_name['state_reason']._serialized_options = b'\252\252\031\003 \200\010'
   _globals['_INSTANCE'].fields_by_name['pool']._loaded_options = None
   _globals['_INSTANCE'].fields_by_name['pool']._serialized_options = b'\252\252\031\003 \310\001'
-  _globals['_INSTANCESTATE']._serialized_start=658
-  _globals['_INSTANCESTATE']._serialized_end=874
-  _globals['_INSTANCEROLE']._serialized_start=876
-  _globals['_INSTANCEROLE']._serialized_end=1002
-  _globals['_BATCHING']._serialized_start=1004
-  _globals['_BATCHING']._serialized_end=1086
+  _globals['_INSTANCE'].fields_by_name['openai_address']._loaded_options = None
+  _globals['_INSTANCE'].fields_by_name['openai_address']._serialized_options = b'\252\252\031\003 \377\001'
+  _globals['_INSTANCESTATE']._serialized_start=691
+  _globals['_INSTANCESTATE']._serialized_end=907
+  _globals['_INSTANCEROLE']._serialized_start=909
+  _globals['_INSTANCEROLE']._serialized_end=1035
+  _globals['_BATCHING']._serialized_start=1037
+  _globals['_BATCHING']._serialized_end=1119
   _globals['_INSTANCE']._serialized_start=114
-  _globals['_INSTANCE']._serialized_end=655
+  _globals['_INSTANCE']._serialized_end=688
 # @@protoc_insertion_point(module_scope)

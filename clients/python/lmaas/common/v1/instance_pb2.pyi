@@ -48,7 +48,7 @@ BATCHING_CONTINUOUS: Batching
 BATCHING_STATIC: Batching
 
 class Instance(_message.Message):
-    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role", "batching", "pool")
+    __slots__ = ("instance_id", "model", "grpc_address", "metrics_url", "state", "server_id", "region", "profile", "concurrency_max", "kv_tokens_max", "state_time", "state_reason", "context_tokens_max", "role", "batching", "pool", "openai_address")
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     GRPC_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class Instance(_message.Message):
     ROLE_FIELD_NUMBER: _ClassVar[int]
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
+    OPENAI_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     instance_id: str
     model: str
     grpc_address: str
@@ -81,4 +82,5 @@ class Instance(_message.Message):
     role: InstanceRole
     batching: Batching
     pool: str
-    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ..., batching: _Optional[_Union[Batching, str]] = ..., pool: _Optional[str] = ...) -> None: ...
+    openai_address: str
+    def __init__(self, instance_id: _Optional[str] = ..., model: _Optional[str] = ..., grpc_address: _Optional[str] = ..., metrics_url: _Optional[str] = ..., state: _Optional[_Union[InstanceState, str]] = ..., server_id: _Optional[str] = ..., region: _Optional[str] = ..., profile: _Optional[str] = ..., concurrency_max: _Optional[int] = ..., kv_tokens_max: _Optional[int] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_reason: _Optional[str] = ..., context_tokens_max: _Optional[int] = ..., role: _Optional[_Union[InstanceRole, str]] = ..., batching: _Optional[_Union[Batching, str]] = ..., pool: _Optional[str] = ..., openai_address: _Optional[str] = ...) -> None: ...

@@ -67,7 +67,7 @@ class InferenceRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., tokens_max: _Optional[int] = ..., slo_class: _Optional[_Union[_slo_pb2.SloClass, str]] = ..., tenant: _Optional[str] = ..., application: _Optional[str] = ..., prompt_head: _Optional[str] = ..., temperature: _Optional[float] = ..., region: _Optional[str] = ..., excluded_instance_ids: _Optional[_Iterable[str]] = ..., hold_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., turn_number: _Optional[int] = ..., system_digest: _Optional[str] = ..., session: _Optional[str] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., prefix_hashes: _Optional[_Iterable[int]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Placement(_message.Message):
-    __slots__ = ("lease_id", "decision_id", "instance_id", "grpc_address", "predicted_length", "lease_ttl", "held", "triton_priority", "predicted_by", "batch_id", "batch_count")
+    __slots__ = ("lease_id", "decision_id", "instance_id", "grpc_address", "predicted_length", "lease_ttl", "held", "triton_priority", "predicted_by", "batch_id", "batch_count", "openai_address")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class Placement(_message.Message):
     PREDICTED_BY_FIELD_NUMBER: _ClassVar[int]
     BATCH_ID_FIELD_NUMBER: _ClassVar[int]
     BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OPENAI_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     decision_id: str
     instance_id: str
@@ -90,7 +91,8 @@ class Placement(_message.Message):
     predicted_by: str
     batch_id: str
     batch_count: int
-    def __init__(self, lease_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., predicted_length: _Optional[_Union[_length_pb2.LengthQuantiles, _Mapping]] = ..., lease_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., triton_priority: _Optional[int] = ..., predicted_by: _Optional[str] = ..., batch_id: _Optional[str] = ..., batch_count: _Optional[int] = ...) -> None: ...
+    openai_address: str
+    def __init__(self, lease_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., grpc_address: _Optional[str] = ..., predicted_length: _Optional[_Union[_length_pb2.LengthQuantiles, _Mapping]] = ..., lease_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., held: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., triton_priority: _Optional[int] = ..., predicted_by: _Optional[str] = ..., batch_id: _Optional[str] = ..., batch_count: _Optional[int] = ..., openai_address: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("lease_id", "generated_tokens")
