@@ -1,5 +1,6 @@
 """Opens the database that a URL names, migrates it, and runs transactions; for store adapters and composition roots."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,15 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_
 from forebay.core.errors import ConfigError, Unavailable
 from forebay.core.units import US_PER_S
 
+log = logging.getLogger(__name__)
+
 BUSY_TIMEOUT_S = 10
 """How long a SQLite transaction waits for another process's."""
 STATEMENT_TIMEOUT_MS = 30_000
 """How long PostgreSQL may work on one statement."""
 CONNECT_TIMEOUT_S = 5
 _SWITCH_RETRY_S = 0.05
+_WAIT_RETRY_S = 1.0
 RETRY_AFTER_US = US_PER_S
 
 _MIGRATION_LOCK = 0x466F7265626179
@@ -29,21 +33,27 @@ _MIGRATION_LOCK = 0x466F7265626179
 _IMMEDIATE = "forebay_immediate"
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, wait_s: float = 0.0) -> Engine:
     """A pool of connections to the database that `url` names; SQLite files are made, with their directory.
 
     Takes `sqlite:///path` and `postgresql://user:password@host/name`. Calls block: shells go through
-    `asyncio.to_thread`. Errors never hold what a statement carried, such as a prompt. Raises ConfigError when the URL
+    `asyncio.to_thread`. Errors never hold what a statement carried, such as a prompt. A database that does not answer
+    yet, such as one that starts beside this process, is tried again for about `wait_s`. Raises ConfigError when the URL
     is wrong or the database cannot be opened.
     """
     parsed = _parse(url)
     engine = _OPENERS[parsed.get_backend_name()](parsed)
-    try:
-        with engine.connect():
-            return engine
-    except exc.SQLAlchemyError as error:
-        engine.dispose()
-        raise ConfigError(f"cannot open the database {parsed.render_as_string()}: {_cause(error)}") from error
+    for left in reversed(range(int(wait_s / _WAIT_RETRY_S) + 1)):
+        try:
+            with engine.connect():
+                return engine
+        except exc.SQLAlchemyError as error:
+            if not left or not isinstance(error, exc.OperationalError):
+                engine.dispose()
+                raise ConfigError(f"cannot open the database {parsed.render_as_string()}: {_cause(error)}") from error
+            log.info("waiting for the database", extra={"fields": {"cause": _cause(error)}})
+        time.sleep(_WAIT_RETRY_S)
+    raise AssertionError
 
 
 def migrate(engine: Engine, script_location: Path, version_table: str) -> None:

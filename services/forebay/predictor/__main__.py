@@ -27,7 +27,7 @@ async def serve(config: Config, env: root.Environment) -> None:
     history = MetricsHistory(channel, config.metrics_timeout_s, config.history_points_max)
     forecasts = build_forecasts(config, engine, history, now_us, registry)
     recorder = build_recorder(config, env.database_url, now_us, registry)
-    keeper = build_keeper(config, env.database_url, engine, now_us)
+    keeper = build_keeper(config, env.database_url, env.database_wait_s, engine, now_us)
     if keeper is not None:
         await keeper.restore()
     lasting = [one for one in (recorder, keeper) if one is not None]
@@ -43,6 +43,7 @@ async def serve(config: Config, env: root.Environment) -> None:
         for one in lasting:
             await one.flush()
 
+    root.calm_collector()
     await run_until_stopped(server, [one.run() for one in lasting], config.grace_s, close)
 
 

@@ -19,9 +19,14 @@ def build_recorder(config: Config, database_url: str, clock: Clock, registry: Co
     return Recorder(lambda: SqlExampleStore(sql.open_engine(database_url)), limits, clock, registry)
 
 
-def build_keeper(config: Config, database_url: str, engine: PredictorEngine, clock: Clock) -> Keeper | None:
-    """What keeps learning over a restart; None where the configuration keeps none."""
+def build_keeper(
+    config: Config, database_url: str, wait_s: float, engine: PredictorEngine, clock: Clock
+) -> Keeper | None:
+    """What keeps learning over a restart; None where the configuration keeps none.
+
+    A database that starts beside it is waited for: what was learnt before is needed from the first answer on.
+    """
     if not config.snapshot_s:
         return None
     pace = Pace(config.snapshot_s, config.snapshot_age_s)
-    return Keeper(lambda: SqlSnapshotStore(sql.open_engine(database_url)), engine, pace, clock)
+    return Keeper(lambda: SqlSnapshotStore(sql.open_engine(database_url, wait_s)), engine, pace, clock)

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import os
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Coroutine
@@ -23,7 +24,9 @@ _DEFAULTS = {
     "FOREBAY_AUTOSCALER": "127.0.0.1:7103",
     "FOREBAY_METRICS": "127.0.0.1:7104",
     "FOREBAY_HTTP": "127.0.0.1:7080",
+    "FOREBAY_PAGE": "127.0.0.1:7280",
     "FOREBAY_DATABASE_URL": "sqlite:///.forebay/forebay.db",
+    "FOREBAY_DATABASE_WAIT_S": "0",
     "FOREBAY_LOG_LEVEL": "INFO",
     "FOREBAY_LOG_JSON": "0",
 }
@@ -34,7 +37,9 @@ SECTIONS = ("gateway", "scheduler", "predictor", "autoscaler", "metrics", "emula
 class Environment:
     """Addresses (host:port), the database and the log format: all that the environment may set.
 
-    `scheduler` may be several replicas, with commas between them.
+    `scheduler` may be several replicas, with commas between them. An address `dns:host:port` stands for all replicas
+    that the name has addresses of; the predictor's may be one too. `page` is the live page's; empty: there is none.
+    `database_wait_s` is how long a service that cannot live without the database waits for it at its start.
     """
 
     listen: str
@@ -44,7 +49,9 @@ class Environment:
     autoscaler: str
     metrics: str
     http: str
+    page: str
     database_url: str
+    database_wait_s: float
     log_level: str
     log_json: bool
 
@@ -59,7 +66,8 @@ def environment(listen: str, prometheus: str = "") -> Environment:
     values = {**_DEFAULTS, "FOREBAY_LISTEN": listen, "FOREBAY_PROMETHEUS": prometheus}
     values.update({key: os.environ[key] for key in values if key in os.environ})  # noqa: TID251 - only roots call this
     fields = {key.removeprefix("FOREBAY_").lower(): value for key, value in values.items()}
-    return Environment(**{**fields, "log_json": fields["log_json"] == "1"})  # type: ignore[arg-type]
+    typed = {"log_json": fields["log_json"] == "1", "database_wait_s": float(fields["database_wait_s"])}
+    return Environment(**{**fields, **typed})  # type: ignore[arg-type]
 
 
 def section(path: str | None, name: str, config: type[T]) -> T:
@@ -92,6 +100,8 @@ def calm_collector() -> None:
 
 def run(main: Callable[[], Coroutine[Any, Any, None]], env: Environment) -> None:
     """Runs a service to its end on uvloop; a ConfigError becomes one line on standard error and exit status 2."""
+    # Process 1 of a container ignores signals without a handler. Until it serves, SIGTERM ends it as elsewhere.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     logs.configure(env.log_level, env.log_json)
     try:
         uvloop.run(main())
