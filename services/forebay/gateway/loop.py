@@ -46,8 +46,9 @@ class Loop:
     ) -> None:
         self._engine = engine
         self._schedulers = schedulers
-        self._make_link = lambda name: Link(name, schedulers[name], self, gateway_id, config.scheduler_timeout_s)
-        self._links = {name: self._make_link(name) for name in schedulers}
+        self._gateway_id = gateway_id
+        self._timeout_s = config.scheduler_timeout_s
+        self._links = {name: self._link_to(name) for name in schedulers}
         self._watched = ""
         self._reporter = reporter
         self._meters = meters
@@ -121,7 +122,7 @@ class Loop:
 
     async def _follow(self, running: dict[str, asyncio.Task[None]]) -> None:
         for name in [one for one in self._schedulers if one not in running]:
-            link = self._links.setdefault(name, self._make_link(name))
+            link = self._links[name] = self._links.get(name) or self._link_to(name)
             running[name] = asyncio.create_task(link.run())
         for name in [one for one in running if one not in self._schedulers]:
             task = running.pop(name)
@@ -129,6 +130,9 @@ class Loop:
             # Only then does the engine know that it is gone.
             await asyncio.gather(task, return_exceptions=True)
             del self._links[name]
+
+    def _link_to(self, name: str) -> Link:
+        return Link(name, self._schedulers[name], self, self._gateway_id, self._timeout_s)
 
     async def run_fleet(self) -> None:
         """Watches the scheduler's fleet, for ever."""
