@@ -28,6 +28,7 @@ from forebay.wire.discovery import Discovery
 from forebay.wire.main import Environment, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import run_until_stopped, serve_prometheus
+from forebay.wire.tracing_setup import open_tracer
 
 
 @click.command()
@@ -50,12 +51,13 @@ async def serve(path: str | None, env: Environment) -> None:
         reporter = Reporter(metrics)
         # The same name after a restart, so that the scheduler frees what the dead process had in flight.
         name = f"{socket.gethostname()}/{env.listen}"
-        loop = Loop(engine, schedulers.channels, reporter, Meters(registry), config, name, now_us)
+        tracer = open_tracer("gateway", name, registry)
+        loop = Loop(engine, schedulers.channels, reporter, Meters(registry), config, name, now_us, tracer)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
         kserve = KServe(loop, relay, upstream, intake)
-        fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names(), config.keys())
+        fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names(), config.keys(), tracer)
         deferred.add_to(fronts.grpc)
         deferred.measure(registry)
         serve_prometheus(env.prometheus, registry)

@@ -167,7 +167,9 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         wants_final = triton.WANTS_FINAL in request.parameters and request.parameters[triton.WANTS_FINAL].bool_param
         wanted = _wanted(request, tensors)
         del request.outputs[:]
-        answer = Answer(inference, len(text.encode()))
+        if triton.TRACEPARENT in request.parameters:
+            headers = {**headers, triton.TRACEPARENT: request.parameters.pop(triton.TRACEPARENT).string_param}
+        answer = Answer(inference, len(text.encode()), headers=headers)
         message = service_pb2.ModelInferRequest()
         message.CopyFrom(request)
         return _Query(triton.streaming(message), text, wanted, is_stream, prepends_input, wants_final, answer)

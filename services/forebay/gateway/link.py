@@ -45,7 +45,13 @@ class Link:
     """One replica. What is sent while the stream is broken goes nowhere: the engine tells all again when it opens."""
 
     def __init__(
-        self, replica: str, channel: grpc.aio.Channel, listener: Listener, gateway_id: str, timeout_s: float
+        self,
+        replica: str,
+        channel: grpc.aio.Channel,
+        listener: Listener,
+        gateway_id: str,
+        timeout_s: float,
+        traced: messages.Traced | None = None,
     ) -> None:
         self.stub = SchedulerServiceStub(channel)
         self._replica = replica
@@ -53,6 +59,7 @@ class Link:
         self._listener = listener
         self._gateway_id = gateway_id
         self._timeout_s = timeout_s
+        self._traced = traced
         self._outbox: asyncio.Queue[ToScheduler] = asyncio.Queue()
 
     @property
@@ -96,7 +103,7 @@ class Link:
             # What came while the last message was written goes together: it costs a fraction of messages one by one.
             while not outbox.empty() and len(actions) < _BATCH_MAX:
                 actions.append(outbox.get_nowait())
-            await call.write(messages.to_schedule_all(actions, self._gateway_id))
+            await call.write(messages.to_schedule_all(actions, self._gateway_id, self._traced))
 
     async def _receive(self, call: Any) -> None:
         async for response in call:

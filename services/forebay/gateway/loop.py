@@ -18,10 +18,12 @@ from forebay.gateway.config import Config
 from forebay.gateway.engine import Engine
 from forebay.gateway.link import Link, for_ever
 from forebay.gateway.meters import Meters
+from forebay.gateway.traces import Traces
 from forebay.gateway.values import Action, Attempt, Fail, Report
 from forebay.wire.clock import Clock
 from forebay.wire.convert_scheduler import placement_from_proto
 from forebay.wire.reporter import Reporter
+from forebay.wire.tracing import OFF, Tracer
 
 _WATCH_TIMEOUT_S = 3600.0
 _FLEET_INTERVAL_MS = 200
@@ -43,8 +45,11 @@ class Loop:
         config: Config,
         gateway_id: str,
         clock: Clock,
+        tracer: Tracer = OFF,
     ) -> None:
         self._engine = engine
+        self.traces = Traces(tracer, meters.genai)
+        self._traced = self.traces.asked if tracer.is_on else None
         self._schedulers = schedulers
         self._gateway_id = gateway_id
         self._timeout_s = config.scheduler_timeout_s
@@ -81,6 +86,7 @@ class Loop:
     def failed(self, request_id: str, error: ForebayError) -> asyncio.Future[Placement]:
         """An attempt failed; the future brings the next placement or the error that the client gets."""
         future = self._wait(request_id)
+        self.traces.tried(request_id, error.code)
         self._apply(self._engine.on_failed(request_id, error, self._clock()))
         return future
 
@@ -132,7 +138,7 @@ class Loop:
             del self._links[name]
 
     def _link_to(self, name: str) -> Link:
-        return Link(name, self._schedulers[name], self, self._gateway_id, self._timeout_s)
+        return Link(name, self._schedulers[name], self, self._gateway_id, self._timeout_s, self._traced)
 
     async def run_fleet(self) -> None:
         """Watches the scheduler's fleet, for ever."""
@@ -198,12 +204,15 @@ class Loop:
         for action in actions:
             match action:
                 case Attempt(request_id, placement):
+                    self.traces.placed(request_id, placement)
                     self._resolve(request_id, placement)
                 case Fail(request_id, error):
                     self._resolve(request_id, error)
                 case Report(record):
                     self._reporter.report(messages.event(record))
-                    self._meters.ended(record, self._engine.fleet.knows(record.request.model))
+                    model = record.request.model if self._engine.fleet.knows(record.request.model) else "unknown"
+                    self._meters.ended(record, model)
+                    self.traces.ended(record, model)
                 case WakeAt(at_us):
                     self.wake_at_us = at_us
                 case _:

@@ -1,8 +1,8 @@
 """Translation between the contract's messages and the gateway's values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from lmaas.metrics.v1 import event_pb2
 from lmaas.scheduler.v1 import pressure_pb2, request_pb2, scheduler_service_pb2, status_pb2
@@ -14,21 +14,31 @@ from forebay.gateway.values import NO_PREDICTION, Ask, End, Renew, RequestRecord
 from forebay.wire import convert, convert_pressure
 from forebay.wire.convert_scheduler import open_lease_to_proto
 
+Traced: TypeAlias = Callable[[str], str]
+"""Gives the traceparent of a request by its id; empty where it is not traced."""
 
-def to_schedule_all(actions: Sequence[ToScheduler], gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:
+
+def to_schedule_all(
+    actions: Sequence[ToScheduler], gateway_id: str, traced: Traced | None = None
+) -> scheduler_service_pb2.ScheduleRequest:
     """Actions as one message of the Schedule stream; there must be one."""
-    events = [to_schedule(action, gateway_id) for action in actions]
+    events = [to_schedule(action, gateway_id, traced) for action in actions]
     if len(events) == 1:
         return events[0]
     return scheduler_service_pb2.ScheduleRequest(batch=scheduler_service_pb2.ScheduleBatch(events=events))
 
 
-def to_schedule(action: ToScheduler, gateway_id: str) -> scheduler_service_pb2.ScheduleRequest:
+def to_schedule(
+    action: ToScheduler, gateway_id: str, traced: Traced | None = None
+) -> scheduler_service_pb2.ScheduleRequest:
     """An action as a message of the Schedule stream."""
     make = scheduler_service_pb2.ScheduleRequest
     match action:
         case Ask(request):
-            return make(arrive=convert.request_to_proto(request))
+            arrive = convert.request_to_proto(request)
+            if traced is not None and (traceparent := traced(request.request_id)):
+                arrive.traceparent = traceparent
+            return make(arrive=arrive)
         case Renew(lease_id, generated_tokens):
             return make(progress=request_pb2.Progress(lease_id=lease_id, generated_tokens=generated_tokens))
         case End():

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from forebay.core.units import US_PER_S
+from forebay.gateway.genai import GenAi
 from forebay.gateway.values import RequestRecord
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -12,6 +13,7 @@ class Meters:
     """Counts requests as they end. Nothing here runs once a token."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.genai = GenAi(registry)
         self.requests = Counter("forebay_gateway_requests", "Requests ended.", ("model", "status"), registry=registry)
         self.attempts = Counter("forebay_gateway_attempts", "Instances tried.", ("model",), registry=registry)
         self.tokens = Counter("forebay_gateway_tokens", "Tokens moved.", ("model", "kind"), registry=registry)
@@ -28,9 +30,8 @@ class Meters:
             "forebay_gateway_self_placed", "Placed without the scheduler.", ("model",), registry=registry
         )
 
-    def ended(self, record: RequestRecord, is_known_model: bool) -> None:
-        """Counts a request; a model that does not exist must not become a label."""
-        model = record.request.model if is_known_model else "unknown"
+    def ended(self, record: RequestRecord, model: str) -> None:
+        """Counts a request under `model`; one that does not exist must not become a label."""
         self.requests.labels(model, record.status.name).inc()
         self.attempts.labels(model).inc(record.attempt_count)
         self.tokens.labels(model, "response").inc(record.response_tokens)

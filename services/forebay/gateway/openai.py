@@ -18,6 +18,7 @@ from forebay.gateway import shape, triton
 from forebay.gateway.body import read_body
 from forebay.gateway.completion import Completion, parse_chat, parse_text
 from forebay.gateway.config import Config
+from forebay.gateway.genai import CHAT, TEXT_COMPLETION
 from forebay.gateway.intake import REQUEST_ID, Intake, client_id
 from forebay.gateway.loop import Loop
 from forebay.gateway.relay import Answer, Relay, gathered
@@ -85,7 +86,8 @@ class OpenAi:
             return _error_response(error, named)
         except ClientDisconnect:
             return Response(status_code=400)
-        answer = Answer(inference, len(completion.text.encode()))
+        operation = CHAT if completion.is_chat else TEXT_COMPLETION
+        answer = Answer(inference, len(completion.text.encode()), operation, request.headers)
         form = Shape(completion, inference.request_id, self._clock() // US_PER_S)
         return _Completing(self._relay, completion, answer, form, named)
 

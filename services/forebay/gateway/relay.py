@@ -1,7 +1,7 @@
 """The way of one request: placed, sent to its instance, and sent elsewhere while no token has come."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -10,6 +10,7 @@ from forebay.core.scheduling import Placement
 from forebay.core.tokens import TokenEstimator
 from forebay.core.values import InferenceRequest, Outcome
 from forebay.gateway import triton
+from forebay.gateway.genai import TEXT_COMPLETION
 from forebay.gateway.loop import Loop
 from forebay.gateway.triton import Chunk
 from forebay.gateway.upstream import Upstream
@@ -17,14 +18,26 @@ from forebay.gateway.upstream import Upstream
 log = logging.getLogger(__name__)
 
 _LENGTH = "length"
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Answer:
-    """One answer as it grows. The counts are those of the model, in tokens, up to the chunk that came last."""
+    """One answer as it grows. The counts are those of the model, in tokens, up to the chunk that came last.
 
-    def __init__(self, request: InferenceRequest, byte_count: int) -> None:
+    `operation` is the GenAI conventions' name of it; `headers` may name the trace that it belongs to.
+    """
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        byte_count: int,
+        operation: str = TEXT_COMPLETION,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
         self.request = request
         self.byte_count = byte_count
+        self.operation = operation
+        self.headers = headers
         self.placement: Placement | None = None
         self.prompt_tokens = 0
         self.response_tokens = 0
@@ -63,6 +76,7 @@ class Relay:
         request_id = answer.request.request_id
         has_priority = "priority" in message.parameters
         message.id = request_id
+        self._loop.traces.begin(answer.request, answer.operation, answer.headers)
         placed = self._loop.arrive(answer.request)
         try:
             while True:
@@ -86,7 +100,8 @@ class Relay:
     async def _attempt(self, answer: Answer, message: Any) -> AsyncGenerator[Chunk, None]:
         assert answer.placement is not None
         request_id = answer.request.request_id
-        async with aclosing(self._upstream.stream(answer.placement, message)) as chunks:
+        metadata = self._loop.traces.trying(request_id, answer.placement)
+        async with aclosing(self._upstream.stream(answer.placement, message, metadata)) as chunks:
             async for chunk in chunks:
                 if not (chunk.text or chunk.output_tokens or chunk.finish_reason or chunk.is_final):
                     continue

@@ -23,6 +23,7 @@ from forebay.gateway.openai import OpenAi
 from forebay.gateway.protocol import BoundedHttp
 from forebay.gateway.tenants import NO_KEYS, Keys
 from forebay.wire.server import Server
+from forebay.wire.tracing import OFF, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ class Fronts(Server):
         registry: CollectorRegistry,
         more_names: Sequence[str] = (),
         keys: Keys = NO_KEYS,
+        tracer: Tracer = OFF,
     ) -> None:
         doors = [GrpcDoor(keys)] if keys.required else []
-        super().__init__(grpc_address, [NAME, *more_names], registry, interceptors=doors)
+        super().__init__(grpc_address, [NAME, *more_names], registry, interceptors=doors, tracer=tracer)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(kserve, self.grpc)
         self._openai = openai
         self._kserve = kserve

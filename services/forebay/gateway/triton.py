@@ -19,6 +19,8 @@ from forebay.core.scheduling import Placement
 TOKENS_MAX_DEFAULT = 16
 """Longest answer of a vLLM model where nobody sets a limit."""
 FINAL = "triton_final_response"
+TRACEPARENT = "traceparent"
+"""Request parameter for clients that send many requests over one stream, each of its own trace."""
 WANTS_FINAL = "triton_enable_empty_final_response"
 BATCH_ID, BATCH_COUNT = "batch_id", "batch_count"
 """Request parameters for engines with static batches: the batch that a request runs in, and the requests it has."""

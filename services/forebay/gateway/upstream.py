@@ -1,7 +1,7 @@
 """Sends one request to one Triton and reads its answer as it comes; a client that reads slowly slows only itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -39,7 +39,9 @@ class Upstream:
         self._peers: dict[str, _Peer] = {}
         self._closing: set[asyncio.Future[None]] = set()
 
-    async def stream(self, placement: Placement, request: Any) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, placement: Placement, request: Any, metadata: Sequence[tuple[str, str]] = ()
+    ) -> AsyncGenerator[Chunk, None]:
         """Sends the request and yields what comes back; the last chunk has a finish_reason or is_final.
 
         Closing the iterator early cancels the request on the instance. Raises InvalidArgument for what the model
@@ -47,7 +49,7 @@ class Upstream:
         """
         peer = self._peer(placement.grpc_address)
         peer.call_count += 1
-        call = peer.stream(request, timeout=self._config.answer_timeout_s, metadata=_METADATA)
+        call = peer.stream(request, timeout=self._config.answer_timeout_s, metadata=(*_METADATA, *metadata))
         where, is_done = placement.instance_id, False
         try:
             async with aclosing(self._read(call, where)) as responses:

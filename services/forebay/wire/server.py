@@ -14,6 +14,10 @@ from forebay.core.errors import ConfigError
 from forebay.wire.channel import MESSAGE_BYTES_MAX
 from forebay.wire.clock import Clock, now_us
 from forebay.wire.interceptors import Guard
+from forebay.wire.tracing import OFF, Tracer
+from forebay.wire.tracing_calls import TracedCalls
+
+_TRACER_CLOSE_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class Server:
     """One listening gRPC server with health and reflection.
 
     `names` are the full names of its services, such as "lmaas.scheduler.v1.SchedulerService". Raises ConfigError when
-    the address cannot be bound. The `interceptors` stand behind our own.
+    the address cannot be bound. The `interceptors` stand behind our own. The `tracer` is closed with the server.
     """
 
     def __init__(
@@ -44,8 +48,11 @@ class Server:
         registry: CollectorRegistry,
         clock: Clock = now_us,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        tracer: Tracer = OFF,
     ) -> None:
-        self.grpc = grpc.aio.server(interceptors=[Guard(clock, registry), *interceptors], options=_OPTIONS)
+        self.tracer = tracer
+        more = [*interceptors, *([TracedCalls(tracer)] if tracer.is_on else [])]
+        self.grpc = grpc.aio.server(interceptors=[Guard(clock, registry), *more], options=_OPTIONS)
         self._names = [*names, ""]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
@@ -116,6 +123,7 @@ async def run_until_stopped(
     await server.stop(grace_s)
     if closing is not None:
         await closing()
+    await asyncio.to_thread(server.tracer.close, _TRACER_CLOSE_S)
     for task in (waiting, *tasks):
         task.cancel()
     await asyncio.gather(waiting, *tasks, return_exceptions=True)

@@ -8,6 +8,7 @@ from forebay.gateway.config import Config
 from forebay.gateway.deferred.lines import answer_line
 from forebay.gateway.deferred.reading import PARSERS
 from forebay.gateway.deferred.values import Job, Line, Work
+from forebay.gateway.genai import CHAT, TEXT_COMPLETION
 from forebay.gateway.intake import APPLICATION, DEADLINE_S, SLO_CLASS, Intake
 from forebay.gateway.relay import Answer, Relay, gathered
 from forebay.gateway.shape import Shape
@@ -37,7 +38,8 @@ class Runner:
             DEADLINE_S: str(max(1.0, (job.deadline_us - now_us) / US_PER_S)),
         }
         inference = self._intake.of(f"{job.job_id}-{work.number}", completion, headers)
-        answer = Answer(inference, len(completion.text.encode()))
+        operation = CHAT if completion.is_chat else TEXT_COMPLETION
+        answer = Answer(inference, len(completion.text.encode()), operation)
         message = triton.text_request(completion.model, completion.text, completion.sampling)
         async with aclosing(self._relay.chunks(answer, message)) as chunks:
             text = await gathered(chunks)
