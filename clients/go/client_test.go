@@ -138,7 +138,7 @@ func TestAFailureHasCodeReasonViolationsAndTheTimeToComeBack(t *testing.T) {
 func TestACallEndsAtItsTimeout(t *testing.T) {
 	services := &fake{place: func(ctx context.Context, _ *schedulerv1.PlaceRequest) (*schedulerv1.PlaceResponse, error) {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}}
 	client := services.client(t, forebay.Options{Timeout: 50 * time.Millisecond})
 	if _, err := client.Place(ctx, request()); !errors.Is(err, context.DeadlineExceeded) {

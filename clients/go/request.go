@@ -100,5 +100,6 @@ func lengthQuery(request *Request) *predictorv1.LengthQuery {
 		Temperature:  request.GetTemperature(),
 		TurnNumber:   request.GetTurnNumber(),
 		SystemDigest: request.GetSystemDigest(),
+		Traceparent:  request.GetTraceparent(),
 	}
 }
