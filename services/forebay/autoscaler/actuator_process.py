@@ -36,7 +36,8 @@ class ProcessActuator:
     """Starts one process an instance from a command line by pool; {model}, {grpc_port} and so on are filled in.
 
     A record and a log a process lie in `state_dir`. A process is known by its pid and start time, so a stranger who
-    got the same pid is never signalled. The pools of `openai` speak OpenAI's protocol on their HTTP port. Stopping is SIGTERM, then SIGKILL to the whole session after `grace_s`.
+    got the same pid is never signalled. The pools of `openai` speak OpenAI's protocol on their HTTP port. Stopping is
+    SIGTERM, then SIGKILL to the whole session after `grace_s`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The HTTP side of an emulated Triton: health, metrics, and the control of injected faults.
+"""The HTTP side of an emulated Triton: health, metrics, OpenAI's protocol, and the control of injected faults.
 
 `GET /v2/health/live`, `/v2/health/ready`, `/v2/models/NAME/ready` and `/metrics` are Triton's. `/emulator/faults` is
 ours: GET tells the faults, POST sets those in its JSON object, such as `{"slow": 3}`, `{"hang": true}`,
@@ -20,6 +20,7 @@ from starlette.routing import Route
 from forebay.core.errors import ConfigError, InvalidArgument
 from forebay.emulator import metrics
 from forebay.emulator.faults import Faults
+from forebay.emulator.openai import OpenAiApi
 from forebay.emulator.repository import Repository
 
 _CLOSE_S = 1
@@ -39,6 +40,7 @@ class HttpApi:
                 Route("/v2/models/{model}/ready", self.model_ready),
                 Route("/metrics", self.metrics),
                 Route("/emulator/faults", self.faults, methods=["GET", "POST"]),
+                *OpenAiApi(repository, faults).routes,
             ]
         )
 
