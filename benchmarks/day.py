@@ -27,6 +27,9 @@ DAY_S = 86_400.0
 US_PER_HOUR = 3_600 * US_PER_S
 SEEDS = (1, 2, 3, 4, 5)
 PROBE_STARTING_S = 0.3
+ANSWERS = "answers.jsonl"
+"""The file, in the folder of a day, that tells emulated instances how long their answers are."""
+POLICIES = ("kpa", "preserve_paper", "forebay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,12 @@ def _of_model(model: Model, live_s: float, seed: int) -> Workload:
 def arms(setup: Setup, live_s: float) -> dict[str, PolicyConfig]:
     """The policies with their tables of forebay.toml; every span is a share of the day, whatever that lasts."""
     window_s = live_s / 48
-    chosen: Mapping[str, Mapping[str, object]] = {
-        "kpa": {"stable_window_s": live_s / 24, "panic_window_s": live_s / 96},
-        "preserve_paper": {"window_s": window_s},
-        "forebay": {"window_s": window_s, "window_count": 4, "reaction_s": window_s},
-    }
-    return {name: _arm(setup, name, parameters, window_s) for name, parameters in chosen.items()}
+    chosen: Sequence[Mapping[str, object]] = (
+        {"stable_window_s": live_s / 24, "panic_window_s": live_s / 96},
+        {"window_s": window_s},
+        {"window_s": window_s, "window_count": 4, "reaction_s": window_s},
+    )
+    return {name: _arm(setup, name, one, window_s) for name, one in zip(POLICIES, chosen, strict=True)}
 
 
 def _arm(setup: Setup, name: str, parameters: Mapping[str, object], window_s: float) -> PolicyConfig:
@@ -181,7 +184,7 @@ def live_toml(setup: Setup, arm: PolicyConfig, state_dir: Path) -> str:
             "concurrency_max": model.seats,
             "kv_tokens_max": setup.engine.kv_tokens,
             "context_tokens_max": setup.engine.model_tokens_max,
-            **model.launch,
+            **_in_folder(model.launch, state_dir),
         }
         for table, model in zip(models, setup.models, strict=True)
     ]
@@ -197,6 +200,13 @@ def live_toml(setup: Setup, arm: PolicyConfig, state_dir: Path) -> str:
     for section, table in sections.items():
         lines += [f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]
     return "\n".join(lines)
+
+
+def _in_folder(launch: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """The keys with the folder of the day filled in."""
+    arguments: Any = launch.get("arguments", ())
+    filled = [word.replace(ANSWERS, str(folder / ANSWERS)) for word in arguments]
+    return {**launch, **({"arguments": filled} if filled else {})}
 
 
 def _toml(value: object) -> str:
@@ -225,16 +235,18 @@ def _world(setup: Setup, lead: Lead) -> World:
             instances_max=model.instances_max,
             concurrency_target=model.concurrency_target,
             concurrency_max=model.seats,
-            **model.rates,
+            **_rates(model),
         )
         for model in setup.models
     )
     start = StartConfig(
         provisioning_s=lead.provision_s, weights_gb_per_s=0.0, warm_s=lead.load_s, variation=lead.variation
     )
-    return World(
-        groups=groups, engine=setup.engine, start=start, slo=setup.promises, observation=ObservationConfig()
-    )
+    return World(groups=groups, engine=setup.engine, start=start, slo=setup.promises, observation=ObservationConfig())
+
+
+def _rates(model: Model) -> dict[str, Any]:
+    return dict(model.rates)
 
 
 def measured_lead(changes: Sequence[FleetChange]) -> Lead:
@@ -272,7 +284,9 @@ def uses(changes: Iterable[FleetChange], live_s: float) -> dict[str, Use]:
     """What each model's instances were used for between 0 and the day's end."""
     end_us = round(live_s * US_PER_S)
     stays = list(find_stays(sorted(changes, key=lambda one: one.at_us)))
-    return {model: _use([one for one in stays if one.model == model], end_us) for model in sorted({s.model for s in stays})}
+    return {
+        model: _use([one for one in stays if one.model == model], end_us) for model in sorted({s.model for s in stays})
+    }
 
 
 def _use(stays: Sequence[Stay], end_us: int) -> Use:
@@ -325,7 +339,8 @@ DEEPSEEK_R1 = Source("servegen_deepseek-r1_rates.parquet", 1.391e6, 10.0)
 
 def emulated() -> Setup:
     """Two services of ServeGen on emulated engines of eight seats; rates are those that `forebay profile` prints for
-    `--profile A40/Llama-2-7B/tp1 --max-seqs 8 --kv-tokens 8192 --ttft 4 --itl 100 --heavy 1` with each one's lengths."""
+    `--profile A40/Llama-2-7B/tp1 --max-seqs 8 --kv-tokens 8192 --ttft 4 --itl 100 --heavy 1` with their
+    lengths."""
     phases = ",".join(f"{phase}={seconds:g}" for phase, seconds in COLD_START.items())
     settings = {"max_seqs": SEATS, "kv_tokens": KV_TOKENS, "model_tokens_max": CONTEXT_TOKENS}
     arguments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
@@ -342,7 +357,7 @@ def emulated() -> Setup:
         output_max=512,
         launch={
             "launcher": "emulator",
-            "arguments": [*arguments, "--cold-start", phases, "--coalesce-ms", "100"],
+            "arguments": [*arguments, "--cold-start", phases, "--coalesce-ms", "100", "--answers", ANSWERS],
         },
     )
     reasoning = replace(

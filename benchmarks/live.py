@@ -194,23 +194,51 @@ def emulated(model: str, profile: str, asks: Sequence[Ask], folder: Path, *optio
 @contextlib.contextmanager
 def real(model: str, folder: Path, **parameters: str) -> Iterator[tuple[str, int]]:
     """The real Triton with `model`, reloaded with other `parameters`; yields its gRPC address and its process id."""
+    with triton(folder, f"--load-model={model}") as server:
+        wait_ready(server.address, model, server.process, server.log)
+        _reload(server.address, model, parameters)
+        yield server.address, server.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Triton:
+    """A real Triton that was started here."""
+
+    address: str
+    metrics_url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@contextlib.contextmanager
+def triton(folder: Path, *flags: str, name: str = "triton") -> Iterator[Triton]:
+    """The real Triton, begun; nothing is loaded that `flags` do not name."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     ports = [int(one.getsockname()[1]) for one in sockets]
     for one in sockets:
         one.close()
-    flags = [f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
-    command = [str(ROOT / "compose" / "triton" / "start.sh"), f"--load-model={model}"]
-    command += [word for flag in flags for word in flag.split("=")]
-    log = folder / "triton.log"
+    command = [str(ROOT / "compose" / "triton" / "start.sh"), *flags]
+    for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True):
+        command += [f"--{kind}-port", str(port)]
+    log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    address = f"127.0.0.1:{ports[1]}"
     try:
-        wait_ready(address, model, process, log)
-        _reload(address, model, parameters)
-        yield address, process.pid
+        yield Triton(f"127.0.0.1:{ports[1]}", f"http://127.0.0.1:{ports[2]}/metrics", process, log)
     finally:
         stop(process)
+
+
+def wait_serving(server: Triton) -> None:
+    """Returns once the server answers; raises RuntimeError where it ends or takes too long."""
+    end_s = time.monotonic() + READY_S
+    while time.monotonic() < end_s and server.process.poll() is None:
+        with grpc.insecure_channel(server.address) as channel, contextlib.suppress(grpc.RpcError):
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            if stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=2).live:
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"a Triton does not come up:\n{server.log.read_text()[-2_000:]}")
 
 
 def wait_ready(address: str, model: str, process: subprocess.Popen[Any], log: Path | None = None) -> None:

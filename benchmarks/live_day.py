@@ -13,16 +13,19 @@ import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks import day_real
 from benchmarks.common import Cell, Report, options
 from benchmarks.day import (
+    ANSWERS,
     DAY_S,
+    POLICIES,
     SEEDS,
     STATES,
     Lead,
@@ -47,6 +50,7 @@ from forebay.cli.processes import is_free
 from forebay.cli.stack import Stack
 from forebay.cli.state import Addresses, addresses_from
 from forebay.cli.stats import OK, Result
+from forebay.cli.up import check_real
 from forebay.core.units import US_PER_S
 from forebay.core.values import InstanceState
 from forebay.simulator.config import PolicyConfig
@@ -68,42 +72,77 @@ class Lived:
 
 
 @click.command()
-@click.option("--policy", "policies", multiple=True, help="Only these; default: all.")
+@click.option("--real", is_flag=True, help="Two language models on two real Tritons (needs: make triton).")
+@click.option("--policy", "policies", multiple=True, type=click.Choice(POLICIES), help="Only these; default: all.")
 @click.option("--minutes", type=click.FloatRange(1.0), default=10.0, show_default=True, help="A day lasts so long.")
 @click.option("--seed", default=1, show_default=True, help="Of the requests.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep logs and databases of the stacks here.")
 @options
 def main(
-    policies: Sequence[str], minutes: float, seed: int, keep: Path | None, quick: bool, json_path: str | None
+    real: bool,
+    policies: Sequence[str],
+    minutes: float,
+    seed: int,
+    keep: Path | None,
+    quick: bool,
+    json_path: str | None,
 ) -> None:
     """Lives through a compressed day and simulates it."""
     live_s = 60.0 if quick else 60.0 * minutes
-    setup = emulated()
-    chosen = {name: arm for name, arm in arms(setup, live_s).items() if not policies or name in policies}
-    if quick:
-        chosen = dict(list(chosen.items())[:1])
-    report, day = Report("live_day", quick), make_day(setup, live_s, seed)
-    _tell_scale(report, setup, live_s, day)
-    tables = Tables(report, setup, live_s)
-    for name, arm in chosen.items():
-        with contextlib.ExitStack() as stack:
-            folder = keep / name if keep else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            lived = asyncio.run(_live(setup, arm, day, live_s, folder))
-        tables.add(name, arm, with_lengths(day, lived.lengths), lived)
+    report = Report("live_day", quick)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = keep or Path(scratch)
+        root.mkdir(parents=True, exist_ok=True)
+        site = Real(root) if real else Emulated()
+        day = make_day(site.setup, live_s, seed)
+        _tell_scale(report, site.setup, live_s, day)
+        tables = Tables(report, site.setup, live_s)
+        for name in policies or (list(arms(site.setup, live_s))[:1] if quick else arms(site.setup, live_s)):
+            folder = root / name
+            folder.mkdir(exist_ok=True)
+            with site.ready(folder) as setup:
+                arm = arms(setup, live_s)[name]
+                lived = asyncio.run(_live(setup, arm, day, live_s, folder))
+            tables.add(name, arm, with_lengths(day, lived.lengths), lived)
     tables.close()
     report.close(json_path)
+
+
+class Emulated:
+    """Instances are processes that the autoscaler starts."""
+
+    def __init__(self) -> None:
+        self.setup = emulated()
+
+    @contextlib.contextmanager
+    def ready(self, folder: Path) -> Iterator[Setup]:
+        """The setup of one day."""
+        yield self.setup
+
+
+class Real:
+    """Instances are models that the autoscaler loads on real Tritons, fresh ones for each day."""
+
+    def __init__(self, folder: Path) -> None:
+        check_real()
+        self._profile = day_real.measure(folder)
+        self.setup = day_real.setup_of(self._profile, [])
+
+    @contextlib.contextmanager
+    def ready(self, folder: Path) -> Iterator[Setup]:
+        """The setup of one day."""
+        with day_real.servers(folder) as tritons:
+            yield day_real.setup_of(self._profile, tritons)
 
 
 # The live day
 
 
 async def _live(setup: Setup, arm: PolicyConfig, day: Workload, live_s: float, folder: Path) -> Lived:
-    folder.mkdir(parents=True, exist_ok=True)
     asks = _requests(setup, day)
-    config, answers = folder / "forebay.toml", folder / "answers.jsonl"
+    config, answers = folder / "forebay.toml", folder / ANSWERS
     answers.write_text("".join(_known(ask, day, row) for row, ask in enumerate(asks)))
-    with_answers = replace(setup, models=tuple(_answering(model, answers) for model in setup.models))
-    config.write_text(live_toml(with_answers, arm, folder))
+    config.write_text(live_toml(setup, arm, folder))
     async with Stack(folder, _free_addresses(), config, say=lambda _: None) as stack:
         await stack.wait_fleet()
         start_s = _next_window_s(live_s / 48)
@@ -112,11 +151,6 @@ async def _live(setup: Setup, arm: PolicyConfig, day: Workload, live_s: float, f
         await asyncio.sleep(max(0.0, start_s + live_s + 2.0 - time.time()))
     database = folder / "forebay.db"
     return Lived(results, _changes(database, start_s), _lengths(database, results))
-
-
-def _answering(model, answers: Path):  # type: ignore[no-untyped-def]
-    arguments = [*model.launch["arguments"], "--answers", str(answers)]
-    return replace(model, launch={**model.launch, "arguments": arguments})
 
 
 def _requests(setup: Setup, day: Workload) -> list[PlannedRequest]:
@@ -242,7 +276,7 @@ class Tables:
         met, said = attainment(live, promise), float(np.mean([attainment(one, promise) for one in runs]))
         theirs = [one.ttft_s for run in runs for one in run if one.ok]
         ours = [one.ttft_s for one in live if one.ok]
-        quantiles = [f"{float(np.quantile(values, q)):.2f}" for q in (0.5, 0.99) for values in (ours, theirs)]
+        quantiles = [_quantile(values, q) for q in (0.5, 0.99) for values in (ours, theirs)]
         answered = len(live) - cut - lost
         self._requests.append(
             [name, len(live), answered, lost, cut, f"{100 * met:.1f}", f"{100 * said:.1f}", *quantiles]
@@ -257,8 +291,7 @@ class Tables:
 
     def close(self) -> None:
         """Prints the tables."""
-        columns = "policy model live simulated (seeds) ratio live simulated".split()
-        columns[6], columns[7] = "starts+drains", "simulated s+d"
+        columns = ["policy", "model", "live", "simulated", "of seeds", "ratio", "starts+drains live", "sim."]
         self._report.table("Instance-hours of the day", columns, self._hours)
         what = [f"{state} {side}" for state in STATES for side in ("live", "sim.")]
         self._report.table("Instance-minutes by state", ["policy", "model", *what], self._states)
@@ -267,6 +300,10 @@ class Tables:
         self._report.table("Requests", columns, self._requests)
         columns = ["policy", "starts", "until it answers s", "until it is ready s", "variation"]
         self._report.table("Starts as measured, which the simulator takes", columns, self._leads)
+
+
+def _quantile(values: Sequence[float], share: float) -> str:
+    return f"{float(np.quantile(values, share)):.2f}" if values else "-"
 
 
 def _texts(lead: Lead) -> list[str]:
@@ -295,8 +332,6 @@ def _tell_scale(report: Report, setup: Setup, live_s: float, day: Workload) -> N
     rows: list[list[Cell]] = [[what, f"{span_s:.2f}", f"{span_s * speed / 60:.1f}"] for what, span_s in spans]
     report.table("Spans", ["what", "live s", "minutes of the day"], rows)
 
-
-__all__ = ["asdict"]
 
 if __name__ == "__main__":
     main()
