@@ -165,10 +165,8 @@ class Plan:
         now_us: int,
     ) -> PoolView:
         """The pool as a policy sees it."""
-        since_us = now_us - needs.history_us
-        for series in (self._concurrency, self._recommendations):
-            while len(series) > 1 and series[0][0] <= since_us:
-                series.popleft()
+        _forget(self._concurrency, now_us - needs.history_us)
+        _forget(self._recommendations, now_us - max(needs.history_us, needs.recommended_us))
         config = self.config
         gpu, gpu_count = config.hardware
         return PoolView(
@@ -199,3 +197,9 @@ class Plan:
             lead=self.lead,
             instances=instances,
         )
+
+
+def _forget(series: deque[tuple[int, float]], since_us: int) -> None:
+    """Drops what is older, but for the last of it."""
+    while len(series) > 1 and series[0][0] <= since_us:
+        series.popleft()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ANCHOR_MAX = 4.0
 """A forecast is not put right by more than this factor."""
+Z_ANCHOR = 2.0
+"""Standard deviations of chance by which what arrives must be off its forecast to put it right."""
 CAUTION = 10
 ANSWER_COUNT_MIN = 20
 """Answers of a minute that tell how long they are."""
@@ -88,6 +90,10 @@ class Expectation:
         rates = [one.rate(span_us) for one in self.demands]
         count = sum(one.request_count for one in rates)
         return sum(one.response_tokens for one in rates) / count if count else 0.0
+
+    def request_count(self, span_us: int) -> float:
+        """Requests that arrived over the last `span_us` and do not wait."""
+        return sum(one.rate(span_us).request_count for one in self.demands if _is_now(one, "")) * span_us / US_PER_S
 
     def backlog(self, span_us: int) -> list[Due]:
         """What is held and can wait, the most urgent first; what has no deadline is due `span_us` after it came.
@@ -202,16 +208,19 @@ class Experience:
             next_start_us=-1,
         )
 
-    def anchor(self, expected: Expectation, observed: Traffic) -> float:
-        """What arrives now as a part of what was forecast for now: an error that is there stays for a while.
+    def anchor(self, expected: Expectation, observed: Traffic, span_us: int) -> float:
+        """What arrived over the last `span_us` as a part of what was forecast for now, beyond what chance explains.
 
-        1 where that window does not run now, or nothing was forecast.
+        An error that is there stays for a while. Chance is that of a Poisson count of requests whose tokens vary as
+        much as they are many. 1 where that window does not run now, or nothing was forecast.
         """
         runs = 0 <= expected.now_us - self.start_us < expected.window_us
         if not runs or self.start_us < 0 or self.median_rate <= 0:
             return 1.0
-        now = observed.prompt[1] + observed.response[1]
-        return min(ANCHOR_MAX, max(1 / ANCHOR_MAX, now / self.median_rate))
+        part = (observed.prompt[1] + observed.response[1]) / self.median_rate
+        chance = 1 + Z_ANCHOR * sqrt(2 / max(1.0, expected.request_count(span_us)))
+        sure = max(1.0, part / chance) if part > 1 else min(1.0, part * chance)
+        return min(ANCHOR_MAX, max(1 / ANCHOR_MAX, sure))
 
     def of_answers(self, load: ModelLoad, predicted_mean: float, weight: float) -> "Experience":
         """The same after a look at the answers that ended in the last minute."""

@@ -45,14 +45,22 @@ def test_how_far_off_a_forecast_is_now_is_what_arrives_as_a_part_of_its_median()
     during = expected((570, 0), (630, 120), now_s=630, forecast=second)
     known = known.after(during, second, 0.1)
     assert (known.start_us, known.next_start_us) == (600 * S, 660 * S)
-    assert known.anchor(during, during.observed("", 60 * S, 1.0)) == pytest.approx(2.0)
+    chance = 1 + 2 * (2 / 120) ** 0.5
+    found = known.anchor(during, during.observed("", 60 * S, 1.0), 60 * S)
+    assert found == pytest.approx(2.0 / chance), "twice as much, as far as 120 requests can tell"
     later = expected((605, 0), (665, 120), now_s=665)
     known = known.after(later, (), 0.1)
-    assert known.anchor(later, later.observed("", 60 * S, 1.0)) == pytest.approx(1.0), (
-        "40 of 20 a second, by its own median"
-    )
+    found = known.anchor(later, later.observed("", 60 * S, 1.0), 60 * S)
+    assert found == 1.0, "20 of 20 a second, by its own median"
     gone = expected((705, 0), (765, 120), now_s=765)
-    assert known.anchor(gone, gone.observed("", 60 * S, 1.0)) == 1.0, "that window is over"
+    assert known.anchor(gone, gone.observed("", 60 * S, 1.0), 60 * S) == 1.0, "that window is over"
+
+
+@pytest.mark.parametrize("count", [100, 140])
+def test_what_chance_explains_puts_no_forecast_right(count: int) -> None:
+    known = Experience(start_us=600 * S, median_rate=20.0)
+    during = expected((570, 0), (630, count), now_s=630)
+    assert known.anchor(during, during.observed("", 60 * S, 1.0), 60 * S) == 1.0
 
 
 def test_a_window_above_its_p90_counts_as_a_miss_once_it_is_over() -> None:

@@ -102,6 +102,16 @@ def test_what_instances_are_expected_to_hold_is_a_floor() -> None:
     assert wanted(fleet(demand(10.0), pools=(pool(instances=deferred),))) == {"m": 1}, "what can wait holds nothing up"
 
 
+def test_a_pool_shrinks_to_the_most_that_was_wanted_within_three_lead_times() -> None:
+    def wanted(*recommended: tuple[int, float]) -> int:
+        lately = pool(recommendations=tuple((NOW - ago * S, count) for ago, count in recommended), instances_wanted=6)
+        return Forebay().plan(fleet(demand(250.0, 250.0, 250.0, 250.0), pools=(lately,))).pools["m"].instances_wanted
+
+    assert wanted((200, 6.0)) == 3, "three leads are 180 s"
+    assert wanted((170, 5.0), (10, 4.0)) == 5
+    assert wanted((170, 9.0)) == 6, "what was wanted and never came is not asked for again"
+
+
 def test_work_that_can_wait_asks_for_nothing_as_long_as_valleys_suffice() -> None:
     day = demand(*([180.0] * 10 + [20.0] * 50))
     waiting = WaitingGroup("m", "local", DEFERRED, NOW + 3_600 * S, NOW, 100, 0, 50 * 60 * 60.0)

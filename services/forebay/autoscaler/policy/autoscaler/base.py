@@ -22,7 +22,8 @@ class Needs:
     """What a policy wants to see: how far back, and how many forecast windows of which length (0: no forecast).
 
     `by_demand` asks for the forecasts of each region and class too, and `pressure` says that the policy cannot choose
-    without hearing from the scheduler.
+    without hearing from the scheduler. `recommended_us` is how far back it wants what it recommended, where that is
+    further than the rest.
     """
 
     history_us: int = 0
@@ -30,6 +31,7 @@ class Needs:
     forecast_count: int = 0
     by_demand: bool = False
     pressure: bool = False
+    recommended_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,10 @@ class PoolView:
     """One pool, instances of one model that are alike, as the engine knows it.
 
     `concurrency` holds requests held and in flight over the last `Needs.history_us`, never empty where that is
-    positive; `recommendations` what the policy recommended over the same span; `concurrency_target` is in requests an
-    instance. `memo` is what the policy returned last time. `forecast` is that of the model, of all regions and classes,
-    and empty when the policy asks for none or the predictor does not answer. `profile` is GPU/MODEL/tpN or empty.
+    positive; `recommendations` what the policy recommended over the same span, or `Needs.recommended_us`;
+    `concurrency_target` is in requests an instance. `memo` is what the policy returned last time. `forecast` is that of
+    the model, of all regions and classes, and empty when the policy asks for none or the predictor does not answer.
+    `profile` is GPU/MODEL/tpN or empty.
     """
 
     model: str

@@ -57,11 +57,14 @@ class Forebay:
       deadlines with `margin` of the time to spare (`core/water.py`). It asks for an instance only where the level lies
       above the rest.
 
-    The most of the three is wanted. Rates are those of an instance that is alone, and instances that share a queue
-    can do more: how full their caches get, up to `fill`, tells how much more, down to `fullness_min` of what rates say,
-    as long as first tokens come within `fill` of what is promised.
-    Answers are as long as those that ended were, measured by what had been predicted. Both are learnt by
-    `learn_weight` a decision.
+    The most of the three is wanted. A pool shrinks to the most that was wanted within `keep_leads` lead times, or
+    `keep_s_max`: who gives an instance up and needs it again pays for a drain and a start, and for what is missed
+    meanwhile.
+
+    Rates are those of an instance that is alone, and instances that share a queue can do more: how full their caches
+    get, up to `fill`, tells how much more, down to `fullness_min` of what rates say, as long as first tokens come
+    within `fill` of what is promised. Answers are as long as those that ended were, measured by what had been
+    predicted. Both are learnt by `learn_weight` a decision.
 
     Several pools of a model (regions, kinds of GPU) share it by the integer program (`planning/solve.py`): every
     region serves `local_share` of its own, all together serve everything, at the lowest price of instances and starts,
@@ -81,6 +84,8 @@ class Forebay:
     reaction_s: float = 60.0
     learn_weight: float = 0.05
     margin: float = 0.1
+    keep_leads: float = 3.0
+    keep_s_max: float = 1_800.0
     patience_s: float = 86_400.0
     local_share: float = 1.0
     miss_share_max: float = 0.35
@@ -90,6 +95,8 @@ class Forebay:
     def __post_init__(self) -> None:
         if min(self.window_s, self.window_count, self.reaction_s, self.patience_s) <= 0:
             raise ValueError("window_s, window_count, reaction_s and patience_s must be positive")
+        if min(self.keep_leads, self.keep_s_max) < 0:
+            raise ValueError("keep_leads and keep_s_max must not be negative")
         if self.miss_price <= 1:
             raise ValueError("miss_price must be above 1: a miss that costs no more than an instance needs none")
         shares = (self.fill, self.brim, self.fullness_min, self.learn_weight, self.miss_weight)
@@ -101,7 +108,8 @@ class Forebay:
         """Arrivals and waiting work from the scheduler, and a forecast by region and class."""
         window_us = int(self.window_s * US_PER_S)
         history_us = max(3 * window_us, int(2 * self.reaction_s * US_PER_S))
-        return Needs(history_us, window_us, self.window_count, by_demand=True)
+        keep_us = int(self.keep_s_max * US_PER_S)
+        return Needs(history_us, window_us, self.window_count, by_demand=True, recommended_us=keep_us)
 
     def plan(self, view: FleetView) -> FleetChoice:
         """The plan of every model, and what it lacks."""
@@ -152,7 +160,7 @@ class Forebay:
         solution = solve(replace(table.program, local=np.array(own), total=np.array(everywhere)))
         by_name = {pool.pool: pool for pool in pools}
         choices = {
-            name: self._choice(count, outlooks[by_name[name].model], held[name])
+            name: self._kept(by_name[name], self._choice(count, outlooks[by_name[name].model], held[name]))
             for name, count in table.counts(solution).items()
         }
         return choices, [f"{one.model}: {one.bound_by}" for one in solution.shortages]
@@ -223,7 +231,7 @@ class Forebay:
             return (part * p10, part * p50, part * p90, part * p97)
 
         observed = expected.observed(region, int(self.reaction_s * US_PER_S), known.answer_share)
-        anchor = known.anchor(expected, observed) if not region else 1.0
+        anchor = known.anchor(expected, observed, int(self.reaction_s * US_PER_S)) if not region else 1.0
         forecasts = [scaled(expected.forecast(region, start), anchor) for start in near]
         coming = max((fewest(work(one), self.miss_price) for one in forecasts), default=0)
         seen = work(observed)[1]
@@ -263,6 +271,16 @@ class Forebay:
             for one in _heard(pool)
             if one.interactive_count
         )
+
+    def _kept(self, pool: PoolView, choice: Choice) -> Choice:
+        """The same, but no fewer than were wanted within the time that an instance is kept for."""
+        since_us = pool.now_us - min(self.keep_leads * pool.lead.p50_us, self.keep_s_max * US_PER_S)
+        most = max((int(count) for at_us, count in pool.recommendations if at_us > since_us), default=0)
+        kept = min(most, pool.standing_count)
+        if kept <= choice.instances_wanted:
+            return choice
+        reason = f"{kept} were wanted a moment ago and are kept for now; {choice.reason}"
+        return replace(choice, instances_wanted=kept, reason=reason)
 
     def _choice(self, wanted: int, outlook: Outlook, held: int) -> Choice:
         need, known = outlook.whole, outlook.known
