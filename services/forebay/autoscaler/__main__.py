@@ -41,6 +41,7 @@ from forebay.wire.main import Environment, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
 from forebay.wire.timer import Timer
+from forebay.wire.tracing_setup import open_tracer
 
 SHUTDOWN_GRACE_S = 2.0
 
@@ -60,7 +61,8 @@ async def serve(path: str | None, env: Environment) -> None:
     database = await asyncio.to_thread(sql.open_engine, env.database_url, env.database_wait_s)
     store = await asyncio.to_thread(SqlStore, database, config.decision_count_max)
     registry = CollectorRegistry()
-    server = Server(env.listen, [SERVICE, keda.SERVICE], registry)
+    tracer = open_tracer("autoscaler", env.listen, registry)
+    server = Server(env.listen, [SERVICE, keda.SERVICE], registry, tracer=tracer)
     leadership = Leadership(store, reached_at(env.listen, server.port), config.lease_s, now_us)
     writer = Writer(store, config.decision_count_max, leadership)
 

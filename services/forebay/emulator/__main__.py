@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from forebay.core.errors import ForebayError
 from forebay.emulator.answers import Answers
@@ -19,6 +20,7 @@ from forebay.emulator.emulator import Emulator
 from forebay.emulator.faults import ScheduledFault, parse_fault_option
 from forebay.emulator.options import parse_cold_start, parse_model, parse_pairs
 from forebay.wire import logs
+from forebay.wire.tracing_setup import open_tracer
 
 CRASH_STATUS = 70
 
@@ -84,7 +86,9 @@ async def serve(config: Config, answers: Answers, faults: list[ScheduledFault]) 
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    emulator = Emulator(config, answers, crash=lambda: os._exit(CRASH_STATUS))
+    # Its own metrics stay Triton's: what became of the spans is not among them.
+    tracer = open_tracer("emulator", f"{config.host}:{config.grpc_port}", CollectorRegistry())
+    emulator = Emulator(config, answers, crash=lambda: os._exit(CRASH_STATUS), tracer=tracer)
     print(json.dumps(emulator.ports), flush=True)
     starting = asyncio.ensure_future(emulator.start(faults))
     waiting = asyncio.ensure_future(stopped.wait())

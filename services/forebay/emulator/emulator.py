@@ -10,8 +10,10 @@ from forebay.emulator.http import HttpApi, HttpServer, bind
 from forebay.emulator.repository import Repository
 from forebay.emulator.server import TritonServer
 from forebay.wire.clock import Clock, now_us
+from forebay.wire.tracing import OFF, Tracer
 
 STREAM_FLUSH_S = 1.0
+_TRACER_CLOSE_S = 2.0
 
 
 class Emulator:
@@ -22,11 +24,19 @@ class Emulator:
     `ports` holds what was bound under "grpc", "http" and "metrics".
     """
 
-    def __init__(self, config: Config, answers: Answers, crash: Callable[[], None], clock: Clock = now_us) -> None:
+    def __init__(
+        self,
+        config: Config,
+        answers: Answers,
+        crash: Callable[[], None],
+        clock: Clock = now_us,
+        tracer: Tracer = OFF,
+    ) -> None:
         self._config = config
+        self._tracer = tracer
         self.faults = Faults(crash)
         self.repository = Repository(config, answers, self.faults, clock)
-        self._grpc = TritonServer(f"{config.host}:{config.grpc_port}", self.repository, self.faults)
+        self._grpc = TritonServer(f"{config.host}:{config.grpc_port}", self.repository, self.faults, tracer)
         self._sockets = [bind(config.host, port) for port in (config.http_port, config.metrics_port)]
         self._http = HttpServer(HttpApi(self.repository, self.faults))
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,6 +62,7 @@ class Emulator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._tracer.close, _TRACER_CLOSE_S)
         return drained
 
     async def _inject(self, fault: ScheduledFault) -> None:

@@ -14,6 +14,7 @@ from forebay.emulator.faults import Faults
 from forebay.emulator.repository import Repository
 from forebay.emulator.servicer import InferenceServicer
 from forebay.wire.errors import CODES
+from forebay.wire.tracing import OFF, Tracer
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 SERVICE = "inference.GRPCInferenceService"
@@ -108,9 +109,10 @@ class Health(health_pb2_grpc.HealthServicer):
 class TritonServer:
     """The listening server. Raises ConfigError when the address cannot be bound."""
 
-    def __init__(self, address: str, repository: Repository, faults: Faults) -> None:
+    def __init__(self, address: str, repository: Repository, faults: Faults, tracer: Tracer = OFF) -> None:
         self._grpc = grpc.aio.server(interceptors=[Gate(faults)], options=_OPTIONS)
-        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(InferenceServicer(repository, faults), self._grpc)
+        servicer = InferenceServicer(repository, faults, tracer)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(Health(repository), self._grpc)
         reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._grpc)
         self.port = _bind(self._grpc, address)

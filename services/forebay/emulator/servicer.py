@@ -1,7 +1,8 @@
 """Triton's gRPC inference service over an emulated repository."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,6 +14,7 @@ from forebay.emulator.host import ModelStats
 from forebay.emulator.model_config import VERSION, model_config, model_metadata
 from forebay.emulator.repository import Entry, Repository
 from forebay.emulator.stream import StreamSession
+from forebay.wire.tracing import OFF, TRACEPARENT, Span, Tracer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -33,7 +35,8 @@ EXTENSIONS = (
 class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Health, metadata, repository control, statistics and decoupled streaming; the rest is UNIMPLEMENTED."""
 
-    def __init__(self, repository: Repository, faults: Faults) -> None:
+    def __init__(self, repository: Repository, faults: Faults, tracer: Tracer = OFF) -> None:
+        self._tracer = tracer
         self._repository = repository
         self._faults = faults
 
@@ -96,9 +99,16 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         """Runs each request that arrives and streams the responses of all."""
         self._faults.check_refusal()
         metadata = {str(key): str(value).lower() for key, value in context.invocation_metadata() or ()}
-        session = StreamSession(self._repository, self._faults, metadata.get("triton_grpc_error") == "true")
+        # As in Triton, whoever sends a traceparent is traced; where nobody does, nothing begins here.
+        begin = partial(self._begin, metadata) if self._tracer.is_on and TRACEPARENT in metadata else None
+        session = StreamSession(self._repository, self._faults, metadata.get("triton_grpc_error") == "true", begin)
         async for response in session.run(messages):
             yield response
+
+    def _begin(self, metadata: Mapping[str, str], model: str, request_id: str) -> Span | None:
+        """The span of one request, named and described as Triton does it."""
+        attributes = {"triton.model_name": model, "triton.model_version": VERSION, "triton.request_id": request_id}
+        return self._tracer.begin("InferRequest", "server", metadata, attributes)
 
     async def RepositoryIndex(
         self, request: service_pb2.RepositoryIndexRequest, context: Context

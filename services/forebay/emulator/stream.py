@@ -1,8 +1,9 @@
 """One ModelStreamInfer call: requests in, their responses out as they come; all are cancelled with the call."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import partial
+from typing import TypeAlias
 
 from tritonclient.grpc import service_pb2
 
@@ -12,15 +13,27 @@ from forebay.emulator.generate import MODEL_REFUSED, Chunk, GenerateRequest, mak
 from forebay.emulator.host import ModelHost
 from forebay.emulator.model_config import VERSION
 from forebay.emulator.repository import Repository
+from forebay.wire.tracing import Span
+
+Begin: TypeAlias = Callable[[str, str], Span | None]
 
 
 class StreamSession:
     """The requests of one stream. Errors become responses, unless the client asked for `closes_on_error`.
 
-    In that mode, Triton's `triton_grpc_error`, an error of the model ends the call with its status.
+    In that mode, Triton's `triton_grpc_error`, an error of the model ends the call with its status. `begin` gives a
+    span for a request of the model and id that it names, or None.
     """
 
-    def __init__(self, repository: Repository, faults: Faults, closes_on_error: bool = False) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        faults: Faults,
+        closes_on_error: bool = False,
+        begin: Begin | None = None,
+    ) -> None:
+        self._begin = begin
+        self._spans: dict[int, Span] = {}
         self._repository = repository
         self._faults = faults
         self._closes_on_error = closes_on_error
@@ -46,6 +59,8 @@ class StreamSession:
             reader.cancel()
             for host, key in self._in_flight.values():
                 host.cancel(key)
+            for number in list(self._spans):
+                self._end_span(number, "CANCELLED")
 
     async def _read(self, messages: AsyncIterable[service_pb2.ModelInferRequest]) -> None:
         async for message in messages:
@@ -66,6 +81,9 @@ class StreamSession:
             self._refuse(message, error)
             return
         self._in_flight[number] = (host, key)
+        span = self._begin(message.model_name, message.id) if self._begin is not None else None
+        if span is not None:
+            self._spans[number] = span
 
     def _refuse(self, message: service_pb2.ModelInferRequest, error: ForebayError) -> None:
         by_model = error.code == MODEL_REFUSED
@@ -78,10 +96,17 @@ class StreamSession:
     def _deliver(self, number: int, request: GenerateRequest, chunk: Chunk) -> None:
         if chunk.finish_reason:
             self._in_flight.pop(number, None)
+            self._end_span(number)
         self._responses.put_nowait(make_response(request, VERSION, chunk))
+
+    def _end_span(self, number: int, error: str = "") -> None:
+        span = self._spans.pop(number, None)
+        if span is not None:
+            span.end(error)
 
     def _fail(self, number: int, request: GenerateRequest, text: str) -> None:
         self._in_flight.pop(number, None)
+        self._end_span(number, "ABORTED")
         if self._closes_on_error:
             self._responses.put_nowait(Aborted(text))
         else:

@@ -20,6 +20,7 @@ from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.main import Environment, environment, run, section
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+from forebay.wire.tracing_setup import open_tracer
 
 
 @click.command()
@@ -39,7 +40,7 @@ async def serve(path: str | None, env: Environment) -> None:
     registry = CollectorRegistry()
     engine = MetricsEngine(config.unreachable_after_count, config.queue_stale_after_us)
     writer = Writer(store, config.buffer_count_max, config.batch_count_max)
-    server = Server(env.listen, [SERVICE], registry)
+    server = Server(env.listen, [SERVICE], registry, tracer=open_tracer("metrics", env.listen, registry))
     servicer = MetricsServicer(engine, writer, store, RequestStats(registry), now_us)
     add_MetricsServiceServicer_to_server(servicer, server.grpc)
     gauges = SnapshotGauges(registry)

@@ -14,6 +14,7 @@ from forebay.wire import main as root
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+from forebay.wire.tracing_setup import open_tracer
 
 SERVICE = "lmaas.predictor.v1.PredictorService"
 
@@ -32,8 +33,9 @@ async def serve(config: Config, env: root.Environment) -> None:
         await keeper.restore()
     lasting = [one for one in (recorder, keeper) if one is not None]
     keep = {} if recorder is None else {"keep": recorder.offer}
-    servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, **keep)
-    server = Server(env.listen, [SERVICE], registry)
+    tracer = open_tracer("predictor", env.listen, registry)
+    servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, tracer=tracer, **keep)
+    server = Server(env.listen, [SERVICE], registry, tracer=tracer)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
     serve_prometheus(env.prometheus, registry)
 

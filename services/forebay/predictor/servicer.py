@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from lmaas.predictor.v1 import length_pb2
@@ -23,6 +23,7 @@ from forebay.predictor.traffic.history import SeriesName
 from forebay.wire.clock import Clock
 from forebay.wire.convert import length_query_from_proto, prediction_to_proto
 from forebay.wire.convert_predictor import accuracy_to_proto, forecast_to_proto, model_to_proto, outcome_from_proto
+from forebay.wire.tracing import OFF, TRACEPARENT, Span, Tracer
 
 WINDOW_US = 60 * US_PER_S
 PAGE_SIZE = 100
@@ -44,7 +45,9 @@ class PredictorServicer(PredictorServiceServicer):
         registry: CollectorRegistry,
         clock: Clock,
         keep: Keep = lambda outcomes: None,
+        tracer: Tracer = OFF,
     ) -> None:
+        self._tracer = tracer
         self._engine = engine
         self._loader = loader
         self._forecasts = forecasts
@@ -57,14 +60,27 @@ class PredictorServicer(PredictorServiceServicer):
         self, request: messages.PredictLengthRequest, context: Any
     ) -> messages.PredictLengthResponse:
         """Predicts each query's length."""
+        spans = self._begin_spans(request.queries) if self._tracer.is_on else ()
         answering = self._engine.on_queries([length_query_from_proto(query) for query in request.queries])
         await self._finish(answering)
         self._meters.count(answering.predictions)
+        for span in spans:
+            span.set({"forebay.predicted_by": answering.by.label})
+            span.end()
         pairs = zip(request.queries, answering.predictions, strict=True)
         return messages.PredictLengthResponse(
             predictions=[_prediction(query.query_id, prediction, answering.by.label) for query, prediction in pairs],
             predicted_by=answering.by.label,
         )
+
+    def _begin_spans(self, queries: Iterable[length_pb2.LengthQuery]) -> Sequence[Span]:
+        """A span for each query that names its place in a trace: a call asks for many requests at once."""
+        named = [(query.model, {TRACEPARENT: query.traceparent}) for query in queries if query.traceparent]
+        begun = [
+            self._tracer.begin(f"predict {model}", "server", headers, {"gen_ai.request.model": model})
+            for model, headers in named
+        ]
+        return [span for span in begun if span is not None]
 
     async def ObserveOutcomes(
         self, request: messages.ObserveOutcomesRequest, context: Any

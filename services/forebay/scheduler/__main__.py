@@ -19,12 +19,14 @@ from forebay.scheduler.planning import Planning
 from forebay.scheduler.policy import KINDS, build
 from forebay.scheduler.servicer import SERVICE, SchedulerServicer
 from forebay.scheduler.shell import Shell
+from forebay.scheduler.traces import Traces
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.main import Environment, calm_collector, environment, run, section
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server, run_until_stopped, serve_prometheus
 from forebay.wire.timer import Timer
+from forebay.wire.tracing_setup import open_tracer
 
 
 @click.command()
@@ -39,7 +41,7 @@ async def serve(path: str | None, env: Environment) -> None:
     """Runs the service until it is told to stop."""
     config = section(path, "scheduler", Config)
     registry = CollectorRegistry()
-    server = Server(env.listen, [SERVICE], registry)
+    server = Server(env.listen, [SERVICE], registry, tracer=open_tracer("scheduler", env.listen, registry))
     serve_prometheus(env.prometheus, registry)
     async with (
         connect(env.predictor) as predictor,
@@ -74,8 +76,9 @@ def assemble(
     # Leases outlive a restart, so their names must differ from those of the run before.
     name = f"s{now_us():x}"
     outcomes, timer, meters = Outcomes(to.predictor, name, config.outcome_interval_s), Timer(now_us), Meters(registry)
-    lengths = PredictorLengths(Predictions(to.predictor, config, now_us), outcomes)
-    shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters, Planning(policies.planner))
+    traces = Traces(server.tracer)
+    lengths = PredictorLengths(Predictions(to.predictor, config, now_us, traces), outcomes)
+    shell = Shell(Engine(config, policies, name), now_us, lengths, timer, meters, Planning(policies.planner), traces)
     timer.callback = shell.wake
     add_SchedulerServiceServicer_to_server(SchedulerServicer(shell, config), server.grpc)
     reporter = Reporter(to.metrics)

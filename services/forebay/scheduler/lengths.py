@@ -15,6 +15,7 @@ from forebay.core.units import US_PER_S
 from forebay.core.values import InferenceRequest, LengthPrediction
 from forebay.scheduler.actions import Observe
 from forebay.scheduler.config import OUTCOME_BATCH_MAX, Config
+from forebay.scheduler.traces import Traces, end_all
 from forebay.wire import convert
 from forebay.wire.clock import Clock
 from forebay.wire.convert_predictor import outcome_to_proto
@@ -38,10 +39,11 @@ class Predictions:
     a predictor that stops for a moment is not dead.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, config: Config, clock: Clock) -> None:
+    def __init__(self, channel: grpc.aio.Channel, config: Config, clock: Clock, traces: Traces | None = None) -> None:
         self._stub = PredictorServiceStub(channel)
         self._config = config
         self._clock = clock
+        self._traces = traces or Traces()
         self._batch: Batch = []
         self._timer: asyncio.TimerHandle | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -82,13 +84,16 @@ class Predictions:
 
     async def _call(self, requests: Sequence[InferenceRequest]) -> Sequence[LengthPrediction | None]:
         queries = [convert.length_query_to_proto(request) for request in requests]
+        spans = self._traces.predicting(queries)
         message = predictor_service_pb2.PredictLengthRequest(queries=queries)
         asked_us = self._clock()
         try:
             answer = await self._stub.PredictLength(message, timeout=self._config.predictor_deadline_ms / 1_000)
         except grpc.RpcError as error:
+            end_all(spans, error)
             self._failed(error, asked_us)
             return [None] * len(queries)
+        end_all(spans)
         if [one.query_id for one in answer.predictions] != [query.query_id for query in queries]:
             self._failed(ValueError("the answers are not those to the queries"), asked_us)
             return [None] * len(queries)

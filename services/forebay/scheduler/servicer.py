@@ -13,7 +13,7 @@ from forebay.core.units import US_PER_MS, US_PER_S
 from forebay.scheduler.config import Config
 from forebay.scheduler.shell import Shell
 from forebay.scheduler.streams import GatewayStream
-from forebay.wire import convert, convert_pressure, convert_scheduler
+from forebay.wire import convert, convert_pressure, convert_scheduler, tracing
 
 SERVICE = "lmaas.scheduler.v1.SchedulerService"
 PAGE_SIZE = 1_000
@@ -49,7 +49,9 @@ class SchedulerServicer(SchedulerServiceServicer):
 
     async def Place(self, request: pb.PlaceRequest, context: Any) -> pb.PlaceResponse:
         """Waits for one placement."""
-        answer = await self._shell.place(convert.request_from_proto(request.request))
+        wanted, call = convert.request_from_proto(request.request), tracing.current()
+        self._shell.traces.begin(wanted, request.request.traceparent if call is None else call.traceparent)
+        answer = await self._shell.place(wanted)
         return pb.PlaceResponse(placement=convert_scheduler.placement_to_proto(_placed(answer)))
 
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportResponse:

@@ -12,6 +12,7 @@ from forebay.core.values import InferenceRequest, Instance, InstanceLoad, Length
 from forebay.scheduler.actions import Action, Observe, Plan
 from forebay.scheduler.engine import Engine
 from forebay.scheduler.policy.planner.base import Assignment
+from forebay.scheduler.traces import Traces
 from forebay.wire.clock import Clock
 
 Reply: TypeAlias = Callable[[Answer], None]
@@ -69,9 +70,11 @@ class Shell:
         alarm: Alarm,
         meter: Meter,
         solver: Solver | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.engine = engine
         self.clock = clock
+        self.traces = traces or Traces()
         self._lengths = lengths
         self._alarm = alarm
         self._meter = meter
@@ -95,7 +98,7 @@ class Shell:
         if request_id in self._predicting:
             return
         if self.engine.knows(request):
-            self._do(self.engine.on_arrive(request, None, self.clock(), gateway_id))
+            self._decide(request, None, gateway_id)
             return
         self._predicting.add(request_id)
         self._lengths.ask(request, lambda prediction: self._predicted(request, prediction, gateway_id))
@@ -122,6 +125,7 @@ class Shell:
         replies.remove(reply)
         if not replies:
             del self._waiting[request_id]
+            self.traces.left(request_id)
             self._do(self.engine.on_cancel(request_id, self.clock()))
 
     def cancel(self, request_id: str) -> None:
@@ -200,7 +204,12 @@ class Shell:
         self._predicting.discard(request.request_id)
         self._meter.predicted(prediction is not None)
         if request.request_id in self._waiting:
-            self._do(self.engine.on_arrive(request, prediction, self.clock(), gateway_id))
+            self._decide(request, prediction, gateway_id)
+
+    def _decide(self, request: InferenceRequest, prediction: LengthPrediction | None, gateway_id: str) -> None:
+        self._do(self.engine.on_arrive(request, prediction, self.clock(), gateway_id))
+        if self.traces.open and request.request_id in self._waiting:
+            self.traces.held(request.request_id)
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -228,5 +237,7 @@ class Shell:
 
     def _answer(self, answer: Answer) -> None:
         self._meter.answered(answer)
+        if self.traces.open:
+            self.traces.answered(answer)
         for reply in self._waiting.pop(answer.request_id, ()):
             reply(answer)

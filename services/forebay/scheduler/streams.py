@@ -130,7 +130,10 @@ class GatewayStream:
             self._wake()
             return
         self._owed[request_id] = self._owed.get(request_id, 0) + 1
-        self._shell.arrive(convert.request_from_proto(arrival), self._reply, self._gateway_id)
+        request = convert.request_from_proto(arrival)
+        if arrival.traceparent:
+            self._shell.traces.begin(request, arrival.traceparent)
+        self._shell.arrive(request, self._reply, self._gateway_id)
 
     def _resume(self, message: Message) -> None:
         validate.check(message.resume)

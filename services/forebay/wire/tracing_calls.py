@@ -8,8 +8,6 @@ import grpc
 from forebay.wire.tracing import TRACEPARENT, TRACESTATE, Tracer, answering
 
 _OURS = "/lmaas."
-_ROOTS = frozenset({"/lmaas.scheduler.v1.SchedulerService/Place"})
-"""Calls that stand for a request of a user: they begin a trace where the caller has none."""
 _NAMES = (TRACEPARENT, TRACESTATE)
 
 
@@ -28,7 +26,7 @@ class TracedCalls(grpc.aio.ServerInterceptor):
             return handler
         metadata = details.invocation_metadata or ()
         headers = {key: value for key, value in metadata if key in _NAMES and isinstance(value, str)}
-        if not headers and details.method not in _ROOTS:
+        if not headers:
             return handler
         service, _, method = details.method[1:].partition("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
