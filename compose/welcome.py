@@ -28,6 +28,11 @@ def models(gateway: str) -> list[str]:
         return []
 
 
+def url(ports: str) -> str:
+    """Where this machine's browser finds what is published there; of a range, the first."""
+    return f"http://127.0.0.1:{ports.partition('-')[0]}"
+
+
 def main() -> int:
     """The exit status: 1 where no model came."""
     began_s = time.monotonic()
@@ -36,7 +41,7 @@ def main() -> int:
             print(f"no model is ready after {TIMEOUT_S:.0f} s; what do the services say? docker compose logs")
             return 1
         time.sleep(POLL_S)
-    where = {"page": os.environ["PAGE_URL"], "http": os.environ["HTTP_URL"]}
+    where = {"page": url(os.environ["PAGE_PORT"]), "http": url(os.environ["HTTP_PORTS"])}
     print(TEXT.format(models=", ".join(found), first=found[0], **where), flush=True)
     return 0
 
