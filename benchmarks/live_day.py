@@ -10,12 +10,15 @@ Run: PYTHONPATH=services:clients/python python -m benchmarks.live_day [--policy 
 import asyncio
 import contextlib
 import json
+import signal
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -93,6 +96,8 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         root = keep or Path(scratch)
         root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise click.ClickException(f"{root} holds something; give a folder that is empty or not there")
         site = Real(root) if real else Emulated()
         day = make_day(site.setup, live_s, seed)
         _tell_scale(report, site.setup, live_s, day)
@@ -102,7 +107,8 @@ def main(
             folder.mkdir(exist_ok=True)
             with site.ready(folder) as setup:
                 arm = arms(setup, live_s)[name]
-                lived = asyncio.run(_live(setup, arm, day, live_s, folder))
+                lived = asyncio.run(_ended_by_sigterm(_live(setup, arm, day, live_s, folder)))
+            _keep(lived.results, folder / "results.jsonl")
             tables.add(name, arm, with_lengths(day, lived.lengths), lived)
     tables.close()
     report.close(json_path)
@@ -136,6 +142,13 @@ class Real:
 
 
 # The live day
+
+
+async def _ended_by_sigterm(work: Coroutine[Any, Any, Lived]) -> Lived:
+    """As with Ctrl-C, nothing that was started stays behind."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 async def _live(setup: Setup, arm: PolicyConfig, day: Workload, live_s: float, folder: Path) -> Lived:
@@ -174,6 +187,10 @@ def _known(ask: PlannedRequest, day: Workload, row: int) -> str:
         "output_tokens": int(day.output_tokens[row]),
     }
     return json.dumps(entry) + "\n"
+
+
+def _keep(results: Sequence[Result], path: Path) -> None:
+    path.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
 
 
 async def _send(client: GatewayClient, ask: PlannedRequest, start_s: float) -> Result:
@@ -278,6 +295,9 @@ class Tables:
         ours = [one.ttft_s for one in live if one.ok]
         quantiles = [_quantile(values, q) for q in (0.5, 0.99) for values in (ours, theirs)]
         answered = len(live) - cut - lost
+        failures = Counter(f"{one.outcome}: {one.message}" for one in lived.results if one.outcome != OK)
+        for reason, count in failures.items():
+            print(f"{name}: {count} requests failed by {reason}", flush=True)
         self._requests.append(
             [name, len(live), answered, lost, cut, f"{100 * met:.1f}", f"{100 * said:.1f}", *quantiles]
         )
