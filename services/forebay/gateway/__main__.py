@@ -19,6 +19,9 @@ from forebay.gateway.kserve import KServe
 from forebay.gateway.loop import Loop
 from forebay.gateway.meters import Meters
 from forebay.gateway.openai import OpenAi
+from forebay.gateway.picker.endpoints import Endpoints
+from forebay.gateway.picker.servicer import SERVICE, PickerServicer
+from forebay.gateway.picker.stream import Parts
 from forebay.gateway.relay import Relay
 from forebay.gateway.server import Fronts, prepare_process
 from forebay.gateway.upstream import Upstream
@@ -57,7 +60,11 @@ async def serve(path: str | None, env: Environment) -> None:
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())
         kserve = KServe(loop, relay, upstream, intake)
-        fronts = Fronts(env.listen, env.http, openai, kserve, registry, deferred.names(), config.keys(), tracer)
+        endpoints = Endpoints(config.picker.resolve_s, now_us)
+        picker = PickerServicer(Parts(loop, intake, estimator, endpoints, config.keys(), config))
+        names = (SERVICE, *deferred.names())
+        fronts = Fronts(env.listen, env.http, openai, kserve, registry, names, config.keys(), tracer)
+        picker.add_to(fronts)
         deferred.add_to(fronts.grpc)
         deferred.measure(registry)
         serve_prometheus(env.prometheus, registry)
@@ -68,7 +75,8 @@ async def serve(path: str | None, env: Environment) -> None:
             await reporter.flush()
 
         links = [schedulers.run(), loop.run_links()]
-        loops = [loop.run_clock(), *links, loop.run_fleet(), reporter.run(), *deferred.loops()]
+        loops = [loop.run_clock(), *links, loop.run_fleet(), reporter.run(), picker.run_health(fronts)]
+        loops += deferred.loops()
         await run_until_stopped(fronts, loops, config.grace_s, closing=close)
     await upstream.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 from forebay.core.config import from_mapping
 from forebay.core.errors import ConfigError
 from forebay.gateway.deferred.config import DeferredConfig
+from forebay.gateway.picker.config import PickerConfig
 from forebay.gateway.promises import PromiseConfig
 from forebay.gateway.tenants import Keys, TenantKeys
 
@@ -60,12 +61,18 @@ class Config:
     """How deferred work is taken, paced and kept."""
     promises: PromiseConfig = field(default_factory=PromiseConfig)
     """When tokens are due, as instances are told; only engines that order by it heed it."""
+    picker: PickerConfig = field(default_factory=PickerConfig)
+    """How requests that a proxy asks about are read."""
 
     tenants: Mapping[str, Any] = field(default_factory=dict)
     """The tenants and the digests of their keys, as in TenantKeys; without any, nobody needs a key."""
 
     def __post_init__(self) -> None:
         self.keys()
+        unknown = sorted({*self.picker.objectives.values()} - {*SLO_CLASSES})
+        if unknown:
+            text = f"choose one of {', '.join(SLO_CLASSES)}"
+            raise ConfigError(f"picker.objectives names the class {unknown[0]!r}; {text}")
         if self.slo_class_default not in SLO_CLASSES:
             raise ConfigError(
                 f"slo_class_default is {self.slo_class_default!r}; choose one of {', '.join(SLO_CLASSES)}"
@@ -76,7 +83,7 @@ class Config:
             )
         for name in (one.name for one in dataclasses.fields(self)):
             value = getattr(self, name)
-            if isinstance(value, str | DeferredConfig | PromiseConfig | Mapping):
+            if isinstance(value, str | DeferredConfig | PromiseConfig | PickerConfig | Mapping):
                 continue
             least_ok = value >= 0 if name in _ZERO_ALLOWED else value > 0
             if not least_ok:

@@ -107,7 +107,7 @@ class Engine:
 
     def on_arrive(self, request: InferenceRequest, now_us: int) -> list[Action]:
         """A client sent a request."""
-        flight = Flight(request, now_us)
+        flight = Flight(request, now_us, excluded=set(request.excluded_instance_ids))
         if len(self._flights) >= self._config.requests_max:
             error = ResourceExhausted(
                 f"the gateway has {len(self._flights)} requests in flight, its limit; try again later",
@@ -160,6 +160,13 @@ class Engine:
                 flight.first_token_us = now_us
         return []
 
+    def on_counted(self, request_id: str, generated_tokens: int, prompt_tokens: int, now_us: int) -> list[Action]:
+        """The same of an answer that came whole: nobody knows when its first token was there."""
+        flight = self._flights.get(request_id)
+        if flight is not None:
+            flight.generated_tokens, flight.prompt_tokens = generated_tokens, prompt_tokens
+        return []
+
     def on_finished(self, request_id: str, outcome: Outcome, now_us: int) -> list[Action]:
         """The instance ended the answer."""
         flight = self._flights.get(request_id)
@@ -167,8 +174,11 @@ class Engine:
             return []
         return [*self._release(flight, outcome), *self._close(flight, RequestStatus.OK, now_us, None, outcome)]
 
-    def on_failed(self, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
-        """The attempt failed: before the first token another instance is tried, unless the request is at fault."""
+    def on_failed(self, request_id: str, error: ForebayError, now_us: int, *, is_final: bool = False) -> list[Action]:
+        """The attempt failed: before the first token another instance is tried, unless the request is at fault.
+
+        None is where the failure is final, since the client has seen it.
+        """
         flight = self._flights.get(request_id)
         if flight is None or flight.placement is None:
             return []
@@ -177,7 +187,8 @@ class Engine:
         if not is_fault_of_client:
             self._fleet.suspect(instance_id, now_us)
         actions = self._release(flight, Outcome.FAILED)
-        if is_fault_of_client or flight.first_token_us or flight.attempt_count >= self._config.attempts_max:
+        is_final = is_final or is_fault_of_client or bool(flight.first_token_us)
+        if is_final or flight.attempt_count >= self._config.attempts_max:
             return [*actions, *self._fail(flight, RequestStatus.FAILED, error, now_us)]
         flight.excluded.add(instance_id)
         flight.error = error

@@ -90,6 +90,18 @@ class Loop:
         self._apply(self._engine.on_failed(request_id, error, self._clock()))
         return future
 
+    def counted(self, request_id: str, generated_tokens: int, prompt_tokens: int) -> None:
+        """An answer that came whole has so many tokens."""
+        self._engine.on_counted(request_id, generated_tokens, prompt_tokens, self._clock())
+
+    def moved(self, request_id: str, instance_id: str) -> None:
+        """Another instance than the chosen one answers."""
+        self._apply(self._engine.on_moved(request_id, instance_id, self._clock()))
+
+    def broken(self, request_id: str, error: ForebayError) -> None:
+        """An attempt failed before the client's eyes: no other one follows."""
+        self._apply(self._engine.on_failed(request_id, error, self._clock(), is_final=True))
+
     def finished(self, request_id: str, outcome: Outcome) -> None:
         """An answer ended."""
         self._apply(self._engine.on_finished(request_id, outcome, self._clock()))

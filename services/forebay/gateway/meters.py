@@ -35,8 +35,9 @@ class Meters:
         self.requests.labels(model, record.status.name).inc()
         self.attempts.labels(model).inc(record.attempt_count)
         self.tokens.labels(model, "response").inc(record.response_tokens)
-        if record.first_token_us:
+        if record.response_tokens:
             self.tokens.labels(model, "prompt").inc(record.prompt_tokens)
+        if record.first_token_us:
             self.first_token.labels(model).observe((record.first_token_us - record.arrival_us) / US_PER_S)
         if record.placement is not None and not record.placement.decision_id:
             self.self_placed.labels(model).inc()

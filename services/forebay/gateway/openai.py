@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from forebay.core.errors import ForebayError
+from forebay.core.scheduling import Placement
 from forebay.core.units import US_PER_S
 from forebay.gateway import shape, triton
 from forebay.gateway.body import read_body
@@ -184,7 +185,9 @@ class _Completing(Response):
 
     async def _begin(self, send: Send, headers: Headers) -> None:
         self._has_begun = True
-        headers = [*headers, *_own_headers(self._answer, self._named)]
+        assert self._answer.placement is not None
+        named = own_headers(self._answer.placement, self._named)
+        headers = [*headers, *((name.encode(), value.encode("ascii", "replace")) for name, value in named.items())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
@@ -199,14 +202,13 @@ def _error_response(error: ForebayError, named: str) -> _Failure:
     return _Failure(body, status, {**headers, REQUEST_ID: named}, "application/json")
 
 
-def _own_headers(answer: Answer, named: str) -> Headers:
-    placed = answer.placement
-    assert placed is not None
+def own_headers(placed: Placement, named: str) -> dict[str, str]:
+    """What an answer tells in its headers of how its request was placed."""
     values = {REQUEST_ID: named, "x-forebay-decision-id": placed.decision_id, "x-forebay-instance": placed.instance_id}
     if placed.predicted != NO_PREDICTION:
         of = placed.predicted
         values["x-forebay-predicted-tokens"] = f"{of.p10},{of.p50},{of.p90},{of.p97}"
-    return [(name.encode(), value.encode("ascii", "replace")) for name, value in values.items() if value]
+    return {name: value for name, value in values.items() if value}
 
 
 async def _until_gone(receive: Receive) -> None:

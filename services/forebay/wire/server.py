@@ -66,8 +66,13 @@ class Server:
 
     async def stop(self, grace_s: float) -> None:
         """Reports NOT_SERVING, takes no new calls, and gives those in flight `grace_s` to end."""
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.enter_graceful_shutdown()
         await self.grpc.stop(grace_s)
+
+    async def tell_health(self, name: str, is_serving: bool) -> None:
+        """Tells of one more name than those of the services; nothing changes once the server stops."""
+        kinds = health_pb2.HealthCheckResponse
+        await self._health.set(name, kinds.SERVING if is_serving else kinds.NOT_SERVING)
 
     async def _report(self, status: int) -> None:
         for name in self._names:
