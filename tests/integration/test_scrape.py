@@ -286,6 +286,7 @@ class Process:
             "PATH": os.defpath,
             "FOREBAY_LISTEN": f"127.0.0.1:{self.ports[0]}",
             "FOREBAY_PROMETHEUS": f"127.0.0.1:{self.ports[1]}",
+            "FOREBAY_PAGE": "127.0.0.1:0",
             "FOREBAY_AUTOSCALER": "127.0.0.1:1",
             "FOREBAY_DATABASE_URL": database_url,
             "FOREBAY_LOG_LEVEL": "WARNING",

@@ -68,6 +68,7 @@ class Stack:
             "FOREBAY_LISTEN": addresses.grpc[name],
             "FOREBAY_PROMETHEUS": addresses.prometheus[name],
             "FOREBAY_HTTP": addresses.http,
+            "FOREBAY_PAGE": addresses.page,
             "FOREBAY_DATABASE_URL": self.run.database_url,
             "PYTHONUNBUFFERED": "1",
             RUN_MARK: self.run.run_id,
@@ -169,6 +170,7 @@ async def _counts(addresses: Addresses) -> tuple[dict[str, ModelCount], Mapping[
 def check_ports(addresses: Addresses) -> None:
     """Raises FailedPrecondition naming every port that is taken."""
     wanted = [addresses.http, *addresses.grpc.values(), *addresses.prometheus.values()]
+    wanted += [addresses.page] if addresses.page else []
     taken = sorted(address for address in wanted if not is_free(address))
     if taken:
         raise FailedPrecondition(

@@ -16,6 +16,7 @@ SERVICES = ("metrics", "predictor", "autoscaler", "scheduler", "gateway")
 """In the order in which they start."""
 _GRPC_PORTS = {"scheduler": 101, "predictor": 102, "autoscaler": 103, "metrics": 104, "gateway": 81}
 _HTTP_PORT = 80
+_PAGE_PORT = 280
 _PROMETHEUS_PORTS = {"scheduler": 201, "predictor": 202, "autoscaler": 203, "metrics": 204, "gateway": 205}
 INSTANCE_PORT = 300
 SCHEDULER_COUNT_MAX = 8
@@ -25,7 +26,8 @@ _REPLICA_PORT, _REPLICA_PROMETHEUS_PORT = 110, 210
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts of a stack answer, as host:port: gRPC and Prometheus pages by service, the gateway's HTTP.
+    """Where the parts of a stack answer, as host:port: gRPC and Prometheus pages by service, the gateway's HTTP, the
+    live page (empty: there is none).
 
     Replicas of the scheduler are services called "scheduler", "scheduler-2" and so on.
     """
@@ -33,6 +35,7 @@ class Addresses:
     grpc: Mapping[str, str]
     prometheus: Mapping[str, str]
     http: str
+    page: str = ""
 
     @property
     def http_url(self) -> str:
@@ -61,6 +64,7 @@ def addresses_from(port_base: int, scheduler_count: int = 1) -> Addresses:
         grpc={name: f"127.0.0.1:{port_base + offset}" for name, offset in grpc.items()},
         prometheus={name: f"127.0.0.1:{port_base + offset}" for name, offset in prometheus.items()},
         http=f"127.0.0.1:{port_base + _HTTP_PORT}",
+        page=f"127.0.0.1:{port_base + _PAGE_PORT}",
     )
 
 
@@ -108,4 +112,4 @@ def locate(state_dir: Path, gateway: str = "") -> Addresses:
     first, *others = grpc["scheduler"].split(",")
     grpc |= {"scheduler": first} | {f"scheduler-{number}": one for number, one in enumerate(others, start=2)}
     http = gateway or os.environ.get("FOREBAY_HTTP", known.http)
-    return Addresses(grpc, known.prometheus, http.removeprefix("http://").rstrip("/"))
+    return Addresses(grpc, known.prometheus, http.removeprefix("http://").rstrip("/"), known.page)

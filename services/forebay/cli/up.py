@@ -169,7 +169,8 @@ def announce(console: Console, run: Run, counts: Mapping[str, ModelCount]) -> No
         table.add_row(name, address, f"http://{addresses.prometheus[name]}/metrics", str(run.pids.get(name, "–")))
     console.print(table)
     fleet = ", ".join(f"{model} ({one.ready} ready)" for model, one in counts.items())
-    console.print(f"OpenAI API   {addresses.http_url}/v1\nmodels       {fleet}\n")
+    page = f"live page    http://{addresses.page}/\n" if addresses.page else ""
+    console.print(f"OpenAI API   {addresses.http_url}/v1\n{page}models       {fleet}\n")
 
 
 def suggest(console: Console, addresses: Addresses, model: str, needs_key: bool) -> None:

@@ -1,13 +1,14 @@
 """The metrics service's configuration, section [metrics]."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from forebay.core.units import US_PER_S
+from forebay.metrics.page.config import PageConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What can be set; every value must be above zero.
+    """What can be set; every value must be above zero. `page` is [metrics.page].
 
     An instance counts as unreachable after `unreachable_after_count` failed probes in a row, so a dead one is known
     within that many times `scrape_interval_s` plus the timeouts.
@@ -25,11 +26,12 @@ class Config:
     buffer_count_max: int = 100_000
     batch_count_max: int = 2_000
     shutdown_grace_s: float = 1.0
+    page: PageConfig = field(default_factory=PageConfig)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"{field.name} is {getattr(self, field.name)}; it must be above 0")
+        for one in fields(self):
+            if one.name != "page" and not getattr(self, one.name) > 0:
+                raise ValueError(f"{one.name} is {getattr(self, one.name)}; it must be above 0")
 
     @property
     def queue_stale_after_us(self) -> int:

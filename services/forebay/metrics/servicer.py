@@ -1,7 +1,7 @@
 """Answers the metrics contract: takes events, tells snapshots, history and single requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,14 +34,26 @@ INTERVAL_S = 1.0
 
 
 class MetricsServicer(MetricsServiceServicer):
-    """The contract over one engine, one writer and one store; see protos/lmaas/metrics/v1/metrics_service.proto."""
+    """The contract over one engine, one writer and one store; see protos/lmaas/metrics/v1/metrics_service.proto.
 
-    def __init__(self, engine: MetricsEngine, writer: Writer, store: Store, stats: RequestStats, clock: Clock) -> None:
+    `watch` is called with every request that ended, once.
+    """
+
+    def __init__(
+        self,
+        engine: MetricsEngine,
+        writer: Writer,
+        store: Store,
+        stats: RequestStats,
+        clock: Clock,
+        watch: Callable[[RequestRecord], None] = lambda _: None,
+    ) -> None:
         self._engine = engine
         self._writer = writer
         self._store = store
         self._stats = stats
         self._clock = clock
+        self._watch = watch
 
     async def ReportEvents(
         self, request_iterator: AsyncIterator[pb.ReportEventsRequest], context: Any
@@ -60,6 +72,7 @@ class MetricsServicer(MetricsServiceServicer):
         for event in events:
             if self._engine.on_event(event, now_us) and isinstance(event.kind, RequestRecord):
                 self._stats.observe(event.kind)
+                self._watch(event.kind)
         if events:
             await self._writer.submit(events)
 

@@ -1,0 +1,64 @@
+// Numbers, times and names as a reader wants them: units with a thin space, no more digits than are known.
+
+export const ABSENT = "–";
+const THIN = "\u202f";
+
+export function count(value) {
+  return value === null || value === undefined ? ABSENT : Math.round(value).toLocaleString("en");
+}
+
+/** About three digits: 0.42, 3.1, 27, 1,240, 18.3 k. */
+export function amount(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return ABSENT;
+  const size = Math.abs(value);
+  if (size >= 1e6) return `${(value / 1e6).toFixed(size >= 1e7 ? 0 : 1)}${THIN}M`;
+  if (size >= 1e4) return `${(value / 1e3).toFixed(size >= 1e5 ? 0 : 1)}${THIN}k`;
+  if (size >= 100) return Math.round(value).toLocaleString("en");
+  if (size >= 10) return value.toFixed(0);
+  if (size === 0) return "0";
+  return value.toFixed(size >= 1 ? 1 : 2);
+}
+
+export function share(value, digits = 0) {
+  return value === null || value === undefined ? ABSENT : `${(100 * value).toFixed(digits)}${THIN}%`;
+}
+
+/** A share that must not be rounded up to all. */
+export function kept(value) {
+  if (value === null || value === undefined) return ABSENT;
+  if (value === 1) return `100${THIN}%`;
+  return `${(Math.floor(value * 1000) / 10).toFixed(1)}${THIN}%`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return ABSENT;
+  const size = Math.abs(seconds);
+  if (size < 0.0005) return `0${THIN}ms`;
+  if (size < 1) return `${Math.round(seconds * 1000)}${THIN}ms`;
+  if (size < 10) return `${seconds.toFixed(1)}${THIN}s`;
+  if (size < 120) return `${Math.round(seconds)}${THIN}s`;
+  if (size < 7200) return `${Math.round(seconds / 60)}${THIN}min`;
+  if (size < 172800) return `${Math.round(seconds / 3600)}${THIN}h`;
+  return `${Math.round(seconds / 86400)}${THIN}d`;
+}
+
+export function time(ms) {
+  return ms ? new Date(ms).toLocaleTimeString("en-GB") : ABSENT;
+}
+
+export function words(name) {
+  return name.replaceAll("_", " ");
+}
+
+export function className(name) {
+  return { interactive_fast: "fast", interactive_normal: "normal", deferred: "deferred" }[name] ?? words(name);
+}
+
+/** An instance's name without what its group says already: "local-3/llama" of llama is "local-3". */
+export function shortId(id, model) {
+  return id.endsWith(`/${model}`) ? id.slice(0, -model.length - 1) : id;
+}
+
+export function plural(number, one, many = `${one}s`) {
+  return `${count(number)} ${number === 1 ? one : many}`;
+}
