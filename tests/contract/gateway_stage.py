@@ -33,6 +33,7 @@ from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.reporter import Reporter
 from forebay.wire.server import Server
+from forebay.wire.tracing import OFF, Tracer
 
 MODEL = "llama"
 SCHEDULER = "lmaas.scheduler.v1.SchedulerService"
@@ -342,7 +343,10 @@ def serve_scheduler(scheduler: FakeScheduler, address: str = "127.0.0.1:0") -> S
 
 @asynccontextmanager
 async def staged(
-    config: Config | None = None, instance_count: int = 1, open_store: Callable[[], Store] = MemoryStore
+    config: Config | None = None,
+    instance_count: int = 1,
+    open_store: Callable[[], Store] = MemoryStore,
+    tracer: Tracer = OFF,
 ) -> AsyncIterator[Stage]:
     """A running gateway with so many instances of one model."""
     config = config or Config()
@@ -361,7 +365,8 @@ async def staged(
         connect(f"127.0.0.1:{metrics_port}") as metrics_channel,
     ):
         reporter = Reporter(metrics_channel, interval_s=0.02)
-        loop = Loop(Engine(config), {"": scheduler_channel}, reporter, Meters(registry), config, "gateway-1", now_us)
+        engine, meters = Engine(config), Meters(registry)
+        loop = Loop(engine, {"": scheduler_channel}, reporter, meters, config, "gateway-1", now_us, tracer)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(open_store, None, loop, relay, intake, config, uuid.uuid4().hex, now_us)
         openai, kserve = (

@@ -1,12 +1,17 @@
 """A receiver of OTLP made from its own protocol's generated service: keeps what exporters send."""
 
 import asyncio
+import base64
+import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
+from google.protobuf import json_format
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -37,8 +42,18 @@ class Received:
     """What has come by now."""
 
     address: str = ""
+    """Where it takes OTLP over gRPC, host:port."""
+    http_url: str = ""
+    """Where it takes OTLP over HTTP, without a path."""
     spans: list[Seen] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
+
+    def take(self, request: Any) -> None:
+        """Keeps the spans of one export."""
+        for resource in request.resource_spans:
+            service = _values(resource.resource.attributes)["service.name"]
+            for scope in resource.scope_spans:
+                self.spans += [_seen(service, span) for span in scope.spans]
 
     def named(self, prefix: str, trace: str = "") -> list[Seen]:
         """Spans whose name begins so, of one trace or of all."""
@@ -60,10 +75,7 @@ class _Traces(trace_service_pb2_grpc.TraceServiceServicer):
         self._received = received
 
     async def Export(self, request: Any, context: Any) -> Any:
-        for resource in request.resource_spans:
-            service = _values(resource.resource.attributes)["service.name"]
-            for scope in resource.scope_spans:
-                self._received.spans += [_seen(service, span) for span in scope.spans]
+        self._received.take(request)
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
@@ -87,10 +99,46 @@ async def receiving() -> AsyncIterator[Received]:
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Metrics(received), server)
     received.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
+    web = ThreadingHTTPServer(("127.0.0.1", 0), _handler(received))
+    received.http_url = f"http://127.0.0.1:{web.server_address[1]}"
+    thread = threading.Thread(target=web.serve_forever)
+    thread.start()
     try:
         yield received
     finally:
+        await asyncio.to_thread(web.shutdown)
+        thread.join()
+        web.server_close()
         await server.stop(0)
+
+
+def _handler(received: Received) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.path == "/v1/traces":
+                received.take(_read(body, self.headers["content-type"]))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    return Handler
+
+
+def _read(body: bytes, content_type: str) -> Any:
+    """The request in either of OTLP's two forms over HTTP; JSON has ids in hexadecimal digits, unlike protobuf's."""
+    if content_type != "application/json":
+        return trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+    told = json.loads(body)
+    for resource in told["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                for name in ("traceId", "spanId", "parentSpanId"):
+                    span[name] = base64.b64encode(bytes.fromhex(span.get(name, ""))).decode()
+    return json_format.ParseDict(told, trace_service_pb2.ExportTraceServiceRequest(), ignore_unknown_fields=True)
 
 
 def _seen(service: str, span: Any) -> Seen:

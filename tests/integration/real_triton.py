@@ -55,11 +55,11 @@ def wait_until_model_answers(process: subprocess.Popen[bytes], url: str, log: Pa
     pytest.fail(f"Triton did not become ready; the end of its log:\n{log.read_text()[-4000:]}")
 
 
-def start_server(model: str, log: Path) -> tuple[RealTriton, subprocess.Popen[bytes]]:
+def start_server(model: str, log: Path, *flags: str) -> tuple[RealTriton, subprocess.Popen[bytes]]:
     """Start a server on free ports with one model loaded and wait for it. The caller ends the process."""
     http, grpc, metrics = free_ports(3)
     command = [str(START), "--load-model", model]
-    command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics)]
+    command += ["--http-port", str(http), "--grpc-port", str(grpc), "--metrics-port", str(metrics), *flags]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
     try:
