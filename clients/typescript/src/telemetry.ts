@@ -18,10 +18,9 @@ export function traced(tracer: Tracer = trace.getTracer("forebay-client")): Inte
     const span = tracer.startSpan(`${service}/${method}`, { kind: SpanKind.CLIENT, attributes });
     const here = trace.setSpan(context.active(), span);
     return new InterceptingCall(nextCall(options), {
-      start(metadata, listener, next) {
+      start(metadata, _listener, next) {
         propagation.inject(here, metadata, SETTER);
         next(metadata, {
-          ...listener,
           onReceiveStatus(ended, forward) {
             span.setAttribute("rpc.grpc.status_code", ended.code);
             if (ended.code !== status.OK) span.setStatus({ code: SpanStatusCode.ERROR, message: ended.details });
