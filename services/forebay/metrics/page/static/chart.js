@@ -25,6 +25,12 @@ export function axis(options = {}) {
   };
 }
 
+/** An axis of times of day, 24 hours. */
+export function clockAxis() {
+  const text = (second) => new Date(second * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  return axis({ space: 70, size: 26, incrs: [60, 120, 300, 600, 1800], values: (_, ticks) => ticks.map(text) });
+}
+
 export class Chart {
   constructor(parent, options, label) {
     this.parent = parent;

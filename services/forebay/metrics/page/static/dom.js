@@ -21,28 +21,31 @@ export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+const known = new WeakMap();
+
 /** Children by key, made once, kept in order and brought up to date: focus and selection stay where they are. */
 export function keyed(parent, items, keyOf, make, update) {
-  parent.rows ??= new Map();
+  if (!known.has(parent)) known.set(parent, new Map());
+  const elements = known.get(parent);
   const seen = new Set();
   let previous = null;
   for (const item of items) {
     const key = keyOf(item);
     seen.add(key);
-    let element = parent.rows.get(key);
+    let element = elements.get(key);
     if (!element) {
       element = make(item);
-      parent.rows.set(key, element);
+      elements.set(key, element);
     }
     update(element, item);
     const place = previous ? previous.nextSibling : parent.firstChild;
     if (place !== element) parent.insertBefore(element, place);
     previous = element;
   }
-  for (const [key, element] of parent.rows) {
+  for (const [key, element] of elements) {
     if (seen.has(key)) continue;
     element.remove();
-    parent.rows.delete(key);
+    elements.delete(key);
   }
 }
 

@@ -38,13 +38,22 @@ function offerModels() {
   chooser.parentElement.hidden = names.length < 2;
 }
 
+/** A panel that fails must not keep the others from being drawn. */
+function drawOne(panel) {
+  try {
+    panel.update(state, view);
+  } catch (error) {
+    console.error(error);
+  }
+}
+
 function draw() {
   scheduled = false;
   const changed = waiting;
   waiting = new Set();
   const begin = performance.now();
   for (const panel of panels) {
-    if (panel.sections.some((name) => changed.has(name))) panel.update(state, view);
+    if (panel.sections.some((name) => changed.has(name))) drawOne(panel);
   }
   view.updates += 1;
   view.updateMs = performance.now() - begin;

@@ -40,7 +40,7 @@ export function decisions() {
       const draw = () => {
         again = null;
         const rows = state.rows("decisions").map(([key, one]) => ({ key, ...one })).filter((one) => !model || one.model === model);
-        rows.sort((one, other) => Number(other.key) - Number(one.key));
+        rows.sort((one, other) => other.at - one.at || Number(other.key) - Number(one.key));
         table.update(rows.slice(0, SHOWN_MAX), (one) => one.key);
         write(byId("decisions-sub"), rows.length ? "newest first; press one to see why" : "");
       };

@@ -18,8 +18,8 @@ export function pools() {
     bar.firstChild.style.width = `${Math.min(100, (100 * one.ready) / Math.max(1, one.max, one.ready))}%`;
     bar.lastChild.style.left = `${Math.min(100, (100 * one.wanted) / Math.max(1, one.max, one.ready))}%`;
     bar.title = `${one.ready} ready, ${one.wanted} wanted, bounds ${one.min} to ${one.max}`;
-    const lead = one.lead_p50_s ? ` A start takes ${duration(one.lead_p50_s)} (p90 ${duration(one.lead_p90_s)}).` : "";
-    write(why.children[0], `${sentence(one.reason)}${lead}`);
+    const lead = one.lead_p50_s ? `A start takes ${duration(one.lead_p50_s)} (p90 ${duration(one.lead_p90_s)}).` : "";
+    write(why.children[0], `${sentence(one.reason)}${lead} `);
     write(why.children[1], one.bound_by ? `Held back by: ${one.bound_by}. ` : "");
     write(why.children[2], sentence(one.flip));
   }

@@ -1,6 +1,6 @@
 // What was promised and kept, by class over time.
 
-import { axis, Chart, colour } from "../chart.js";
+import { axis, Chart, clockAxis, colour } from "../chart.js";
 import { byId, h, keyed, write } from "../dom.js";
 import { ABSENT, className, count, duration, kept } from "../format.js";
 import { seriesOf } from "../state.js";
@@ -22,7 +22,7 @@ export function slo() {
       height: 190,
       cursor: { points: { size: 6 } },
       scales: { x: { time: true }, y: { range: (_, low) => [low === null ? 0 : Math.max(0, Math.min(90, Math.floor(low / 10) * 10)), 100.4] } },
-      axes: [axis(), axis({ size: 44, values: (_, ticks) => ticks.map((tick) => (tick <= 100 ? `${tick} %` : "")) })],
+      axes: [clockAxis(), axis({ size: 44, incrs: [0.5, 1, 2, 5, 10, 20, 50], values: (_, ticks) => ticks.map((tick) => (tick <= 100 ? `${tick} %` : "")) })],
       series: [{}, ...CLASSES.map((name) => ({ label: className(name), stroke: () => colour(`class-${name}`), width: 2, dash: DASHES[name], spanGaps: false, points: { size: 4 } }))],
     },
     "Promises kept by class",

@@ -1,6 +1,6 @@
 // What arrived, beside what was expected to: a chart a model.
 
-import { axis, Chart, colour, faded, marker } from "../chart.js";
+import { axis, Chart, clockAxis, colour, faded, marker } from "../chart.js";
 import { byId, h, keyed, write } from "../dom.js";
 import { amount, count } from "../format.js";
 import { seriesOf } from "../state.js";
@@ -40,7 +40,7 @@ export function traffic() {
         empty.hidden = names.length > 0;
         legend.hidden = !names.length;
         write(more, names.length > shown.length ? `${count(names.length - shown.length)} more: choose a model above` : "");
-        const height = shown.length > 2 ? 110 : shown.length > 1 ? 120 : 232;
+        const height = shown.length > 2 ? 112 : shown.length > 1 ? 124 : 248;
         keyed(list, shown.map((name) => ({ name, key: `${name}|${height}` })), (one) => one.key, (one) => make(one.name, height), (item, one) => {
           const data = columns(arrived.get(one.name) ?? [], bands.get(one.name) ?? [], now, unit);
           item.now = now;
@@ -68,7 +68,7 @@ function make(name, height) {
       height,
       cursor: { sync: { key: "traffic" }, points: { size: 6 } },
       scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, 0.1) * 1.08] } },
-      axes: [axis(), axis({ size: 44, values: (_, ticks) => ticks.map((tick) => amount(tick)) })],
+      axes: [clockAxis(), axis({ size: 44, values: (_, ticks) => ticks.map((tick) => amount(tick)) })],
       bands: [{ series: [3, 2], fill: () => faded("accent", 0.18) }],
       series: [
         {},
