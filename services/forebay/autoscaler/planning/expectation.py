@@ -247,8 +247,13 @@ def _is_now(demand: "DemandView", region: str) -> bool:
 
 
 def _rising(demand: "DemandView", span_us: int) -> "Arrived":
-    """The rates over the span, or those of its end where they are higher by more than `Z_QUICK` standard deviations."""
+    """The rates over the span, or those of its end where they are higher by more than `Z_QUICK` standard deviations.
+
+    Nothing where less than `QUICK_US` is known: a few requests tell no rate.
+    """
     slow, quick = demand.rate(span_us), demand.rate(QUICK_US)
+    if not demand.arrived or slow.at_us - demand.arrived[0].at_us < QUICK_US:
+        return replace(slow, request_count=0.0, prompt_tokens=0.0, response_tokens=0.0)
     seconds = QUICK_US / US_PER_S
     count = quick.request_count * seconds
     sure = max(0.0, count - Z_QUICK * sqrt(count)) / seconds

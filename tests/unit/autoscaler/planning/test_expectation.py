@@ -38,6 +38,11 @@ def test_chance_in_a_few_seconds_is_no_burst() -> None:
     assert lucky.observed("", 60 * S, 1.0).response[1] == pytest.approx(11.0), "16 instead of 10 happens"
 
 
+def test_the_first_seconds_tell_no_rate() -> None:
+    assert expected((591, 0), (600, 66)).observed("", 60 * S, 1.0).response[1] == 0.0
+    assert expected((590, 0), (600, 100)).observed("", 60 * S, 1.0).response[1] == pytest.approx(100.0)
+
+
 def test_how_far_off_a_forecast_is_now_is_what_arrives_as_a_part_of_its_median() -> None:
     first, second = (window(600, 600.0),), (window(660, 1_200.0),)
     known = Experience().after(expected((500, 0), (590, 90), now_s=590, forecast=first), first, 0.1)
