@@ -93,8 +93,9 @@ class Outbox(SpanProcessor):
         try:
             return self._exporter.export(batch) is SpanExportResult.SUCCESS
         except Exception:
-            # Whatever goes wrong here must not end the thread.
-            log.exception("spans could not be sent")
+            # Whatever goes wrong here must not end the thread. An exporter that is closed under it breaks off.
+            if not self._stopping:
+                log.exception("spans could not be sent")
             return False
 
     def _count(self, count: int, is_taken: bool) -> None:
@@ -102,7 +103,7 @@ class Outbox(SpanProcessor):
             self.sent_count += count
         else:
             self._refused_count += count
-        if is_taken != self._is_taken:
+        if is_taken != self._is_taken and not self._stopping:
             text = "the collector takes spans again" if is_taken else "the collector takes no spans; they are dropped"
             log.warning(text, extra={"fields": {"dropped": self.dropped_count}})
         self._is_taken = is_taken
