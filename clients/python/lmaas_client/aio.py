@@ -1,8 +1,8 @@
 """The asynchronous client."""
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from types import TracebackType
-from typing import TypeVar
 
 import grpc
 from lmaas.autoscaler.v1 import autoscaler_service_pb2
@@ -10,27 +10,33 @@ from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStu
 from lmaas.common.v1 import instance_pb2
 from lmaas.predictor.v1 import length_pb2
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
-from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2
+from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2, status_pb2
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
 from lmaas_client import requests
-from lmaas_client.errors import from_call
-
-T = TypeVar("T")
+from lmaas_client.calls import answered, streamed
+from lmaas_client.channels import Tls, open_aio
 
 
 class AsyncClient:
     """Talks to predictor, scheduler and autoscaler; use it as an asynchronous context manager.
 
-    Every verb raises ForebayError, within `timeout_s` seconds at the latest.
+    Every verb raises ForebayError, within `timeout_s` seconds at the latest; a watch has no deadline. Plaintext unless
+    `tls` is given. The first of `interceptors` is the outermost.
     """
 
-    def __init__(self, addresses: requests.Addresses | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        addresses: requests.Addresses | None = None,
+        timeout_s: float = 10.0,
+        *,
+        tls: Tls | None = None,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+    ) -> None:
         where = addresses or requests.Addresses()
         self._timeout_s = timeout_s
         self._channels = [
-            grpc.aio.insecure_channel(address, options=requests.CHANNEL_OPTIONS)
-            for address in (where.scheduler, where.predictor, where.autoscaler)
+            open_aio(address, tls, interceptors) for address in (where.scheduler, where.predictor, where.autoscaler)
         ]
         self._scheduler = SchedulerServiceStub(self._channels[0])
         self._predictor = PredictorServiceStub(self._channels[1])
@@ -52,12 +58,12 @@ class AsyncClient:
     async def predict(self, *wanted: request_pb2.InferenceRequest) -> Sequence[length_pb2.LengthPrediction]:
         """Predicted answer lengths, in the order of the requests."""
         call = self._predictor.PredictLength(requests.predict_message(wanted), timeout=self._timeout_s)
-        return (await _answer(call)).predictions
+        return (await answered(call)).predictions
 
     async def place(self, request: request_pb2.InferenceRequest) -> request_pb2.Placement:
         """Waits for an instance. Placing the same request_id again gives the same placement."""
         message = scheduler_service_pb2.PlaceRequest(request=request)
-        return (await _answer(self._scheduler.Place(message, timeout=self._timeout_s))).placement
+        return (await answered(self._scheduler.Place(message, timeout=self._timeout_s))).placement
 
     async def progress(self, lease_id: str, generated_tokens: int) -> None:
         """Renews a lease."""
@@ -76,23 +82,30 @@ class AsyncClient:
     async def explain(self, decision_id: str) -> decision_pb2.Decision:
         """The record of one decision of the scheduler."""
         message = scheduler_service_pb2.ExplainRequest(decision_id=decision_id)
-        return (await _answer(self._scheduler.Explain(message, timeout=self._timeout_s))).decision
+        return (await answered(self._scheduler.Explain(message, timeout=self._timeout_s))).decision
+
+    async def instances(self, model: str = "") -> list[status_pb2.ScheduledInstance]:
+        """The instances with the load that the scheduler has put on them, by id; `model` selects one model."""
+        found: list[status_pb2.ScheduledInstance] = []
+        message = scheduler_service_pb2.ListInstancesRequest(model=model)
+        while True:
+            page = await answered(self._scheduler.ListInstances(message, timeout=self._timeout_s))
+            found += page.instances
+            if not page.next_page_token:
+                return found
+            message.page_token = page.next_page_token
+
+    async def fleet(self, model: str = "") -> autoscaler_service_pb2.GetFleetResponse:
+        """The fleet as the autoscaler sees it, with bounds, policy and forecasts; `model` selects one model."""
+        message = autoscaler_service_pb2.GetFleetRequest(model=model)
+        return await answered(self._autoscaler.GetFleet(message, timeout=self._timeout_s))
 
     async def watch_fleet(self, model: str = "") -> AsyncIterator[Sequence[instance_pb2.Instance]]:
         """The fleet now and after every change, for ever; `model` selects one model."""
         call = self._autoscaler.WatchFleet(autoscaler_service_pb2.WatchFleetRequest(model=model))
-        try:
-            async for answer in call:
-                yield answer.instances
-        except grpc.RpcError as error:
-            raise from_call(error) from error
+        async with aclosing(streamed(call)) as messages:
+            async for message in messages:
+                yield message.instances
 
     async def _report(self, message: scheduler_service_pb2.ReportRequest) -> None:
-        await _answer(self._scheduler.Report(message, timeout=self._timeout_s))
-
-
-async def _answer(call: Awaitable[T]) -> T:
-    try:
-        return await call
-    except grpc.RpcError as error:
-        raise from_call(error) from error
+        await answered(self._scheduler.Report(message, timeout=self._timeout_s))

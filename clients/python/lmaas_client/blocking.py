@@ -1,35 +1,41 @@
 """The blocking client: the verbs of the asynchronous one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any
 
-import grpc
 from lmaas.autoscaler.v1 import autoscaler_service_pb2
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
 from lmaas.common.v1 import instance_pb2
 from lmaas.predictor.v1 import length_pb2
 from lmaas.predictor.v1.predictor_service_pb2_grpc import PredictorServiceStub
-from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2
+from lmaas.scheduler.v1 import decision_pb2, request_pb2, scheduler_service_pb2, status_pb2
 from lmaas.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 
 from lmaas_client import requests
-from lmaas_client.errors import from_call
-
-T = TypeVar("T")
+from lmaas_client.calls import answer, stream
+from lmaas_client.channels import Tls, open_blocking
 
 
 class Client:
     """Talks to predictor, scheduler and autoscaler; use it as a context manager. Safe to share between threads.
 
-    Every verb raises ForebayError, within `timeout_s` seconds at the latest.
+    Every verb raises ForebayError, within `timeout_s` seconds at the latest; a watch has no deadline. Plaintext unless
+    `tls` is given. The first of `interceptors`, gRPC's own, is the outermost.
     """
 
-    def __init__(self, addresses: requests.Addresses | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        addresses: requests.Addresses | None = None,
+        timeout_s: float = 10.0,
+        *,
+        tls: Tls | None = None,
+        interceptors: Sequence[Any] = (),
+    ) -> None:
         where = addresses or requests.Addresses()
         self._timeout_s = timeout_s
         self._channels = [
-            grpc.insecure_channel(address, options=requests.CHANNEL_OPTIONS)
+            open_blocking(address, tls, interceptors)
             for address in (where.scheduler, where.predictor, where.autoscaler)
         ]
         self._scheduler = SchedulerServiceStub(self._channels[0])
@@ -52,12 +58,12 @@ class Client:
     def predict(self, *wanted: request_pb2.InferenceRequest) -> Sequence[length_pb2.LengthPrediction]:
         """Predicted answer lengths, in the order of the requests."""
         message = requests.predict_message(wanted)
-        return _answer(lambda: self._predictor.PredictLength(message, timeout=self._timeout_s)).predictions
+        return answer(lambda: self._predictor.PredictLength(message, timeout=self._timeout_s)).predictions
 
     def place(self, request: request_pb2.InferenceRequest) -> request_pb2.Placement:
         """Waits for an instance. Placing the same request_id again gives the same placement."""
         message = scheduler_service_pb2.PlaceRequest(request=request)
-        return _answer(lambda: self._scheduler.Place(message, timeout=self._timeout_s)).placement
+        return answer(lambda: self._scheduler.Place(message, timeout=self._timeout_s)).placement
 
     def progress(self, lease_id: str, generated_tokens: int) -> None:
         """Renews a lease."""
@@ -76,23 +82,28 @@ class Client:
     def explain(self, decision_id: str) -> decision_pb2.Decision:
         """The record of one decision of the scheduler."""
         message = scheduler_service_pb2.ExplainRequest(decision_id=decision_id)
-        return _answer(lambda: self._scheduler.Explain(message, timeout=self._timeout_s)).decision
+        return answer(lambda: self._scheduler.Explain(message, timeout=self._timeout_s)).decision
+
+    def instances(self, model: str = "") -> list[status_pb2.ScheduledInstance]:
+        """The instances with the load that the scheduler has put on them, by id; `model` selects one model."""
+        found: list[status_pb2.ScheduledInstance] = []
+        message = scheduler_service_pb2.ListInstancesRequest(model=model)
+        while True:
+            page = answer(lambda: self._scheduler.ListInstances(message, timeout=self._timeout_s))
+            found += page.instances
+            if not page.next_page_token:
+                return found
+            message.page_token = page.next_page_token
+
+    def fleet(self, model: str = "") -> autoscaler_service_pb2.GetFleetResponse:
+        """The fleet as the autoscaler sees it, with bounds, policy and forecasts; `model` selects one model."""
+        message = autoscaler_service_pb2.GetFleetRequest(model=model)
+        return answer(lambda: self._autoscaler.GetFleet(message, timeout=self._timeout_s))
 
     def watch_fleet(self, model: str = "") -> Iterator[Sequence[instance_pb2.Instance]]:
-        """The fleet now and after every change, for ever; `model` selects one model."""
-        call = self._autoscaler.WatchFleet(autoscaler_service_pb2.WatchFleetRequest(model=model))
-        try:
-            for answer in call:
-                yield answer.instances
-        except grpc.RpcError as error:
-            raise from_call(error) from error
+        """The fleet now and after every change, for ever; `model` selects one model. Leaving the loop ends the call."""
+        for message in stream(self._autoscaler.WatchFleet(autoscaler_service_pb2.WatchFleetRequest(model=model))):
+            yield message.instances
 
     def _report(self, message: scheduler_service_pb2.ReportRequest) -> None:
-        _answer(lambda: self._scheduler.Report(message, timeout=self._timeout_s))
-
-
-def _answer(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except grpc.RpcError as error:
-        raise from_call(error) from error
+        answer(lambda: self._scheduler.Report(message, timeout=self._timeout_s))

@@ -25,7 +25,10 @@ _SERVICES = [
 SERVICE_CONFIG = json.dumps(
     {"methodConfig": [{"name": [{"service": name} for name in _SERVICES], "retryPolicy": _RETRY}]}
 )
-"""gRPC's service config: every write carries an id that makes it safe to repeat, so one policy serves all methods."""
+"""gRPC's service config, the same in all clients.
+
+Every write carries an id that makes it safe to repeat, so one policy serves all methods.
+"""
 
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
@@ -88,6 +91,7 @@ def length_query(request: request_pb2.InferenceRequest) -> length_pb2.LengthQuer
         temperature=request.temperature,
         turn_number=request.turn_number,
         system_digest=request.system_digest,
+        traceparent=request.traceparent,
     )
 
 

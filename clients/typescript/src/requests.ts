@@ -73,6 +73,7 @@ export function lengthQuery(request: InferenceRequest): LengthQuery {
     temperature: request.temperature,
     turnNumber: request.turnNumber,
     systemDigest: request.systemDigest,
+    traceparent: request.traceparent,
   });
 }
 
