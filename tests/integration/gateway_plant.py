@@ -76,6 +76,7 @@ class Plant:
                 instance_id=f"s{number}/{MODEL}",
                 model=MODEL,
                 grpc_address=emulator.grpc_address,
+                openai_address=emulator.http_address,
                 server_id=f"s{number}",
                 state="INSTANCE_STATE_READY",
                 concurrency_max=64,

@@ -54,7 +54,7 @@ class Config:
     fallback_queue_factor: float = 2.0
     """While the scheduler is down: most requests sent to an instance, in units of its concurrency."""
     suspect_s: float = 5.0
-    """While the scheduler is down: how long an instance that failed is avoided."""
+    """While the scheduler is down, and for what a proxy sends: how long an instance that failed is avoided."""
     grace_s: float = 15.0
     """How long running answers may take to end when the gateway stops."""
     deferred: DeferredConfig = field(default_factory=DeferredConfig)

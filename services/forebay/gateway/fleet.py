@@ -90,6 +90,10 @@ class Fleet:
         self._avoided_until_us = {key: at for key, at in self._avoided_until_us.items() if at > now_us}
         self._avoided_until_us[instance_id] = now_us + self._suspect_us
 
+    def suspected(self, now_us: int) -> frozenset[str]:
+        """The ids of those that failed a while ago."""
+        return frozenset(key for key, at in self._avoided_until_us.items() if at > now_us)
+
     def _has_room(self, instance: Instance) -> bool:
         concurrency = instance.concurrency_max or _CONCURRENCY_DEFAULT
         return self.outstanding(instance.instance_id) < concurrency * self._queue_factor

@@ -69,6 +69,10 @@ class Loop:
         """The engine; others only read it."""
         return self._engine
 
+    def suspected(self) -> frozenset[str]:
+        """The ids of the instances that have just failed a request."""
+        return self._engine.fleet.suspected(self._clock())
+
     def arrive(self, request: InferenceRequest) -> asyncio.Future[Placement]:
         """Takes a request; the future brings its placement or the error that the client gets."""
         future = self._wait(request.request_id)

@@ -218,7 +218,15 @@ class Stream:
         is_known = parts.loop.engine.fleet.knows(question.model)
         if is_known and len(unfit) == len(ready) and (ready or self._subset is not None):
             raise _none_fits(question.model, self._subset)
-        return replace(request, excluded_instance_ids=unfit)
+        return replace(request, excluded_instance_ids=self._shunned(ready, unfit))
+
+    def _shunned(self, ready: Sequence[Instance], unfit: frozenset[str]) -> frozenset[str]:
+        """Those that are unfit, and those that have just failed as long as there are others.
+
+        A proxy cannot send elsewhere what an instance failed, so its client comes again.
+        """
+        shunned = unfit | self._parts.loop.suspected()
+        return shunned if any(one.instance_id not in shunned for one in ready) else unfit
 
     async def _placed(self) -> list[Action]:
         """Goes on once the placement is there; one that the proxy cannot follow is given back for another."""
