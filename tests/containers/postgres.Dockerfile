@@ -2,7 +2,7 @@
 ARG BASE
 FROM ${BASE}
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends postgresql postgresql-common && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
 COPY postgres.sh /usr/local/bin/docker-entrypoint.sh
 ENV PGDATA=/var/lib/postgresql/data
 RUN install -d -o postgres -g postgres "$PGDATA"

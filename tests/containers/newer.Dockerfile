@@ -1,0 +1,3 @@
+# The same as an image of another version.
+ARG BASE
+FROM ${BASE}
