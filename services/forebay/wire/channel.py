@@ -19,12 +19,14 @@ OPTIONS = [
     # Despite its name this is how long one attempt to connect may take.
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # A container that starts again may have another address; by default its name would not be asked for 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ("grpc.primary_user_agent", DOMAIN),
     ("grpc.enable_retries", 1),
     ("grpc.service_config", SERVICE_CONFIG),
 ]
 
-_IN_TURN = [("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 1_000)]
+_IN_TURN = [("grpc.lb_policy_name", "round_robin")]
 
 
 def connect(address: str) -> grpc.aio.Channel:
