@@ -13,6 +13,9 @@ from forebay.predictor.policy.length import PredictionFailed
 
 log = logging.getLogger(__name__)
 
+# It would tell its makers how it is used.
+onnxruntime.disable_telemetry_events()
+
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 

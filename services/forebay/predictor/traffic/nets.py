@@ -13,6 +13,9 @@ import onnxruntime
 from forebay.predictor.traffic.fitting import ForecastFailed
 from forebay.predictor.traffic.series import Floats
 
+# It would tell its makers how it is used.
+onnxruntime.disable_telemetry_events()
+
 FOLDER = Path(__file__).parent / "forecasts"
 BYTES_MAX = 16 << 20
 
