@@ -11,8 +11,8 @@ go() {
 
 # clients/java: compiler, plugins of protoc, gRPC with what it needs, JUnit
 java() {
-  packages openjdk-17-jdk-headless libgrpc-java libnetty-java libperfmark-java libprotobuf-java libguava-java \
-    libgoogle-gson-java libgeronimo-annotation-1.3-spec-java liberror-prone-java junit5 \
+  packages openjdk-17-jdk-headless libgrpc-java libnetty-java libnetty-tcnative-java libperfmark-java libprotobuf-java \
+    libguava-java libgoogle-gson-java libgeronimo-annotation-1.3-spec-java liberror-prone-java junit5 \
     protobuf-compiler protobuf-compiler-grpc-java-plugin
 }
 

@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import javax.net.ssl.KeyManagerFactory;
@@ -170,11 +171,13 @@ class ForebayClientTest {
 
   @Test
   void a_future_that_is_cancelled_cancels_its_call() throws InterruptedException {
-    services.place = (asked, answer) -> {};
+    CountDownLatch came = new CountDownLatch(1);
+    services.place = (asked, answer) -> came.countDown();
     try (ForebayClient client = services.client().build()) {
       CompletableFuture<?> placement = client.placeAsync(request());
+      assertTrue(came.await(5, TimeUnit.SECONDS));
       placement.cancel(true);
-      assertTrue(services.left.await(30, TimeUnit.SECONDS));
+      assertTrue(services.left.await(5, TimeUnit.SECONDS));
     }
   }
 
@@ -210,7 +213,7 @@ class ForebayClientTest {
       assertEquals("b", fleet.next().get(0).getInstanceId());
       fleet.close();
       assertFalse(fleet.hasNext());
-      assertTrue(services.left.await(30, TimeUnit.SECONDS));
+      assertTrue(services.left.await(5, TimeUnit.SECONDS));
     }
   }
 
@@ -271,7 +274,7 @@ class ForebayClientTest {
                 Path.of(System.getProperty("java.home"), "bin", "keytool").toString(),
                 "-genkeypair", "-alias", "own", "-keyalg", "EC", "-dname", "CN=localhost", "-ext", "san=ip:127.0.0.1",
                 "-storetype", "PKCS12", "-storepass", "secret", "-keystore", file.toString())
-            .inheritIO()
+            .redirectError(ProcessBuilder.Redirect.DISCARD)
             .start();
     assertEquals(0, keytool.waitFor());
     KeyStore keys = KeyStore.getInstance(file.toFile(), "secret".toCharArray());
