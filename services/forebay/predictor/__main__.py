@@ -13,7 +13,7 @@ from forebay.predictor.servicer import PredictorServicer
 from forebay.wire import main as root
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
-from forebay.wire.server import Server, run_until_stopped, serve_prometheus
+from forebay.wire.server import PASSING, Server, run_until_stopped, serve_prometheus
 from forebay.wire.tracing_setup import open_tracer
 
 SERVICE = "lmaas.predictor.v1.PredictorService"
@@ -35,7 +35,7 @@ async def serve(config: Config, env: root.Environment) -> None:
     keep = {} if recorder is None else {"keep": recorder.offer}
     tracer = open_tracer("predictor", env.listen, registry)
     servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, tracer=tracer, **keep)
-    server = Server(env.listen, [SERVICE], registry, tracer=tracer)
+    server = Server(env.listen, [SERVICE], registry, tracer=tracer, options=PASSING)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
     serve_prometheus(env.prometheus, registry)
 

@@ -32,13 +32,16 @@ _OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_concurrent_streams", 10_000),
 ]
+PASSING = (("grpc.max_connection_age_ms", 30_000), ("grpc.max_connection_age_grace_ms", 10_000))
+"""For a service of short calls: clients connect anew every half a minute, and find replicas that came meanwhile."""
 
 
 class Server:
     """One listening gRPC server with health and reflection.
 
     `names` are the full names of its services, such as "lmaas.scheduler.v1.SchedulerService". Raises ConfigError when
-    the address cannot be bound. The `interceptors` stand behind our own. The `tracer` is closed with the server.
+    the address cannot be bound. The `interceptors` stand behind our own. The `tracer` is closed with the server, and
+    `options` are gRPC's, beside ours.
     """
 
     def __init__(
@@ -49,10 +52,11 @@ class Server:
         clock: Clock = now_us,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
         tracer: Tracer = OFF,
+        options: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.tracer = tracer
         more = [*interceptors, *([TracedCalls(tracer)] if tracer.is_on else [])]
-        self.grpc = grpc.aio.server(interceptors=[Guard(clock, registry), *more], options=_OPTIONS)
+        self.grpc = grpc.aio.server(interceptors=[Guard(clock, registry), *more], options=[*_OPTIONS, *options])
         self._names = [*names, ""]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
