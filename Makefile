@@ -6,6 +6,7 @@ PY := .venv/bin/python
 PROTOS := $(sort $(wildcard protos/lmaas/*/v1/*.proto))
 SERVICES := $(filter %_service.proto,$(PROTOS))
 GENERATED := clients/python
+STUBS := $(GENERATED)/lmaas clients/go/lmaas
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # Elsewhere than on main the contract is compared with main's, on main with what it was before its last change.
 AGAINST ?= $(shell if ! git diff --quiet HEAD -- protos; then git rev-parse HEAD; \
@@ -81,8 +82,8 @@ protos: ## Check the contract: lint, format, compatibility, stubs up to date
 	.venv/bin/buf format --diff --exit-code
 	.venv/bin/buf breaking --against '.git#ref=$(AGAINST)'
 	@$(MAKE) --no-print-directory generate
-	@test -z "$$(git status --porcelain -- $(GENERATED)/lmaas)" \
-	  || { git status --short -- $(GENERATED)/lmaas; echo "error: stubs were stale; commit what make generate made"; exit 1; }
+	@test -z "$$(git status --porcelain -- $(STUBS))" \
+	  || { git status --short -- $(STUBS); echo "error: stubs were stale; commit what make generate made"; exit 1; }
 
 shape: ## Print the sizes of our files and functions
 	$(PY) tests/shape.py
@@ -109,6 +110,8 @@ generate: ## Regenerate the protobuf stubs, offline
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/extproc=protos/extproc \
 	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
 	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/extproc/external_processor.proto
+	@if command -v protoc-gen-go-grpc >/dev/null; then clients/go/generate.sh; \
+	  else echo "the Go client's stubs are left as they are; compose/tools.sh go installs what makes them"; fi
 
 clean: ## Remove environments, caches and run state
 	rm -rf .venv .triton .forebay build dist
