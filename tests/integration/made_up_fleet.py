@@ -31,7 +31,7 @@ from lmaas.scheduler.v1 import decision_pb2, pressure_pb2, scheduler_service_pb2
 from prometheus_client import CollectorRegistry
 
 from forebay.core.errors import NotFound
-from forebay.core.metrics import Event, RequestRecord, RequestStatus
+from forebay.core.metrics import Event, QueueSample, RequestRecord, RequestStatus
 from forebay.core.values import LengthQuantiles, SloClass
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
@@ -436,7 +436,10 @@ class Plant:
             "FOREBAY_LOG_LEVEL": "WARNING",
         }
         log = (self._folder / "metrics.log").open("wb")
-        command = [sys.executable, "-m", "forebay.metrics"]
+        # A test's machine may be slow to answer for two hundred instances at once.
+        config = self._folder / "forebay.toml"
+        config.write_text("[metrics]\nscrape_interval_s = 2.0\nscrape_timeout_s = 10.0\nscrape_concurrency_max = 16\n")
+        command = [sys.executable, "-m", "forebay.metrics", "--config", str(config)]
         self.process = await asyncio.to_thread(subprocess.Popen, command, env=environment, stdout=log, stderr=log)
         log.close()
         self.channel = connect(self.address)
@@ -455,13 +458,16 @@ class Plant:
         load.step()
         if load.instances:
             count = round(sum(load.rate(model) for model in MODELS))
-            await self.report([load.record(at_us - load.random.randint(0, SECOND_US)) for _ in range(count)])
+            records = [load.record(at_us - load.random.randint(0, SECOND_US)) for _ in range(count)]
+            samples = [QueueSample(model, now_us(), 3, round(12 * load.rate(model)), "s") for model in MODELS]
+            await self.report([Event(f"{one.request_id}@{one.arrival_us}", one) for one in records])
+            await self.report([Event(f"{one.model}@{one.sample_us}", one) for one in samples])
 
-    async def report(self, records: list[RequestRecord]) -> None:
-        """Tells the metrics service what ended."""
-        events = [event_to_proto(Event(f"{one.request_id}@{one.arrival_us}", one)) for one in records]
+    async def report(self, events: list[Event]) -> None:
+        """Tells the metrics service what happened."""
         for first in range(0, len(events), 1_000):
-            request = metrics_service_pb2.ReportEventsRequest(events=events[first : first + 1_000])
+            batch = [event_to_proto(event) for event in events[first : first + 1_000]]
+            request = metrics_service_pb2.ReportEventsRequest(events=batch)
             await MetricsServiceStub(self.channel).ReportEvents(iter([request]), timeout=30)
 
     async def history(self, seconds: int) -> None:

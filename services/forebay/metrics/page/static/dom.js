@@ -51,12 +51,12 @@ export function keyed(parent, items, keyOf, make, update) {
 
 /** A table: columns are [title, class, cell(item) → text or node]. */
 export class Table {
-  constructor(parent, columns, { caption, empty, onOpen }) {
+  constructor(parent, columns, { caption, empty, onOpen, stacks }) {
     this.columns = columns;
     this.onOpen = onOpen;
     const titles = columns.map(([title, kind]) => h("th", { scope: "col", className: kind }, title));
     this.body = h("tbody", onOpen ? { onkeydown: (event) => this.move(event) } : {});
-    this.table = h("table", {}, h("caption", { className: "hidden" }, caption), h("thead", {}, h("tr", {}, ...titles)), this.body);
+    this.table = h("table", { className: stacks ? "stacks" : "" }, h("caption", { className: "hidden" }, caption), h("thead", {}, h("tr", {}, ...titles)), this.body);
     this.empty = h("p", { className: "empty" }, empty);
     parent.append(this.table, this.empty);
   }

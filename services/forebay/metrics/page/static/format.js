@@ -35,7 +35,7 @@ export function duration(seconds) {
   const size = Math.abs(seconds);
   if (size < 0.0005) return `0${THIN}ms`;
   if (size < 1) return `${Math.round(seconds * 1000)}${THIN}ms`;
-  if (size < 10) return `${seconds.toFixed(1)}${THIN}s`;
+  if (size < 9.95) return `${Number(seconds.toFixed(1))}${THIN}s`;
   if (size < 120) return `${Math.round(seconds)}${THIN}s`;
   if (size < 7200) return `${Math.round(seconds / 60)}${THIN}min`;
   if (size < 172800) return `${Math.round(seconds / 3600)}${THIN}h`;
@@ -48,6 +48,17 @@ export function time(ms) {
 
 export function words(name) {
   return name.replaceAll("_", " ");
+}
+
+/** A figure that a policy names: what its name says of its unit becomes the unit, [name, text]. */
+export function measure(name, value) {
+  if (value === null || value === undefined) return [words(name), ABSENT];
+  const scales = { _us: 1e-6, _ms: 1e-3, _s: 1 };
+  const ending = Object.keys(scales).find((one) => name.endsWith(one) && !name.endsWith(`_per${one}`));
+  if (ending) return [words(name.slice(0, -ending.length)), duration(value * scales[ending])];
+  if (name.endsWith("_share") || name.endsWith("_utilization")) return [words(name), share(value, 1)];
+  if (name.endsWith("_per_s")) return [words(name.slice(0, -6)), `${amount(value)}/s`];
+  return [words(name.endsWith("_count") ? name.slice(0, -6) : name), amount(value)];
 }
 
 export function className(name) {

@@ -5,28 +5,35 @@ import { shortId } from "./format.js";
 
 const TOP = 22;
 const GROUP = 20;
+const BETWEEN = 22;
 const LABEL_ROW = 15;
 const STATE_WIDTH = 6;
 const STATES = { ready: "ready", provisioning: "starting", loading: "starting", draining: "draining", lost: "lost", stopped: "stopped" };
 
-/** Where everything is, from the number of rows and the room there is: [{y, height, row | title}], and the height. */
-export function layout(groups, room) {
-  const rows = groups.reduce((total, group) => total + group.rows.length, 0);
-  const titles = groups.length > 1 || rows > 1 ? groups.length : 0;
-  const height = Math.max(4, Math.min(24, Math.floor((room - TOP - titles * GROUP) / Math.max(1, rows))));
+/**
+ * Where everything is, from the rows and the room there is: places [{x, y, height, row | title}], the width of a column
+ * and the height of all. Many rows on a wide page stand in two columns.
+ */
+export function layout(groups, width, room) {
+  const entries = groups.flatMap((group) => [{ title: group.title, note: group.note }, ...group.rows.map((row) => ({ row }))]);
+  const rows = entries.filter((entry) => entry.row).length;
+  const columns = rows > 60 && width >= 720 ? 2 : 1;
+  const titles = Math.ceil(groups.length / columns);
+  const rowHeight = Math.max(4, Math.min(24, Math.floor((room - TOP - titles * GROUP) / Math.ceil(Math.max(1, rows) / columns))));
+  const heightOf = (entry) => (entry.row ? rowHeight : GROUP);
+  const all = entries.reduce((total, entry) => total + heightOf(entry), 0);
+  const columnWidth = (width - (columns - 1) * BETWEEN) / columns;
   const places = [];
-  let y = TOP;
-  for (const group of groups) {
-    if (titles) {
-      places.push({ y, height: GROUP, title: group.title, note: group.note });
-      y += GROUP;
-    }
-    for (const row of group.rows) {
-      places.push({ y, height, row });
-      y += height;
-    }
+  let [column, y, bottom] = [0, TOP, TOP];
+  for (const entry of entries) {
+    // A title must not be the last of its column.
+    const end = y + heightOf(entry) + (entry.row ? 0 : rowHeight);
+    if (column + 1 < columns && end > TOP + all / columns + rowHeight) [column, y] = [column + 1, TOP];
+    places.push({ ...entry, x: column * (columnWidth + BETWEEN), y, height: heightOf(entry) });
+    y += heightOf(entry);
+    bottom = Math.max(bottom, y);
   }
-  return { places, height: y + 4, rowHeight: height };
+  return { places, columns, columnWidth, rowHeight, height: bottom + 4 };
 }
 
 /** The colour of a share of a cache, 0 to 1; above that nothing fits any more, which has a colour of its own. */
@@ -62,8 +69,9 @@ export class HeatMap {
     this.draw();
   }
 
-  rowAt(y) {
-    return this.places.find((place) => place.row && y >= place.y && y < place.y + place.height)?.row ?? null;
+  rowAt(x, y) {
+    const inside = (place) => place.row && y >= place.y && y < place.y + place.height && x >= place.x && x < place.x + this.columnWidth;
+    return this.places.find(inside)?.row ?? null;
   }
 
   rows() {
@@ -73,28 +81,42 @@ export class HeatMap {
   draw() {
     const width = Math.floor(this.canvas.parentElement.clientWidth);
     if (!width || !this.groups.length) return;
-    const { places, height, rowHeight } = layout(this.groups, width < 600 ? 480 : 600);
-    this.places = places;
+    const { places, columns, columnWidth, height, rowHeight } = layout(this.groups, width, 500);
+    Object.assign(this, { places, columnWidth });
+    this.resize(width, height);
+    const { context } = this;
+    context.clearRect(0, 0, width, height);
+    const hasLabels = rowHeight >= LABEL_ROW;
+    const gutter = hasLabels ? Math.min(150, Math.round(columnWidth * 0.26)) : 0;
+    const geometry = { left: gutter + STATE_WIDTH + 4, now: hasLabels ? 46 : 26, width: columnWidth, gutter };
+    const fill = scale();
+    const tints = Object.fromEntries(Object.entries(STATES).map(([state, name]) => [state, colour(name)]));
+    const ink = { text: colour("ink"), muted: colour("muted"), empty: colour("heat-0"), full: colour("heat-ink") };
+    for (let column = 0; column < columns; column += 1) {
+      this.at(column * (columnWidth + BETWEEN), () => this.drawAxis(geometry, ink));
+    }
+    for (const place of places) {
+      this.at(place.x, () => (place.row ? this.drawRow(place, geometry, fill, tints, ink) : this.drawTitle(place, columnWidth, ink)));
+    }
+    const chosen = places.find((place) => place.row && place.row.id === this.selected);
+    if (chosen) this.at(chosen.x, () => this.drawSelection(chosen, geometry, ink));
+  }
+
+  resize(width, height) {
     const ratio = devicePixelRatio || 1;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
       this.canvas.width = Math.round(width * ratio);
       this.canvas.height = Math.round(height * ratio);
       this.canvas.style.height = `${height}px`;
     }
-    const { context } = this;
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, height);
-    const gutter = rowHeight >= LABEL_ROW ? Math.min(150, Math.round(width * 0.26)) : 0;
-    const geometry = { left: gutter + STATE_WIDTH + 4, now: rowHeight >= LABEL_ROW ? 46 : 26, width, gutter, rowHeight };
-    this.drawAxis(geometry);
-    const fill = scale();
-    const tints = Object.fromEntries(Object.entries(STATES).map(([state, name]) => [state, colour(name)]));
-    const ink = { text: colour("ink"), muted: colour("muted"), line: colour("line"), empty: colour("heat-0") };
-    for (const place of places) {
-      if (place.row) this.drawRow(place, geometry, fill, tints, ink);
-      else this.drawTitle(place, width, ink);
-    }
-    this.drawSelection(geometry, ink);
+    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  /** Draws with x counted from a column's left. */
+  at(x, drawing) {
+    this.context.translate(x, 0);
+    drawing();
+    this.context.translate(-x, 0);
   }
 
   cells({ left, now, width }) {
@@ -102,15 +124,15 @@ export class HeatMap {
     return { begin, size: (width - begin - 1) / this.cellCount };
   }
 
-  drawAxis(geometry) {
+  drawAxis(geometry, ink) {
     const { context } = this;
     const { begin, size } = this.cells(geometry);
     context.font = "11px system-ui, sans-serif";
-    context.fillStyle = colour("muted");
+    context.fillStyle = ink.muted;
     context.textBaseline = "middle";
     context.textAlign = "left";
     context.fillText("now", geometry.left, 10);
-    const every = size * (2 / this.cellS) > 44 ? 2 : 4;
+    const every = [2, 4, 6].find((seconds) => size * (seconds / this.cellS) > 46) ?? 12;
     for (let second = 0; second < this.cellCount * this.cellS; second += every) {
       context.fillText(second ? `+${second} s` : "ahead", begin + (second / this.cellS) * size, 10);
     }
@@ -169,7 +191,7 @@ export class HeatMap {
     context.font = "11px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillStyle = row.now !== null && row.now > 550 ? colour("heat-ink") : ink.text;
+    context.fillStyle = row.now !== null && row.now > 550 ? ink.full : ink.text;
     context.fillText(text, geometry.left + geometry.now / 2, y + height / 2 + 0.5);
   }
 
@@ -182,9 +204,7 @@ export class HeatMap {
     context.fillText(text, x, y + 0.5);
   }
 
-  drawSelection(geometry, ink) {
-    const place = this.places.find((one) => one.row && one.row.id === this.selected);
-    if (!place) return;
+  drawSelection(place, geometry, ink) {
     this.context.strokeStyle = ink.text;
     this.context.lineWidth = 1.5;
     this.context.strokeRect(geometry.gutter - 1, place.y - 1.25, geometry.width - geometry.gutter, Math.max(place.height, 3) + 1.5);

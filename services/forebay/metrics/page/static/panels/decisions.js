@@ -2,7 +2,7 @@
 
 import { byId, h, Table, write } from "../dom.js";
 import { open } from "../dialog.js";
-import { ABSENT, amount, className, count, duration, plural, shortId, time } from "../format.js";
+import { ABSENT, amount, className, count, duration, measure, plural, shortId, time } from "../format.js";
 
 const SHOWN_MAX = 40;
 const CANDIDATES_SHOWN = 12;
@@ -79,7 +79,7 @@ function record(decision) {
   const flip = decision.flip;
   return [
     h("p", { className: "lead" }, decision.reason),
-    flip ? h("p", { className: "flip" }, `${flip.instance_id} would have won with ${words(flip.input)} at ${amount(flip.to)} instead of ${amount(flip.from)}.`) : null,
+    flip ? h("p", { className: "flip" }, flipped(flip)) : null,
     h("h3", {}, `Candidates, best first${decision.candidate_count > CANDIDATES_SHOWN ? ` (${CANDIDATES_SHOWN} of ${count(decision.candidate_count)})` : ""}`),
     decision.candidates.length ? candidates(decision, names) : h("p", { className: "empty" }, "There was none."),
     h("h3", {}, "The request"),
@@ -92,14 +92,14 @@ function columnsOf(all) {
 }
 
 function candidates(decision, names) {
-  const head = ["instance", "score", ...names.map(words), ""].map((name, index) => h("th", { scope: "col", className: index && name ? "number" : "" }, name));
+  const head = ["instance", "score", ...names.map((name) => measure(name, 0)[0]), ""].map((name, index) => h("th", { scope: "col", className: index && name ? "number" : "" }, name));
   const rows = decision.candidates.slice(0, CANDIDATES_SHOWN).map((one) =>
     h(
       "tr",
       { className: one.instance_id === decision.instance_id ? "winner" : one.eligible ? "" : "out" },
       h("td", {}, one.instance_id),
       h("td", { className: "number" }, one.eligible ? amount(one.score) : ABSENT),
-      ...names.map((name) => h("td", { className: "number" }, amount(one.inputs[name]))),
+      ...names.map((name) => h("td", { className: "number" }, measure(name, one.inputs[name])[1])),
       h("td", {}, one.instance_id === decision.instance_id ? "chosen" : one.eligible ? "" : one.reason),
     ),
   );
@@ -112,13 +112,14 @@ function requestFacts(decision) {
     ...Object.entries(decision.policies).map(([kind, policy]) => [kind, policy]),
     ...(predicted ? [["predicted", `${predicted.p50_tokens} tokens (p10 ${predicted.p10_tokens}, p90 ${predicted.p90_tokens}, p97 ${predicted.p97_tokens})`]] : []),
     ["predicted by", decision.predicted_by || ABSENT],
-    ...Object.entries(decision.inputs).map(([name, value]) => [words(name), amount(value)]),
+    ...Object.entries(decision.inputs).map(([name, value]) => measure(name, value)),
     ...Object.entries(decision.shadows).map(([name, instance]) => [`shadow ${name}`, instance || "would have held it"]),
     ["record", decision.decision_id],
   ];
   return facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
 }
 
-function words(name) {
-  return name.replaceAll("_", " ");
+function flipped(flip) {
+  const [name, to] = measure(flip.input, flip.to);
+  return `With ${name} at ${to} instead of ${measure(flip.input, flip.from)[1]}, ${flip.instance_id} would have won.`;
 }

@@ -40,11 +40,11 @@ export function figures() {
       const ended = sum("ended");
       const failed = sum("failed");
       const busiest = rows.filter((one) => one.ended).sort((one, other) => other.ttft_p99_s - one.ttft_p99_s)[0];
-      tile("Instances ready", count(ready), instances.length === ready ? "all of them" : `of ${count(instances.length)}`);
+      tile("Instances ready", count(ready), !instances.length ? "there are none yet" : instances.length === ready ? "all of them" : `of ${count(instances.length)}`);
       tile("Requests", `${amount(ended / 60)}/s`, failed ? `ended; ${plural(failed, "failure")} in 60 s` : "ended, over 60 s");
       tile("Tokens", `${amount(sum("response_tokens") / 60)}/s`, `generated; ${amount(sum("prompt_tokens") / 60)}/s read`);
       tile("In flight", count(sum("in_flight")), sum("held") ? `and ${count(sum("held"))} held` : "and none held");
-      tile("First token", busiest ? duration(weighted(rows, "ttft_p50_s")) : ABSENT, busiest ? `median; p99 ${duration(busiest.ttft_p99_s)}${rows.length > 1 ? " at the slowest model" : ""}` : "no answer in 60 s");
+      tile("First token", busiest ? duration(weighted(rows, "ttft_p50_s")) : ABSENT, busiest ? `median; ${rows.length > 1 ? "slowest p99" : "p99"} ${duration(busiest.ttft_p99_s)}` : "no answer in 60 s");
       promises(state, model);
     },
   };

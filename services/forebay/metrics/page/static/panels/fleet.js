@@ -13,6 +13,7 @@ const STATES = [
   ["lost", "lost", ["lost"]],
 ];
 const LOAD = ["reachable", "running", "waiting", "kv", "leases", "tokens", "cap", "draining"];
+const WIDE = new Set(["instance", "state", "engine"]);
 const STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 };
 
 export function fleet() {
@@ -51,17 +52,19 @@ export function fleet() {
   function describe() {
     const rows = map.rows();
     const at = rows.findIndex((row) => row.id === map.selected);
-    const row = rows[at];
+    // Where none is chosen, the fullest is looked at first.
+    const row = rows[at] ?? fullest(rows);
     box.setAttribute("aria-valuemax", rows.length);
     box.setAttribute("aria-valuenow", at + 1);
-    box.setAttribute("aria-valuetext", row ? sentence(row, now.at) : summary(rows));
-    details.replaceChildren(row ? facts(row, now.at) : h("p", { className: "sub" }, "Point at an instance, or choose one with the arrow keys, to see what it does."));
+    box.setAttribute("aria-valuetext", at < 0 ? summary(rows) : sentence(row, now.at));
+    const hint = at < 0 ? "The fullest one ahead. Point at another, or choose one with the arrow keys." : "Chosen; Escape goes back to the fullest one ahead.";
+    if (row) details.replaceChildren(h("p", { className: "sub" }, hint), facts(row, now.at));
   }
 
   box.addEventListener("keydown", move);
-  box.addEventListener("click", (event) => choose(map.rowAt(event.offsetY)));
+  canvas.addEventListener("click", (event) => choose(map.rowAt(event.offsetX, event.offsetY)));
   canvas.addEventListener("mousemove", (event) => {
-    const row = map.rowAt(event.offsetY);
+    const row = map.rowAt(event.offsetX, event.offsetY);
     if (row && row.id !== map.selected) choose(row);
   });
 
@@ -120,11 +123,15 @@ function peakOf(row) {
   return { share: peak / 1000, at: row.ahead.indexOf(peak) * CELL_S };
 }
 
+function fullest(rows) {
+  return rows.filter((row) => row.ahead).sort((one, other) => peakOf(other).share - peakOf(one).share)[0] ?? rows[0];
+}
+
 function summary(rows) {
-  const fullest = rows.filter((row) => row.ahead).sort((one, other) => peakOf(other).share - peakOf(one).share)[0];
-  if (!fullest) return plural(rows.length, "instance");
-  const peak = peakOf(fullest);
-  return `${plural(rows.length, "instance")}; fullest ahead ${fullest.id} with ${share(peak.share)} of its cache in ${peak.at} seconds`;
+  const first = fullest(rows);
+  const peak = first && peakOf(first);
+  if (!peak) return plural(rows.length, "instance");
+  return `${plural(rows.length, "instance")}; fullest ahead ${first.id} with ${share(peak.share)} of its cache in ${peak.at} seconds`;
 }
 
 function sentence(row, at) {
@@ -148,7 +155,7 @@ function factsOf(row, at) {
 }
 
 function facts(row, at) {
-  return h("dl", { className: "facts" }, ...factsOf(row, at).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h("dl", { className: "facts" }, ...factsOf(row, at).map(([name, value]) => h("div", { className: WIDE.has(name) ? "double" : "" }, h("dt", {}, name), h("dd", {}, value))));
 }
 
 function drawLegend(element) {

@@ -35,8 +35,8 @@ export function parts() {
         () => h("p", {}, h("strong"), h("span")),
         (note, one) => {
           write(note.firstChild, `${name(one, rows)} away `);
-          const age = duration(Math.max(0, Math.round((state.at - one.since) / 1000)));
-          write(note.lastChild, `since ${time(one.since)} (${age}): ${one.note}.`);
+          const age = (state.at - one.since) / 1000;
+          write(note.lastChild, `since ${time(one.since)}${age < 60 ? "" : `, ${duration(age)}`}: ${one.note}.`);
         },
       );
     },

@@ -1,7 +1,7 @@
 // Pools, why they are as large as they are, and the decisions that made them so.
 
 import { byId, h, keyed, Table, write } from "../dom.js";
-import { ABSENT, amount, count, duration, time } from "../format.js";
+import { ABSENT, count, duration, measure, time } from "../format.js";
 import { open } from "../dialog.js";
 
 export function pools() {
@@ -59,11 +59,11 @@ export function scaling() {
       ["policy", "wide", (one) => `${one.policy}${one.mode === "active" ? "" : `, ${one.mode}`}`],
       ["reason", "text", (one) => one.reason],
     ],
-    { caption: "Decisions of the autoscaler, newest first", empty: "", onOpen: show },
+    { caption: "Decisions of the autoscaler, newest first", empty: "", onOpen: show, stacks: true },
   );
 
   function show(one) {
-    const inputs = Object.entries(one.inputs).map(([name, value]) => h("div", {}, h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, amount(value))));
+    const inputs = Object.entries(one.inputs).map(([name, value]) => measure(name, value)).map(([name, text]) => h("div", {}, h("dt", {}, name), h("dd", {}, text)));
     open(
       `${one.model}: ${one.before} → ${one.after} instances`,
       h("p", { className: "lead" }, one.reason || ABSENT),

@@ -18,7 +18,7 @@ export function shadows() {
       ["of", "number wide", (one) => count(one.compared)],
       ["would cost", "text", cost],
     ],
-    { caption: "Shadow policies", empty: "" },
+    { caption: "Shadow policies", empty: "", stacks: true },
   );
   const trials = new Table(
     models,
@@ -27,7 +27,7 @@ export function shadows() {
       ["", "", (one) => (one.active ? "answers" : "shadow")],
       ["loss", "number", (one) => (one.active || !one.outcomes ? "–" : `${amount(one.shadow_loss)} tokens`)],
       ["active one's", "number", (one) => (one.active || !one.outcomes ? "–" : `${amount(one.active_loss)} tokens`)],
-      ["answers", "number", (one) => (one.active ? "–" : count(one.outcomes))],
+      ["answers", "number wide", (one) => (one.active ? "–" : count(one.outcomes))],
     ],
     { caption: "Length models, active and shadow", empty: "" },
   );
