@@ -15,8 +15,12 @@ export function amount(value) {
   if (size >= 1e4) return `${(value / 1e3).toFixed(size >= 1e5 ? 0 : 1)}${THIN}k`;
   if (size >= 100) return Math.round(value).toLocaleString("en");
   if (size >= 10) return value.toFixed(0);
-  if (size === 0) return "0";
-  return value.toFixed(size >= 1 ? 1 : 2);
+  return String(Number(value.toFixed(size >= 1 ? 1 : 2)));
+}
+
+/** A share of something large: one digit where it is small. */
+export function fine(value) {
+  return share(value, value > 0 && value < 0.095 ? 1 : 0);
 }
 
 export function share(value, digits = 0) {
@@ -58,8 +62,10 @@ export function measure(name, value) {
   if (ending) return [words(name.slice(0, -ending.length)), duration(value * scales[ending])];
   if (name.endsWith("_share") || name.endsWith("_utilization")) return [words(name), share(value, 1)];
   if (name.endsWith("_per_s")) return [words(name.slice(0, -6)), `${amount(value)}/s`];
-  return [words(name.endsWith("_count") ? name.slice(0, -6) : name), amount(value)];
+  return [COUNTS[name] ?? words(name.endsWith("_count") ? name.slice(0, -6) : name), amount(value)];
 }
+
+const COUNTS = { held_count: "requests held", lease_count: "leases" };
 
 export function className(name) {
   return { interactive_fast: "fast", interactive_normal: "normal", deferred: "deferred" }[name] ?? words(name);

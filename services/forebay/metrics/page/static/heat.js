@@ -1,7 +1,7 @@
 // The heat map: instances by seconds ahead, as one canvas, since thousands of cells change every second.
 
 import { colour } from "./chart.js";
-import { shortId } from "./format.js";
+import { fine, shortId } from "./format.js";
 
 const TOP = 22;
 const GROUP = 20;
@@ -36,8 +36,17 @@ export function layout(groups, width, room) {
   return { places, columns, columnWidth, rowHeight, height: bottom + 4 };
 }
 
-/** The colour of a share of a cache, 0 to 1; above that nothing fits any more, which has a colour of its own. */
-export function scale() {
+const TOPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
+
+/** The share that the darkest colour stands for: what is nearly empty can be told apart, too. It does not go down for
+    every dip: what was seen a moment ago would change its colour. */
+export function topOf(share, before) {
+  const top = TOPS.find((one) => share <= one) ?? 1;
+  return top < before && share > before / 4 ? before : top;
+}
+
+/** The colour of a share of a cache, 0 to `top`; above 1 nothing fits any more, which has a colour of its own. */
+export function scale(top) {
   const stops = [0, 1, 2, 3, 4].map((index) => rgb(colour(`heat-${index}`)));
   const over = colour("over");
   const colours = Array.from({ length: 101 }, (_, percent) => {
@@ -46,7 +55,7 @@ export function scale() {
     const mixed = stops[low].map((value, channel) => Math.round(value + (stops[low + 1][channel] - value) * (place - low)));
     return `rgb(${mixed.join(",")})`;
   });
-  return (share) => (share > 1 ? over : colours[Math.max(0, Math.round(100 * share))]);
+  return (share) => (share > 1 ? over : colours[Math.max(0, Math.min(100, Math.round((100 * share) / top)))]);
 }
 
 function rgb(hex) {
@@ -60,12 +69,14 @@ export class HeatMap {
     this.groups = [];
     this.places = [];
     this.selected = null;
+    this.top = TOPS[0];
     document.documentElement.addEventListener("themechange", () => this.draw());
   }
 
   /** `groups`: [{title, note, rows: [{id, model, state, now, ahead}]}]; `cellS`: seconds of a cell. */
   set(groups, cellS, cellCount) {
-    Object.assign(this, { groups, cellS, cellCount });
+    const most = Math.max(0, ...groups.flatMap((group) => group.rows.map((row) => Math.max(row.now ?? 0, ...(row.ahead ?? [])))));
+    Object.assign(this, { groups, cellS, cellCount, top: topOf(most / 1000, this.top) });
     this.draw();
   }
 
@@ -89,7 +100,7 @@ export class HeatMap {
     const hasLabels = rowHeight >= LABEL_ROW;
     const gutter = hasLabels ? Math.min(150, Math.round(columnWidth * 0.26)) : 0;
     const geometry = { left: gutter + STATE_WIDTH + 4, now: hasLabels ? 46 : 26, width: columnWidth, gutter };
-    const fill = scale();
+    const fill = scale(this.top);
     const tints = Object.fromEntries(Object.entries(STATES).map(([state, name]) => [state, colour(name)]));
     const ink = { text: colour("ink"), muted: colour("muted"), empty: colour("heat-0"), full: colour("heat-ink") };
     for (let column = 0; column < columns; column += 1) {
@@ -187,11 +198,11 @@ export class HeatMap {
     context.fillStyle = row.now === null ? ink.empty : fill(row.now / 1000);
     context.fillRect(geometry.left, y, geometry.now, height);
     if (geometry.now < 40) return;
-    const text = row.now === null ? "–" : `${Math.round(row.now / 10)} %`;
+    const text = row.now === null ? "–" : fine(row.now / 1000);
     context.font = "11px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillStyle = row.now !== null && row.now > 550 ? ink.full : ink.text;
+    context.fillStyle = row.now !== null && row.now > 550 * this.top ? ink.full : ink.text;
     context.fillText(text, geometry.left + geometry.now / 2, y + height / 2 + 0.5);
   }
 

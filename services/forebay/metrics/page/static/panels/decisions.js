@@ -6,6 +6,8 @@ import { ABSENT, amount, className, count, duration, measure, plural, shortId, t
 
 const SHOWN_MAX = 40;
 const CANDIDATES_SHOWN = 12;
+const INPUTS_SHOWN = 7;
+const FIRST = ["predicted_tokens", "in_flight_count", "prompt_tokens_in_flight", "kv_utilization", "running_count", "waiting_count"];
 
 export function decisions() {
   const root = byId("decisions");
@@ -88,7 +90,11 @@ function record(decision) {
 }
 
 function columnsOf(all) {
-  return [...new Set(all.flatMap((one) => Object.keys(one.inputs)))].slice(0, 8);
+  const names = [...new Set(all.flatMap((one) => Object.keys(one.inputs)))];
+  const place = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
+  names.sort((one, other) => place(one) - place(other) || (one < other ? -1 : 1));
+  // What is nothing everywhere tells nothing.
+  return names.filter((name) => FIRST.indexOf(name) === 0 || all.some((one) => one.inputs[name])).slice(0, INPUTS_SHOWN);
 }
 
 function candidates(decision, names) {
@@ -112,7 +118,7 @@ function requestFacts(decision) {
     ...Object.entries(decision.policies).map(([kind, policy]) => [kind, policy]),
     ...(predicted ? [["predicted", `${predicted.p50_tokens} tokens (p10 ${predicted.p10_tokens}, p90 ${predicted.p90_tokens}, p97 ${predicted.p97_tokens})`]] : []),
     ["predicted by", decision.predicted_by || ABSENT],
-    ...Object.entries(decision.inputs).map(([name, value]) => measure(name, value)),
+    ...Object.entries(decision.inputs).filter(([name]) => name !== "slo_class").map(([name, value]) => measure(name, value)),
     ...Object.entries(decision.shadows).map(([name, instance]) => [`shadow ${name}`, instance || "would have held it"]),
     ["record", decision.decision_id],
   ];

@@ -1,7 +1,7 @@
 // The fleet: what each instance is expected to hold over the next seconds, and one of them in words.
 
 import { byId, h, keyed, write } from "../dom.js";
-import { ABSENT, count, duration, plural, share } from "../format.js";
+import { ABSENT, count, duration, fine, plural, share } from "../format.js";
 import { HeatMap } from "../heat.js";
 
 const CELL_S = 0.5;
@@ -78,6 +78,7 @@ export function fleet() {
       if (!rows.length) return;
       now.at = state.at;
       map.set(grouped(rows), CELL_S, CELL_COUNT);
+      write(byId("heat-top"), share(map.top));
       describe();
     },
   };
@@ -99,7 +100,7 @@ function grouped(rows) {
   return [...groups.entries()].sort(([one], [other]) => (one < other ? -1 : 1)).map(([title, members]) => {
     members.sort((one, other) => one.id.localeCompare(other.id, "en", { numeric: true }));
     const peaks = members.filter((row) => row.ahead).map((row) => Math.max(...row.ahead));
-    const peak = peaks.length ? `, fullest ahead ${share(Math.max(...peaks) / 1000)}` : "";
+    const peak = peaks.length ? `, at most ${fine(Math.max(...peaks) / 1000)} ahead` : "";
     return { title, note: `${plural(members.length, "instance")}${peak}`, rows: members };
   });
 }
@@ -131,7 +132,7 @@ function summary(rows) {
   const first = fullest(rows);
   const peak = first && peakOf(first);
   if (!peak) return plural(rows.length, "instance");
-  return `${plural(rows.length, "instance")}; fullest ahead ${first.id} with ${share(peak.share)} of its cache in ${peak.at} seconds`;
+  return `${plural(rows.length, "instance")}; fullest ahead ${first.id} with ${fine(peak.share)} of its cache in ${peak.at} seconds`;
 }
 
 function sentence(row, at) {
@@ -147,8 +148,8 @@ function factsOf(row, at) {
     ["waiting in it", count(row.waiting)],
     ["placed", row.leases === null ? ABSENT : `${plural(row.leases, "request")}${row.cap ? `, limit ${count(row.cap)}` : ""}`],
     ["still to come", row.tokens === null ? ABSENT : plural(row.tokens, "token")],
-    ["cache now", row.now === null ? ABSENT : share(row.now / 1000)],
-    ["cache ahead", peak ? (peak.share ? `at most ${share(peak.share)}, in ${peak.at} s` : "empty") : ABSENT],
+    ["cache now", row.now === null ? ABSENT : fine(row.now / 1000)],
+    ["cache ahead", peak ? (peak.share ? `at most ${fine(peak.share)}, in ${peak.at} s` : "empty") : ABSENT],
     ["engine", [row.profile, row.kv_max ? `${count(row.kv_max)} KV tokens` : "", row.pool !== row.model ? `pool ${row.pool}` : "", row.region !== "local" ? row.region : ""].filter(Boolean).join(" · ") || ABSENT],
     ["address", row.address],
   ];
@@ -162,7 +163,7 @@ function drawLegend(element) {
   const ramp = h("span", { className: "ramp", "aria-hidden": "true" });
   element.append(
     h("span", {}, "share of the KV cache"),
-    h("span", { className: "scale" }, "0", ramp, "100 %"),
+    h("span", { className: "scale" }, "0", ramp, h("span", { id: "heat-top" })),
     h("span", { className: "scale" }, h("span", { className: "swatch over", "aria-hidden": "true" }), "does not fit"),
     h("span", { className: "note" }, "now: measured; ahead: what is placed, by predicted lengths, each instance at its own pace"),
   );
