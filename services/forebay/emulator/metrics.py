@@ -28,6 +28,7 @@ _FAMILIES: Mapping[str, tuple[str, str]] = {
     "vllm:num_requests_running": ("gauge", "Number of requests in the running batch"),
     "vllm:num_requests_waiting": ("gauge", "Number of requests waiting for a place in the batch"),
     "vllm:kv_cache_usage_perc": ("gauge", "Share of the KV cache in use, 1 is all"),
+    "vllm:cache_config_info": ("gauge", "Block size and number of blocks of the KV cache, as labels; always 1"),
     "vllm:num_preemptions_total": ("counter", "Number of requests that lost their place and their cache"),
     "vllm:prompt_tokens_total": ("counter", "Number of prompt tokens processed"),
     "vllm:generation_tokens_total": ("counter", "Number of generation tokens processed"),
@@ -88,6 +89,8 @@ def _engine_samples(host: ModelHost, labels: Mapping[str, str]) -> Iterator[Samp
     yield Sample("vllm:num_requests_running", labels, view.running_count)
     yield Sample("vllm:num_requests_waiting", labels, view.waiting_count)
     yield Sample("vllm:kv_cache_usage_perc", labels, used_count / view.block_count)
+    sizes = {"block_size": str(view.block_size), "num_gpu_blocks": str(view.block_count)}
+    yield Sample("vllm:cache_config_info", {**labels, **sizes}, 1)
     yield Sample("vllm:num_preemptions_total", labels, view.preemption_count)
 
 

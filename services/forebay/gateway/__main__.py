@@ -22,6 +22,7 @@ from forebay.gateway.openai import OpenAi
 from forebay.gateway.picker.endpoints import Endpoints
 from forebay.gateway.picker.servicer import SERVICE, PickerServicer
 from forebay.gateway.picker.stream import Parts
+from forebay.gateway.pool import PoolGauges
 from forebay.gateway.relay import Relay
 from forebay.gateway.server import Fronts, prepare_process
 from forebay.gateway.upstream import Upstream
@@ -56,6 +57,7 @@ async def serve(path: str | None, env: Environment) -> None:
         name = f"{socket.gethostname()}/{env.listen}"
         tracer = open_tracer("gateway", name, registry)
         loop = Loop(engine, schedulers.channels, reporter, Meters(registry), config, name, now_us, tracer)
+        PoolGauges(engine, registry)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())

@@ -68,6 +68,10 @@ class Engine:
         """Requests that have not ended."""
         return len(self._flights)
 
+    def flights(self) -> Sequence[Flight]:
+        """The requests that have not ended; shells only read them."""
+        return list(self._flights.values())
+
     def oldest_ask_us(self, replica: str | None = None) -> int | None:
         """When the longest unanswered question was put to the replica, or to any; None where there is none."""
         return min(

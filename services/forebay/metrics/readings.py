@@ -1,4 +1,8 @@
-"""Reads a server's Prometheus page: Triton's own families, those of its TensorRT-LLM backend, and vLLM's."""
+"""Reads a server's Prometheus page: families of Triton and its TensorRT-LLM backend, vLLM, trtllm-serve and SGLang.
+
+The names are those of the model-server protocol of the Gateway API inference extension (docs/proposals/003), and what
+the engines' own documentation adds.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
@@ -19,7 +23,23 @@ _PREFIXES = (
     "vllm:kv_cache_usage_perc",
     "vllm:gpu_cache_usage_perc",
     "vllm:request_success",
+    "trtllm_num_requests_",
+    "trtllm_kv_cache_utilization",
+    "trtllm_request_success",
+    "sglang:num_queue_reqs",
+    "sglang:num_running_reqs",
+    "sglang:token_usage",
+    "sglang:num_requests",
 )
+_RUNNING = ("vllm:num_requests_running", "trtllm_num_requests_running", "sglang:num_running_reqs")
+_WAITING = ("vllm:num_requests_waiting", "trtllm_num_requests_waiting", "sglang:num_queue_reqs")
+_KV_SHARES = (
+    "vllm:kv_cache_usage_perc",
+    "vllm:gpu_cache_usage_perc",
+    "trtllm_kv_cache_utilization",
+    "sglang:token_usage",
+)
+_SUCCESSES = ("vllm:request_success", "trtllm_request_success", "sglang:num_requests")
 
 
 def rows_of(page: str) -> list[Row]:
@@ -37,16 +57,18 @@ def reading_of(rows: Iterable[Row], model: str, alone: bool) -> Reading:
     A TensorRT-LLM server names the engine inside an ensemble, not the ensemble that requests name. Versions of one
     model are summed; the fullest KV cache is taken. The first of these that is there counts:
 
-    - running: TensorRT-LLM "scheduled", vLLM running
-    - waiting: TensorRT-LLM "waiting", vLLM waiting, Triton pending (which ends when a backend takes the request)
-    - KV cache: TensorRT-LLM "fraction", else used over max; vLLM's usage
+    - running: TensorRT-LLM backend's "scheduled", then vLLM's, trtllm-serve's, SGLang's
+    - waiting: TensorRT-LLM backend's "waiting", then vLLM's, trtllm-serve's, SGLang's, and last Triton's pending (which
+      ends when a backend takes the request)
+    - KV cache: vLLM's usage, trtllm-serve's, SGLang's, the TensorRT-LLM backend's "fraction", else its used over max
+    - success: Triton's, then vLLM's, trtllm-serve's, SGLang's
     """
     all_rows = list(rows)
     own = [row for row in all_rows if _model_of(row) == model]
     engine = own if any(not row[0].startswith("nv_inference_") for row in own) or not alone else all_rows
     sums = _Families(own, engine)
-    running = sums.first(_trt("scheduled"), _named("vllm:num_requests_running"))
-    waiting = sums.first(_trt("waiting"), _named("vllm:num_requests_waiting"))
+    running = sums.first(_trt("scheduled"), *map(_named, _RUNNING))
+    waiting = sums.first(_trt("waiting"), *map(_named, _WAITING))
     pending = sums.own("nv_inference_pending_request_count")
     return Reading(
         running_count=_whole(running, 2**32),
@@ -91,10 +113,10 @@ class _Families:
 
     def success(self) -> float | None:
         triton = self.own("nv_inference_request_success")
-        return self.first(_named("vllm:request_success")) if triton is None else triton
+        return self.first(*map(_named, _SUCCESSES)) if triton is None else triton
 
     def kv_utilization(self) -> float | None:
-        for name in ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"):
+        for name in _KV_SHARES:
             if found := self._values(_named(name)):
                 return _share(max(found))
         if found := self._values(_blocks("fraction")):

@@ -1,5 +1,7 @@
 """Pages of Triton, of its TensorRT-LLM backend and of vLLM are understood; others say nothing and break nothing."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from forebay.metrics.engine import Reading
 from forebay.metrics.readings import reading_of, rows_of
 
+PAGES = Path(__file__).with_name("pages")
+"""Whole pages as the servers write them, from the names that their documentation and the inference extension give."""
 TRITON = """
 # HELP nv_inference_request_success Number of successful inference requests, all batch sizes
 # TYPE nv_inference_request_success counter
@@ -75,6 +79,22 @@ def test_vllm_tells_everything_but_failures() -> None:
 def test_what_vllm_tells_through_triton_counts_before_tritons_own_pending() -> None:
     page = TRITON + 'vllm:num_requests_waiting{model="m",version="1"} 8\n'
     assert reading(page) == Reading(None, 8, None, 42, 3)
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("triton", Reading(None, 4, None, 120, 3)),
+        ("triton_tensorrtllm", Reading(16, 5, 0.4, 31, 0)),
+        # Triton's vLLM backend tells nothing of its engine's queue and cache: the scheduler has to estimate them.
+        ("triton_vllm", Reading(None, 0, None, 8, 0)),
+        ("vllm", Reading(12, 3, 0.55, 100, 0)),
+        ("trtllm_serve", Reading(9, 2, 0.35, 77, 0)),
+        ("sglang", Reading(30, 6, 0.81, 55, 0)),
+    ],
+)
+def test_the_page_of_each_kind_of_server_is_read(page: str, expected: Reading) -> None:
+    assert reading((PAGES / f"{page}.txt").read_text(), "llama") == expected
 
 
 @pytest.mark.parametrize("page", ["", "\n", "# HELP a b\n", "go_goroutines 5\n", "<html>not metrics</html>"])
