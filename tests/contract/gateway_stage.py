@@ -26,6 +26,10 @@ from forebay.gateway.kserve import KServe
 from forebay.gateway.loop import Loop
 from forebay.gateway.meters import Meters
 from forebay.gateway.openai import OpenAi
+from forebay.gateway.picker.endpoints import Endpoints
+from forebay.gateway.picker.servicer import SERVICE as PICKER
+from forebay.gateway.picker.servicer import PickerServicer
+from forebay.gateway.picker.stream import Parts
 from forebay.gateway.relay import Relay
 from forebay.gateway.server import Fronts
 from forebay.gateway.upstream import Upstream
@@ -206,12 +210,13 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
                     instance_id=triton.instance_id,
                     model=model,
                     grpc_address=triton.address,
+                    openai_address=f"10.0.0.{number}:8000",
                     server_id=triton.instance_id.split("/")[0],
                     state="INSTANCE_STATE_READY",
                     concurrency_max=concurrency_max,
                 )
             )
-            for triton in tritons
+            for number, triton in enumerate(tritons)
         ]
         self.changed.set()
 
@@ -231,6 +236,7 @@ class FakeScheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
                 decision_id=f"decision-{self.placed_count}",
                 instance_id=found[0].instance_id,
                 grpc_address=found[0].grpc_address,
+                openai_address=found[0].openai_address,
                 predicted_length=length_pb2.LengthQuantiles(p10_tokens=1, p50_tokens=5, p90_tokens=9, p97_tokens=12),
                 predicted_by="test",
                 triton_priority=2,
@@ -373,11 +379,14 @@ async def staged(
             OpenAi(loop, relay, intake, config, now_us, deferred.routes()),
             KServe(loop, relay, upstream, intake),
         )
-        fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry, deferred.names(), config.keys())
+        picker = PickerServicer(Parts(loop, intake, estimator, Endpoints(5.0, now_us), config.keys(), config))
+        names = (PICKER, *deferred.names())
+        fronts = Fronts("127.0.0.1:0", "127.0.0.1:0", openai, kserve, registry, names, config.keys())
         deferred.add_to(fronts.grpc)
+        picker.add_to(fronts)
         await fronts.start()
-        runs = (loop.run_clock(), loop.run_links(), loop.run_fleet(), reporter.run(), *deferred.loops())
-        tasks = [asyncio.create_task(one) for one in runs]
+        runs = (loop.run_clock(), loop.run_links(), loop.run_fleet(), reporter.run(), picker.run_health(fronts))
+        tasks = [asyncio.create_task(one) for one in (*runs, *deferred.loops())]
         stage = Stage(scheduler, metrics, tritons, scheduler_server, registry, loop, fronts)
         stage.http_url = f"http://127.0.0.1:{fronts.http_port}"
         stage.grpc_address = f"127.0.0.1:{fronts.port}"

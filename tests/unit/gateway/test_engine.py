@@ -434,3 +434,27 @@ def test_the_oldest_question_is_known_as_long_as_it_is_open() -> None:
     assert engine.oldest_ask_us() == 3
     engine.on_placed("", placement(), 6)
     assert engine.oldest_ask_us() == 5
+
+
+def test_a_failure_that_the_client_has_seen_is_final_though_no_token_had_come() -> None:
+    engine = running()
+    found = engine.on_failed("r1", DIED, 2, is_final=True)
+    assert [type(one) for one in found] == [End, Fail, Report]
+    assert engine.flight_count == 0
+    assert engine.fleet.suspected(3) == {"a"}
+    assert engine.fleet.suspected(3 + 5 * S) == set()
+
+
+def test_an_answer_that_came_whole_has_its_counts_and_no_time_of_a_first_token() -> None:
+    engine = running()
+    assert engine.on_counted("r1", 7, 3, 2) == []
+    end, ended = engine.on_finished("r1", Outcome.STOPPED, 3)
+    assert isinstance(end, End)
+    assert isinstance(ended, Report)
+    assert (end.generated_tokens, end.prompt_tokens) == (7, 3)
+    assert (ended.record.first_token_us, ended.record.response_tokens) == (0, 7)
+
+
+def test_instances_that_a_request_excludes_are_not_chosen_without_a_scheduler_either() -> None:
+    engine = alone()
+    assert placed(engine.on_arrive(replace(REQUEST, excluded_instance_ids=frozenset({"a"})), 1)) == [("r1", "b")]

@@ -38,6 +38,10 @@ class Endpoints:
         self._known[address] = (found, self._clock() + self._remember_us)
         return found
 
+    def seen(self, address: str) -> str:
+        """The endpoint that host:port had when it was asked for last; empty where nobody asked."""
+        return self._known[address][0] if address in self._known else ""
+
     async def unfit(self, instances: Iterable[Instance], subset: Collection[str] | None) -> frozenset[str]:
         """The ids of those instances that a proxy cannot send to, or must not."""
         unfit = set()

@@ -264,10 +264,11 @@ class Stream:
     def _moved(self, endpoint: str) -> None:
         """The proxy sent the request to another instance than the one that was chosen."""
         assert self._request is not None
-        if self._placement is None or endpoint == self._placement.openai_address:
+        seen = self._parts.endpoints.seen
+        if self._placement is None or endpoint == seen(self._placement.openai_address):
             return
         ready = self._parts.loop.engine.fleet.ready(self._request.model)
-        instance = next((one for one in ready if one.openai_address == endpoint), None)
+        instance = next((one for one in ready if seen(one.openai_address) == endpoint), None)
         if instance is not None:
             self._parts.loop.moved(self._request.request_id, instance.instance_id)
 
