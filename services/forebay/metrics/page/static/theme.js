@@ -4,6 +4,7 @@
   const ORDER = ["auto", "light", "dark"];
   const KEY = "forebay-theme";
   const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
 
   function stored() {
     try {
@@ -15,8 +16,7 @@
   }
 
   function set(value) {
-    if (value === "auto") delete root.dataset.theme;
-    else root.dataset.theme = value;
+    root.dataset.theme = value === "auto" ? (system.matches ? "dark" : "light") : value;
     try {
       localStorage.setItem(KEY, value);
     } catch {
@@ -33,7 +33,7 @@
 
   let now = stored();
   set(now);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => set(now));
+  system.addEventListener("change", () => set(now));
   document.addEventListener("DOMContentLoaded", () => {
     set(now);
     document.getElementById("theme").addEventListener("click", () => {
