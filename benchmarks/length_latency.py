@@ -47,6 +47,7 @@ from forebay.predictor.store_files import PACKAGED, FolderModelStore
 from forebay.wire.channel import connect
 from forebay.wire.clock import now_us
 from forebay.wire.convert import length_query_to_proto
+from forebay.wire.main import calm_collector
 from forebay.wire.server import Server
 
 BATCH_COUNTS = (1, 8, 32)
@@ -208,6 +209,7 @@ async def serve() -> None:
     servicer = PredictorServicer(engine, loader, forecasts, registry, now_us)
     server = Server("127.0.0.1:0", ["lmaas.predictor.v1.PredictorService"], registry)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
+    calm_collector()
     await server.start()
     print(server.port, flush=True)
     await server.grpc.wait_for_termination()

@@ -13,11 +13,19 @@ from forebay.predictor.lengths.bounds import Bounds, Loaded, label
 from forebay.predictor.lengths.care import Care
 from forebay.predictor.lengths.shadowing import Duel, is_better, pinball_loss
 from forebay.predictor.lengths.snapshots import EVERYBODY, Snapshot, owner_of
-from forebay.predictor.lengths.work import SLICE_COUNT, SLOW_SLICE_COUNT, Answering, Learning, Predictor, Work, slices
+from forebay.predictor.lengths.work import (
+    OUTCOME_SLICE_COUNT,
+    SLOW_SLICE_COUNT,
+    Answering,
+    Learning,
+    Predictor,
+    Work,
+    slices,
+)
 from forebay.predictor.policy.forecaster import Forecaster
 from forebay.predictor.policy.length import Lasting, PredictionFailed, Relearning
 
-__all__ = ["SLICE_COUNT", "Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
+__all__ = ["Answering", "Learning", "Loaded", "PredictorEngine", "Work", "label"]
 
 REQUEST_IDS_MAX = 10_000
 
@@ -197,7 +205,7 @@ class PredictorEngine:
 
     def _learn(self, outcomes: Sequence[LengthOutcome], now_us: int) -> Iterator[Predictor | None]:
         """Predict first, learn after: all are scored before anybody is taught the first of them."""
-        count = SLOW_SLICE_COUNT if any(one.is_slow for one in self._lengths.values()) else SLICE_COUNT
+        count = SLOW_SLICE_COUNT if any(one.is_slow for one in self._lengths.values()) else OUTCOME_SLICE_COUNT
         chunks = slices(outcomes, count)
         for chunk in chunks:
             yield from self._score(chunk, now_us)

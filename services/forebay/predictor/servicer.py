@@ -27,6 +27,8 @@ from forebay.wire.tracing import OFF, TRACEPARENT, Span, Tracer
 
 WINDOW_US = 60 * US_PER_S
 PAGE_SIZE = 100
+LEARNING_GAP_S = 0.001
+"""Between two steps of learning, each of which is shorter, queries that have come are answered."""
 T = TypeVar("T")
 Keep: TypeAlias = Callable[[Sequence[LengthOutcome]], None]
 """Takes outcomes that were learned from, to keep them; never waits."""
@@ -62,7 +64,7 @@ class PredictorServicer(PredictorServiceServicer):
         """Predicts each query's length."""
         spans = self._begin_spans(request.queries) if self._tracer.is_on else ()
         answering = self._engine.on_queries([length_query_from_proto(query) for query in request.queries])
-        await self._finish(answering)
+        await self._finish(answering, 0.0)
         self._meters.count(answering.predictions)
         for span in spans:
             span.set({"forebay.predicted_by": answering.by.label})
@@ -89,7 +91,7 @@ class PredictorServicer(PredictorServiceServicer):
         outcomes = [outcome_from_proto(outcome) for outcome in request.outcomes]
         active = self._engine.length.label
         learning = self._engine.on_outcomes(request.request_id, outcomes, self._clock())
-        await self._finish(learning)
+        await self._finish(learning, LEARNING_GAP_S)
         if self._engine.length.label != active:
             fields = {"active": self._engine.length.label, "before": active}
             log.info("another length model answers", extra={"fields": fields})
@@ -98,11 +100,11 @@ class PredictorServicer(PredictorServiceServicer):
         self._meters.outcomes.inc(len(learning.outcomes))
         return messages.ObserveOutcomesResponse()
 
-    async def _finish(self, work: Work) -> None:
+    async def _finish(self, work: Work, gap_s: float) -> None:
         """Steps until done: on the event loop where predictors are fast, one at a time in a thread where one is not."""
         is_done = await self._step(work)
         while not is_done:
-            await asyncio.sleep(0)
+            await asyncio.sleep(gap_s)
             is_done = await self._step(work)
 
     async def _step(self, work: Work) -> bool:

@@ -10,8 +10,9 @@ from forebay.core.promises import DEFERRED_S, PACE_DEFERRED_S, PACE_S, TTFT_FAST
 from forebay.core.units import US_PER_S
 from forebay.core.values import SloClass
 
-OUTCOME_BATCH_MAX = 500
-"""The most outcomes that the predictor learns from at once, whichever shell tells it."""
+OUTCOME_BATCH_MAX = 64
+"""The most outcomes that the predictor learns from at once, whichever shell tells it: reading so many takes a
+millisecond, in which it answers nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ _NANOS = 1_000_000_000
 
 def check(message: Message) -> None:
     """Raises InvalidArgument with one violation for each broken rule in the message or the messages inside it."""
-    refuse(dict(violations_of(message)))
+    if not suffices(message):
+        refuse(dict(violations_of(message)))
 
 
 def refuse(violations: dict[str, str]) -> None:
@@ -34,10 +35,24 @@ def refuse(violations: dict[str, str]) -> None:
         raise InvalidArgument(f"{field} {text}{more}", violations=violations)
 
 
+def suffices(message: Message) -> bool:
+    """Whether the message surely keeps every rule, as most do; where it may not, `violations_of` tells."""
+    rules = _rules(message)
+    if not rules.glance(message):
+        return False
+    for name, is_repeated in rules.inner:
+        if is_repeated:
+            if not all(map(suffices, getattr(message, name))):
+                return False
+        elif message.HasField(name) and not suffices(getattr(message, name)):
+            return False
+    return True
+
+
 def violations_of(message: Message, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Pairs of field path and what is wrong with the field; empty for a message that keeps every rule."""
     rules = _rules(message)
-    if not rules.glance.suffices(message):
+    if not rules.glance(message):
         yield from _own(rules, message, prefix)
     for name, is_repeated in rules.inner:
         value = getattr(message, name)
@@ -60,36 +75,15 @@ def _own(rules: "_Rules", message: Message, prefix: str) -> Iterator[tuple[str, 
             yield prefix + name, text
 
 
-class _Glance(NamedTuple):
-    """Bounds that say of most good messages that they are good, in a third of the time that the checks take.
-
-    Texts and lists stay within `sizes`, numbers within `ranges`, and of what is in `closer` nothing is set.
-    """
-
-    sized: Callable[[Message], tuple[Any, ...]]
-    sizes: Sequence[tuple[float, float]]
-    numbers: Callable[[Message], tuple[Any, ...]]
-    ranges: Sequence[tuple[float, float]]
-    closer: Sequence[str]
-    always_closer: bool
-
-    def suffices(self, message: Message) -> bool:
-        """Whether the message's own fields surely keep their rules."""
-        for value, (least, most) in zip(self.sized(message), self.sizes, strict=True):
-            if not least <= len(value) <= most:
-                return False
-        for value, (least, most) in zip(self.numbers(message), self.ranges, strict=True):
-            if not least <= value <= most:
-                return False
-        return not (self.always_closer or any(map(message.HasField, self.closer)))
-
-
 class _Rules(NamedTuple):
-    """What is checked of a type: its own fields by name, and the fields that hold messages with rules of their own."""
+    """What is checked of a type: its own fields by name, and the fields that hold messages with rules of their own.
+
+    A `glance` says of most good messages, in a third of the time that the checks take, that their own fields are good.
+    """
 
     own: Sequence[tuple[str, Check]]
     inner: Sequence[tuple[str, bool]]
-    glance: _Glance
+    glance: Callable[[Message], bool]
 
 
 _CACHE: dict[str, _Rules] = {}
@@ -118,7 +112,8 @@ def _learn(descriptor: Descriptor) -> _Rules:
     return found
 
 
-def _glance_of(ruled: Sequence[tuple[FieldDescriptor, rules_pb2.Rules]]) -> _Glance:
+def _glance_of(ruled: Sequence[tuple[FieldDescriptor, rules_pb2.Rules]]) -> Callable[[Message], bool]:
+    """Sees whether texts and lists are within sizes, numbers within ranges, and nothing is set that needs more."""
     sizes: dict[str, tuple[float, float]] = {}
     ranges: dict[str, tuple[float, float]] = {}
     closer = {field.name: rules.required for field, rules in ruled if field.message_type and not field.is_repeated}
@@ -132,17 +127,42 @@ def _glance_of(ruled: Sequence[tuple[FieldDescriptor, rules_pb2.Rules]]) -> _Gla
             ranges[field.name] = _known_values(field, rules.required)
         elif field.name not in closer:
             ranges[field.name] = _bounds(rules)
-    readers = _reader(tuple(sizes)), _reader(tuple(ranges))
-    return _Glance(
-        readers[0], tuple(sizes.values()), readers[1], tuple(ranges.values()), tuple(closer), any(closer.values())
-    )
+    return _glance(sizes, ranges, closer)
+
+
+def _glance(
+    sizes: dict[str, tuple[float, float]], ranges: dict[str, tuple[float, float]], closer: dict[str, bool]
+) -> Callable[[Message], bool]:
+    sized, sizes_min, sizes_max = _reader(tuple(sizes)), *_columns(sizes)
+    numbers, least, most = _reader(tuple(ranges)), *_columns(ranges)
+    is_always_closer = any(closer.values())
+
+    def suffices(message: Message) -> bool:
+        for value, low, high in zip(sized(message), sizes_min, sizes_max, strict=True):
+            if not low <= len(value) <= high:
+                return False
+        for value, low, high in zip(numbers(message), least, most, strict=True):
+            if not low <= value <= high:
+                return False
+        return not (is_always_closer or any(map(message.HasField, closer)))
+
+    return suffices
+
+
+def _columns(bounds: dict[str, tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """The lower and the upper bounds; whole ones as int, which compares with int in half the time."""
+    whole = [[int(one) if math.isfinite(one) and one == int(one) else one for one in pair] for pair in bounds.values()]
+    return [low for low, _ in whole], [high for _, high in whole]
 
 
 def _reader(names: tuple[str, ...]) -> Callable[[Message], tuple[Any, ...]]:
     """Reads fields; one name alone would be read as it is, and none not at all."""
     if len(names) > 1:
         return attrgetter(*names)
-    return lambda message: tuple(getattr(message, name) for name in names)
+    if not names:
+        return lambda message: ()
+    read = attrgetter(*names)
+    return lambda message: (read(message),)
 
 
 def _known_values(field: FieldDescriptor, required: bool) -> tuple[float, float]:

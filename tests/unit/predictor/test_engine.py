@@ -6,8 +6,9 @@ import pytest
 from forebay.core.errors import FailedPrecondition, NotFound
 from forebay.core.prediction import LengthOutcome, ModelKind, PredictorModel
 from forebay.core.values import InferenceRequest, LengthPrediction, LengthQuantiles
-from forebay.predictor.engine import SLICE_COUNT, Answering, Loaded, PredictorEngine, Work
+from forebay.predictor.engine import Answering, Loaded, PredictorEngine, Work
 from forebay.predictor.lengths.care import Care
+from forebay.predictor.lengths.work import OUTCOME_SLICE_COUNT, SLICE_COUNT
 from forebay.predictor.policy.forecaster import Forecaster, LastValue, Seasonal
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 
@@ -118,9 +119,9 @@ def test_a_fallback_that_breaks_is_a_bug() -> None:
 def test_all_loaded_predictors_learn_even_if_one_cannot() -> None:
     good, broken = Fixed(1), Fixed(2, 0)
     state = engine(good=good, long=broken)
-    learning = state.on_outcomes("r1", outcomes(SLICE_COUNT + 2), NOW_US)
+    learning = state.on_outcomes("r1", outcomes(OUTCOME_SLICE_COUNT + 2), NOW_US)
     assert [learning.step() for _ in range(4)] == [False, False, False, True], "all are scored before one is taught"
-    assert good.taught == [SLICE_COUNT, 2]
+    assert good.taught == [OUTCOME_SLICE_COUNT, 2]
     assert state.failure_count == 4, "each slice could neither be predicted nor learned"
 
 
@@ -224,7 +225,7 @@ def test_a_shadow_that_breaks_is_counted_and_never_promoted() -> None:
     state.on_shadow("shadow")
     teach(state, *outcomes(40))
     assert state.length.label == "long"
-    assert state.failure_count == 6
+    assert state.failure_count == 2 * 40 / OUTCOME_SLICE_COUNT
 
 
 def test_trials_start_anew_when_another_model_becomes_active() -> None:

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from forebay.core.prediction import QUANTILE_LEVELS
 from forebay.predictor.lengths.snapshots import checked, table
 
 Floats = npt.NDArray[np.float64]
+F = TypeVar("F", float, Floats)
 
 LEVELS = np.array(QUANTILE_LEVELS)
 REFIT_COUNT = 8
@@ -69,10 +70,12 @@ class Line:
 
     def apply(self, predicted: Floats, prompt: float) -> Floats:
         """The corrected levels."""
+        return self.middles(float(predicted[1]), prompt) + self.spread
+
+    def middles(self, medians: F, prompts: F) -> F:
+        """The corrected medians."""
         bias, of_median, of_prompt = self.weights
-        median, around = float(predicted[1]), self.centre
-        middle = median + bias + of_median * (median - around[0]) + of_prompt * (prompt - around[1])
-        return middle + self.spread
+        return medians + bias + of_median * (medians - self.centre[0]) + of_prompt * (prompts - self.centre[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +194,8 @@ def fit(seen: Sequence[Seen] | deque[Seen], shrink_count: int) -> Shift | Line:
     if len(seen) < shrink_count:
         return shift
     line = _fit_line(predicted[:, 1], prompts, answers)
-    lines = np.array([line.apply(*pair) for pair in zip(predicted, prompts, strict=True)])
     tokens = np.expm1(answers)
+    lines = line.middles(predicted[:, 1], prompts)[:, None] + line.spread
     shift_loss, line_loss = (loss(tokens, np.expm1(logs)) for logs in (predicted + shift.amounts, lines))
     return line if line_loss < (1 - LINE_GAIN_MIN) * shift_loss else shift
 

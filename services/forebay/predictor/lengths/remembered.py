@@ -34,13 +34,13 @@ class Remembered:
 
     def infer(self, queries: Sequence[InferenceRequest]) -> Floats:
         """One row a query, in order; only those that are not known are asked for."""
-        known = {query: self._known[query] for query in queries if query in self._known}
-        fresh = [query for query in dict.fromkeys(queries) if query not in known]
-        if not known and len(fresh) == len(queries):
+        # To hash a query takes longer than all else here, so each that is known is looked up once.
+        found = [self._known.get(query) for query in queries]
+        fresh = list(dict.fromkeys(query for query, row in zip(queries, found, strict=True) if row is None))
+        if len(fresh) == len(queries):
             return self._asked(fresh)
-        if fresh:
-            known.update(zip(fresh, self._asked(fresh), strict=True))
-        return np.array([known[query] for query in queries])
+        asked = dict(zip(fresh, self._asked(fresh), strict=True)) if fresh else {}
+        return np.array([asked[query] if row is None else row for query, row in zip(queries, found, strict=True)])
 
     def _asked(self, queries: Sequence[InferenceRequest]) -> Floats:
         rows = self.model.infer(queries)

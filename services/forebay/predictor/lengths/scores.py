@@ -3,29 +3,30 @@
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
 from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 SLACK = 1e-9
 """Keeps a rank or a bound that is a whole number from being rounded away."""
 
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Score: TypeAlias = tuple[float, bool]
 """How far an answer lay from what was predicted, and whether it was cut there; who ended sorts before who was cut."""
 
 
-def covering(by_size: Sequence[Score], share: float) -> float:
+def covering(by_size: Floats, is_cut: Bools, share: float) -> float:
     """The least of these scores that at most `share` of them survive; of sorted scores, one at least.
 
     Where answers were cut, by the Kaplan-Meier estimate: a cut one counts up to its cut and then no more. Where that
     never gets so far, the largest score stands.
     """
-    alive, at_risk = 1.0, len(by_size)
-    for score, is_cut in by_size:
-        alive *= 1.0 if is_cut else 1 - 1 / at_risk
-        if alive <= share + SLACK:
-            return score
-        at_risk -= 1
-    return by_size[-1][0]
+    at_risk = np.arange(len(by_size), 0, -1)
+    alive = np.multiply.accumulate(np.where(is_cut, 1.0, 1.0 - 1.0 / at_risk))
+    reached = alive <= share + SLACK
+    return float(by_size[reached.argmax() if reached[-1] else -1])
 
 
 class Scores:
@@ -63,6 +64,9 @@ class Scores:
         """
         if self._shift is None:
             rank = min(self.count, math.ceil((1 - self._alpha) * (self.count + 1) - SLACK))
-            by_size = self._by_size
-            self._shift = covering(by_size, 1 - rank / self.count) if self._cut_count else by_size[rank - 1][0]
+            self._shift = self._covering(1 - rank / self.count) if self._cut_count else self._by_size[rank - 1][0]
         return self._shift
+
+    def _covering(self, share: float) -> float:
+        scores, cuts = np.array(self._by_size).T
+        return covering(scores, cuts > 0, share)

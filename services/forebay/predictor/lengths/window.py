@@ -1,12 +1,14 @@
 """How far bounds must move, by predicted length: what the newest outcomes of one key say."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
-from forebay.predictor.lengths.scores import Score, Scores, covering
+import numpy as np
+
+from forebay.predictor.lengths.scores import Bools, Scores, covering
 from forebay.predictor.lengths.snapshots import Floats, checked, table
 
 BIN_COUNT = 4
@@ -97,29 +99,27 @@ def interpolated(knots: Sequence[Knot], place: float) -> float:
 
 def knots_of(seen: Sequence[Seen] | deque[Seen], alpha: float) -> list[Knot]:
     """A knot for each bin; outcomes of one place are in one bin, so that where all are predicted alike there is one."""
-    places = sorted(one.place for one in seen)
-    bin_count = min(BIN_COUNT, len(places) // BIN_COUNT_MIN)
+    bin_count = min(BIN_COUNT, len(seen) // BIN_COUNT_MIN)
     if bin_count < 2:
         return []
+    rows = np.fromiter(chain.from_iterable(seen), np.float64).reshape(-1, ROW_WIDTH)
+    places = np.sort(rows[:, 0])
     starts = sorted({_start(places, len(places) * number // bin_count) for number in range(bin_count)} - {len(places)})
-    edges = [places[start] for start in starts[1:]]
-    by_size = sorted((one[1], one[2], one[0]) for one in seen)
-    bins: list[list[Score]] = [[] for _ in starts]
-    for score, is_cut, place in by_size:
-        bins[bisect_right(edges, place)].append((score, is_cut))
-    of_all = covering([one[:2] for one in by_size], alpha)
-    middles = [places[(start + end) // 2] for start, end in pairwise([*starts, len(places)])]
-    return [
-        (middle, (covering(each, alpha) - of_all) * _trust(each)) for middle, each in zip(middles, bins, strict=True)
-    ]
+    place, score, is_cut = rows[np.lexsort((rows[:, 2], rows[:, 1])), :3].T
+    bins = np.searchsorted(places[starts[1:]], place, "right")
+    of_all, found = covering(score, is_cut > 0, alpha), []
+    for number, (start, end) in enumerate(pairwise([*starts, len(places)])):
+        scores, cuts = score[bins == number], is_cut[bins == number] > 0
+        found.append((float(places[(start + end) // 2]), (covering(scores, cuts, alpha) - of_all) * _trust(cuts)))
+    return found
 
 
-def _start(places: Sequence[float], at: int) -> int:
+def _start(places: Floats, at: int) -> int:
     """The nearest index where another place begins."""
-    before, after = bisect_left(places, places[at]), bisect_right(places, places[at])
+    before, after = (int(places.searchsorted(places[at], side)) for side in ("left", "right"))
     return before if at - before <= after - at else after
 
 
-def _trust(scores: Sequence[Score]) -> float:
-    whole_count = len(scores) - sum(is_cut for _, is_cut in scores)
+def _trust(cuts: Bools) -> float:
+    whole_count = len(cuts) - int(cuts.sum())
     return whole_count / (whole_count + TRUST_COUNT)

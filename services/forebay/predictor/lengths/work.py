@@ -9,7 +9,9 @@ from forebay.predictor.lengths.bounds import Bounds, Loaded
 from forebay.predictor.policy.length import LengthPredictor, PredictionFailed
 
 SLICE_COUNT = 16
-"""Queries or outcomes handled in one step: few enough that a step ends within about 2 ms."""
+"""Queries answered in one step: few enough that a step ends within about 2 ms."""
+OUTCOME_SLICE_COUNT = 8
+"""Outcomes learnt from in one step: few enough that it ends well within a millisecond, since queries may be waiting."""
 SLOW_SLICE_COUNT = 4
 """Outcomes handled in one step where a slow predictor is loaded: queries to it may be waiting."""
 
