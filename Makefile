@@ -6,14 +6,15 @@ PY := .venv/bin/python
 PROTOS := $(sort $(wildcard protos/lmaas/*/v1/*.proto))
 SERVICES := $(filter %_service.proto,$(PROTOS))
 GENERATED := clients/python
-STUBS := $(GENERATED)/lmaas clients/go/lmaas
+CLIENTS := typescript go java
+STUBS := $(GENERATED)/lmaas clients/go/lmaas clients/typescript/src
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 # Elsewhere than on main the contract is compared with main's, on main with what it was before its last change.
 AGAINST ?= $(shell if ! git diff --quiet HEAD -- protos; then git rev-parse HEAD; \
   elif git rev-parse -q --verify main >/dev/null && ! git merge-base --is-ancestor HEAD main; then echo main; \
   else git log -2 --format=%H -- protos | tail -1; fi)
 
-.PHONY: help setup dev semantic triton demo test check nightly generate lint types contracts protos tests shape clean
+.PHONY: help setup dev semantic triton demo test check nightly generate lint types contracts protos tests shape clients clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +86,10 @@ protos: ## Check the contract: lint, format, compatibility, stubs up to date
 	@test -z "$$(git status --porcelain -- $(STUBS))" \
 	  || { git status --short -- $(STUBS); echo "error: stubs were stale; commit what make generate made"; exit 1; }
 
+clients: dev ## Build, check and test the clients in other languages, those whose tool chains are here
+	@for language in $(CLIENTS); do echo "clients/$$language"; clients/$$language/build.sh check || \
+	  if [ $$? = 3 ]; then echo "clients/$$language is skipped"; else exit 1; fi; done
+
 shape: ## Print the sizes of our files and functions
 	$(PY) tests/shape.py
 
@@ -110,9 +115,14 @@ generate: ## Regenerate the protobuf stubs, offline
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/extproc=protos/extproc \
 	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
 	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/extproc/external_processor.proto
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/dynamo=protos/dynamo \
+	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/dynamo/plugin.proto
 	@if command -v protoc-gen-go-grpc >/dev/null; then clients/go/generate.sh; \
 	  else echo "the Go client's stubs are left as they are; compose/tools.sh go installs what makes them"; fi
+	@if [ -x clients/typescript/node_modules/.bin/protoc-gen-es ]; then clients/typescript/generate.sh; \
+	  else echo "the TypeScript client's stubs are left as they are; clients/typescript/build.sh installs what makes them"; fi
 
 clean: ## Remove environments, caches and run state
-	rm -rf .venv .triton .forebay build dist
+	rm -rf .venv .triton .forebay build dist clients/*/dist clients/*/.build clients/*/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
