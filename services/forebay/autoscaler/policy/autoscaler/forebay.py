@@ -62,8 +62,8 @@ class Forebay:
     meanwhile.
 
     Rates are those of an instance that is alone, and instances that share a queue can do more: how full their caches
-    get, up to `fill`, tells how much more, down to `fullness_min` of what rates say, as long as first tokens come
-    within `fill` of what is promised. Answers are as long as those that ended were, measured by what had been
+    get, up to `fill`, tells how much more, down to `fullness_min` of what rates say, as long as 99 of 100 first tokens
+    come as promised. Answers are as long as those that ended were, measured by what had been
     predicted. Both are learnt by `learn_weight` a decision.
 
     Several pools of a model (regions, kinds of GPU) share it by the integer program (`planning/solve.py`): every
@@ -213,7 +213,7 @@ class Forebay:
             return known
         work = instances_for(expected.observed("", span_us, known.answer_share), measure.capability)[1]
         promised_s = min((one.ttft_s for one in view.promises.values() if one.ttft_s), default=0.0)
-        is_late = bool(promised_s) and first.load.ttft_p99_s > self.fill * promised_s
+        is_late = bool(promised_s) and first.load.ttft_p99_s > promised_s
         return known.of_instances(sum(full) / self.fill, work, is_late, self.fullness_min, self.learn_weight)
 
     def _need(

@@ -21,9 +21,9 @@ class Forebay:
 
     It fits where the peak within `horizon` iterations, with the request at its predicted p90, stays within a share of
     the cache: the sooner its class is owed a first token, the larger, so that there is room for those when they come.
-    What runs counts for as long as answers as long as it already is are expected to be, on average or, where `expected`
-    is "median", as half of them are at most: long tails then weigh less while answers are young. Of the instances that
-    it fits the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts
+    What runs counts for as long as half of the answers as long as it already is are at most, or, where `expected` is
+    "mean", as they are on average: long tails then weigh more while answers are young. Of the instances that it fits
+    the one with the least work wins: `prefill_weight` times the prompt tokens before its own, and the prompts
     and expected answers there, which every iteration reads. An instance with nothing on it takes any request. Where
     deferred work does not fit, no younger deferred work is tried.
 
@@ -42,7 +42,7 @@ class Forebay:
     prefill_weight: float = 2.0
     overstatement_max: float = 2.0
     outcome_count_min: int = 100
-    expected: str = "mean"
+    expected: str = "median"
 
     def __post_init__(self) -> None:
         check_horizon(self.horizon)
