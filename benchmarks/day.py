@@ -26,6 +26,11 @@ TRACES = Path(os.environ.get("FOREBAY_DATA", ROOT.parent / "shared" / "data")) /
 DAY_S = 86_400.0
 US_PER_HOUR = 3_600 * US_PER_S
 SEEDS = (1, 2, 3, 4, 5)
+WINDOW_COUNT = 24
+"""Of a day: as long as an hour of it is a window of the forecasts."""
+OBSERVED_AGE_S = 0.9
+"""How old what the live autoscaler knows of instances is when it thinks: they are read every second, and told every
+second."""
 PROBE_STARTING_S = 0.3
 ANSWERS = "answers.jsonl"
 """The file, in the folder of a day, that tells emulated instances how long their answers are."""
@@ -131,7 +136,7 @@ def _of_model(model: Model, live_s: float, seed: int) -> Workload:
 
 def arms(setup: Setup, live_s: float) -> dict[str, PolicyConfig]:
     """The policies with their tables of forebay.toml; every span is a share of the day, whatever that lasts."""
-    window_s = live_s / 48
+    window_s = live_s / WINDOW_COUNT
     chosen: Sequence[Mapping[str, object]] = (
         {"stable_window_s": live_s / 24, "panic_window_s": live_s / 96},
         {"window_s": window_s},
@@ -242,7 +247,13 @@ def _world(setup: Setup, lead: Lead) -> World:
     start = StartConfig(
         provisioning_s=lead.provision_s, weights_gb_per_s=0.0, warm_s=lead.load_s, variation=lead.variation
     )
-    return World(groups=groups, engine=setup.engine, start=start, slo=setup.promises, observation=ObservationConfig())
+    return World(
+        groups=groups,
+        engine=setup.engine,
+        start=start,
+        slo=setup.promises,
+        observation=ObservationConfig(delay_s=OBSERVED_AGE_S),
+    )
 
 
 def _rates(model: Model) -> dict[str, Any]:

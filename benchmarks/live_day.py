@@ -31,6 +31,7 @@ from benchmarks.day import (
     POLICIES,
     SEEDS,
     STATES,
+    WINDOW_COUNT,
     Lead,
     Served,
     Setup,
@@ -158,7 +159,7 @@ async def _live(setup: Setup, arm: PolicyConfig, day: Workload, live_s: float, f
     config.write_text(live_toml(setup, arm, folder))
     async with Stack(folder, _free_addresses(), config, say=lambda _: None) as stack:
         await stack.wait_fleet()
-        start_s = _next_window_s(live_s / 48)
+        start_s = _next_window_s(live_s / WINDOW_COUNT)
         async with GatewayClient(stack.run.addresses.http_url, ANSWER_S) as client:
             results = await asyncio.gather(*(_send(client, ask, start_s) for ask in asks))
         await asyncio.sleep(max(0.0, start_s + live_s + 2.0 - time.time()))
@@ -343,7 +344,7 @@ def _tell_scale(report: Report, setup: Setup, live_s: float, day: Workload) -> N
         print(note)
     print(f"{setup.title}: a day in {live_s:g} s, {speed:g} times its speed; {len(day)} requests")
     spans: list[tuple[str, float]] = [
-        ("forecast window, PreServe's and Forebay's", live_s / 48),
+        ("window of forecasts, PreServe's and Forebay's", live_s / WINDOW_COUNT),
         ("KPA's stable window", live_s / 24),
         ("KPA's panic window", live_s / 96),
         ("until a start is said to be ready", setup.start_s),

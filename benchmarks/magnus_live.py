@@ -1,8 +1,10 @@
 """Magnus on the real Triton: the batch that Forebay forms is the batch that the language model runs.
 
 The whole live stack (predictor, scheduler, gateway) in front of one Triton with SmolLM2 in static batches, whose memory
-holds four answers of which nothing is known. The same requests of four applications come to vanilla batches (`vs`), to
-batches of similar predicted length (`glp`), to Magnus, and to the same memory with in-flight batching, four at once.
+holds four answers of which nothing is known; rows whose answer is complete go on until their batch is over. The same
+requests of four applications come to vanilla batches (`vs`), to batches of similar predicted length (`glp`), of adaptive
+size (`abp`), to Magnus, and to the same memory with in-flight batching, four at once. Each gets a round of requests to
+learn lengths from, and then several that count, one after the other.
 
 Run: PYTHONPATH=services:clients/python python -m benchmarks.magnus_live [--quick] [--json FILE]   (needs: make triton)
 """
@@ -35,6 +37,8 @@ SLOTS = 16
 TOKENS_MAX = 128
 RATE_PER_S = 4.0
 ANSWER_S = 900.0
+SETTLE_S = 2.0
+"""Until the predictor has heard of the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,12 @@ class Arm:
 
 
 MAGNUS = "grouper_parameters = { wma_max = 8_000.0, memory_share = 0.7 }"
+PADDED = {"padding": "true"}
 ARMS = (
-    Arm("vs", 'grouper = "vs"'),
-    Arm("glp", 'grouper = "glp"'),
-    Arm("magnus", f'grouper = "magnus"\n{MAGNUS}'),
+    Arm("vs", 'grouper = "vs"', PADDED),
+    Arm("glp", 'grouper = "glp"', PADDED),
+    Arm("abp", f'grouper = "abp"\n{MAGNUS}', PADDED),
+    Arm("magnus", f'grouper = "magnus"\n{MAGNUS}', PADDED),
     Arm("ccb", 'puller = "ccb"', {"batching": "continuous", "slots": str(KV_TOKENS // CONTEXT_TOKENS)}),
 )
 
@@ -65,36 +71,69 @@ class Answered:
 
 
 @click.command(help="Compare static batches and in-flight batching on a real language model.")
-@click.option("--count", type=click.IntRange(8), default=40, show_default=True, help="Requests of each run.")
+@click.option("--count", type=click.IntRange(8, 48), default=24, show_default=True, help="Requests of each round.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds that count.")
 @options
-def main(count: int, quick: bool, json_path: str | None) -> None:
+def main(count: int, rounds: int, quick: bool, json_path: str | None) -> None:
     check_real()
     report = Report("magnus_live", quick)
     arms = [arm for arm in ARMS if not quick or arm.name in ("vs", "magnus")]
-    asked = requests(16 if quick else count)
-    found = {arm.name: run(arm, asked) for arm in arms}
-    told = {name: figures(answers) for name, answers in found.items()}
+    asked = requests(12 if quick else count, 1 if quick else rounds)
+    told = {arm.name: [figures(answers) for answers in run(arm, asked)[1:]] for arm in arms}
+    means = {name: _means(of_rounds) for name, of_rounds in told.items()}
     rows: list[list[Cell]] = [
-        [name, *one.values(), *(_change(one[key], told["vs"][key]) for key in ("requests_per_s", "mean_s"))]
-        for name, one in told.items()
+        [name, *(_spread(told[name], key) for key in one), *(_change(one[key], means["vs"][key]) for key in CHANGES)]
+        for name, one in means.items()
     ]
     columns = ["batches", "req/s", "tokens/s", "mean s", "p99 s", "makespan s", "throughput", "response time"]
-    report.table(f"{len(asked)} requests at {RATE_PER_S:g} a second, {KV_TOKENS} tokens of cache", columns, rows)
-    for name, one in told.items():
+    title = f"{len(asked) - 1} rounds of {len(asked[1])} requests at {RATE_PER_S:g} a second"
+    report.table(f"{title}, {KV_TOKENS} tokens of cache: mean (least to most)", columns, rows)
+    for name, one in means.items():
         report.figures |= {f"{name}_{figure}": value for figure, value in one.items()}
     report.close(json_path)
+
+
+CHANGES = ("requests_per_s", "mean_s")
 
 
 def _change(value: float, base: float) -> str:
     return f"{100 * (value / base - 1):+.0f} %"
 
 
-def requests(count: int) -> list[tuple[float, Prompt]]:
-    """The same requests for all: when each comes, and what it asks."""
+def _means(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in rounds])) for name in rounds[0]}
+
+
+def _spread(rounds: Sequence[Mapping[str, float]], name: str) -> str:
+    values = [one[name] for one in rounds]
+    return f"{np.mean(values):.3g} ({min(values):.3g}-{max(values):.3g})"
+
+
+Round = Sequence[tuple[float, Prompt]]
+
+
+def requests(count: int, rounds: int) -> list[Round]:
+    """The same rounds for all: when each request comes, and what it asks. The first one is to learn from.
+
+    No round has a prompt of the one before it, and the mix of applications is the same in all.
+    """
     generator = random.Random(1)
-    pool = [one for one in read_prompts(SAMPLES / "prompts.jsonl") if one.application in APPLICATIONS]
+    decks = [
+        [one for one in read_prompts(SAMPLES / "prompts.jsonl") if one.application == name] for name in APPLICATIONS
+    ]
+    for deck in decks:
+        generator.shuffle(deck)
+    each = count // len(APPLICATIONS)
+    return [
+        _round([deck[(n * each + k) % len(deck)] for deck in decks for k in range(each)], generator)
+        for n in range(rounds + 1)
+    ]
+
+
+def _round(prompts: list[Prompt], generator: random.Random) -> Round:
+    generator.shuffle(prompts)
     at_s, found = 0.0, []
-    for prompt in generator.sample(pool, min(count, len(pool))):
+    for prompt in prompts:
         found.append((at_s, prompt))
         at_s += generator.expovariate(RATE_PER_S)
     return found
@@ -113,8 +152,8 @@ def figures(answers: Sequence[Answered]) -> dict[str, float]:
     }
 
 
-def run(arm: Arm, asked: Sequence[tuple[float, Prompt]]) -> list[Answered]:
-    """One run on a fresh Triton and a fresh stack."""
+def run(arm: Arm, asked: Sequence[Round]) -> list[list[Answered]]:
+    """The rounds on a fresh Triton and a fresh stack; each begins when the one before has ended."""
     limits = {"slots": str(SLOTS), "context_tokens_per_slot": str(CONTEXT_TOKENS), "kv_tokens": str(KV_TOKENS)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -122,7 +161,7 @@ def run(arm: Arm, asked: Sequence[tuple[float, Prompt]]) -> list[Answered]:
             return asyncio.run(_drive(arm, address, folder, asked))
 
 
-async def _drive(arm: Arm, address: str, folder: Path, asked: Sequence[tuple[float, Prompt]]) -> list[Answered]:
+async def _drive(arm: Arm, address: str, folder: Path, asked: Sequence[Round]) -> list[list[Answered]]:
     config = folder / "forebay.toml"
     config.write_text(_toml(arm, address, folder))
     async with Stack(folder, addresses_from(_free_base()), config, say=lambda _: None) as stack:
@@ -131,8 +170,14 @@ async def _drive(arm: Arm, address: str, folder: Path, asked: Sequence[tuple[flo
         async with httpx.AsyncClient(
             base_url=stack.run.addresses.http_url, timeout=ANSWER_S, limits=limits, trust_env=False
         ) as http:
-            start_s = time.monotonic()
-            return await asyncio.gather(*(_send(http, start_s, at_s, prompt) for at_s, prompt in asked))
+            return [await _one_round(http, one) for one in asked]
+
+
+async def _one_round(http: httpx.AsyncClient, asked: Round) -> list[Answered]:
+    start_s = time.monotonic()
+    answers = await asyncio.gather(*(_send(http, start_s, at_s, prompt) for at_s, prompt in asked))
+    await asyncio.sleep(SETTLE_S)
+    return answers
 
 
 async def _send(http: httpx.AsyncClient, start_s: float, at_s: float, prompt: Prompt) -> Answered:

@@ -14,7 +14,7 @@ import httpx
 MODEL = "llama-8b"
 CLIENTS, PAUSE_S = 4, 0.2
 ATTEMPTS_MAX, RETRY_S = 60, 0.5
-TIMEOUT = httpx.Timeout(30.0, connect=2.0)
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 RETRYABLE = (429, 502, 503, 504)
 
 ANSWERED = "answered"

@@ -98,7 +98,20 @@ class Stack:
 
     def up(self, *words: str, **variables: str) -> str:
         """Brings up what is missing, or what changed."""
-        return self.compose("up", "-d", "--no-build", "--pull", "never", *words, **variables)
+        said = self.compose("up", "-d", "--no-build", "--pull", "never", *words, **variables)
+        self._fix_bridge()
+        return said
+
+    def _fix_bridge(self) -> None:
+        """Gives the network's bridge its address for good, as Docker does.
+
+        A bridge has the lowest address of what is plugged into it: when that leaves, packets from containers to this
+        machine go astray for half a minute.
+        """
+        (network,) = json.loads(self.podman("network", "inspect", f"{PROJECT}_default"))
+        bridge = network["network_interface"]
+        address = Path(f"/sys/class/net/{bridge}/address").read_text().strip()
+        subprocess.run(["ip", "link", "set", "dev", bridge, "address", address], check=True)
 
     def reach_gateways_by_address(self) -> None:
         """From the next `up` on: ports of the gateway are not published, so that there can be several."""

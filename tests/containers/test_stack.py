@@ -16,7 +16,7 @@ pytestmark = pytest.mark.containers
 
 SERVICES = ("metrics", "predictor", "autoscaler", "scheduler", "gateway")
 BEFORE_S, DOWN_S, AFTER_S = 2.0, 3.0, 3.0
-JOB_TIMEOUT_S = 240.0
+JOB_TIMEOUT_S = 400.0
 Say = Callable[[str], None]
 
 
@@ -104,7 +104,7 @@ def test_a_health_check_fails_where_the_service_hangs(stack: Stack) -> None:
 
 
 async def test_each_container_is_killed_in_turn_and_nothing_is_lost(stack: Stack, say: Say) -> None:
-    job = Job(stack.gateways, 400)
+    job = Job(stack.gateways, 1500)
     await job.submit()
     for service in (*SERVICES, "postgres", "instance"):
         allowed = {
@@ -130,7 +130,7 @@ async def test_each_container_is_killed_in_turn_and_nothing_is_lost(stack: Stack
 async def test_it_is_scaled_out_and_in_under_load(stack: Stack, say: Say) -> None:
     stack.reach_gateways_by_address()
     counts = {"scheduler": 3, "predictor": 2, "autoscaler": 2, "gateway": 2, "instance": 5}
-    job = Job(stack.gateways, 200)
+    job = Job(stack.gateways, 400)
     await asyncio.to_thread(stack.up, "gateway")
     await asyncio.to_thread(stack.wait_healthy, "gateway")
     await job.submit()

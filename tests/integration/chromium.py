@@ -16,6 +16,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 TIMEOUT_S = 60.0
+TRIES = 4
 
 
 def found() -> str:
@@ -69,10 +70,20 @@ class Page:
         """Says that the reader prefers "light" or "dark"."""
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
-    async def open(self, url: str) -> None:
-        """Goes to an address and waits for its load event."""
-        await self.call("Page.navigate", url=url)
-        await self.until("document.readyState === 'complete'")
+    async def open(self, url: str, ready: str = "document.readyState === 'complete'") -> None:
+        """Goes to an address and waits until an expression is true there.
+
+        A machine whose network interfaces come and go, as beside containers, breaks loads: these are tried again.
+        """
+        for _ in range(TRIES):
+            await self.call("Page.navigate", url=url)
+            try:
+                return await self.until(ready, TIMEOUT_S / TRIES)
+            except AssertionError:
+                if not any("ERR_NETWORK_CHANGED" in one for one in self.problems):
+                    raise
+                self.problems.clear()
+        raise AssertionError(f"{url} does not load: the network of this machine changes all the time")
 
     async def press(self, key: str, shift: bool = False) -> None:
         """Presses and releases a key by its name: "Tab", "Enter", "ArrowDown", "Escape"."""

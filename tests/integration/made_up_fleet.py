@@ -132,12 +132,14 @@ class Load:
 
 
 class Scheduler(scheduler_service_pb2_grpc.SchedulerServiceServicer):
-    """Tells the load as the scheduler would."""
+    """Tells the load as the scheduler would; `asked_count` is how often."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
+        self.asked_count = 0
 
     async def ListInstances(self, request: Any, context: Any) -> scheduler_service_pb2.ListInstancesResponse:
+        self.asked_count += 1
         load = self._load
         found = [
             status_pb2.ScheduledInstance(
@@ -401,13 +403,15 @@ class Pages:
 class Plant:
     """The whole of it: `url` is the page's. Parts are servers that a test may stop."""
 
-    def __init__(self, load: Load, folder: Path) -> None:
+    def __init__(self, load: Load, folder: Path, settings: str = "") -> None:
         self.load = load
         self._folder = folder
+        self._settings = settings
         self.parts = {
             name: Server("127.0.0.1:0", [], CollectorRegistry()) for name in ("scheduler", "autoscaler", "predictor")
         }
-        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(Scheduler(load), self.parts["scheduler"].grpc)
+        self.scheduler = Scheduler(load)
+        scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(self.scheduler, self.parts["scheduler"].grpc)
         autoscaler_service_pb2_grpc.add_AutoscalerServiceServicer_to_server(
             Autoscaler(load), self.parts["autoscaler"].grpc
         )
@@ -438,7 +442,8 @@ class Plant:
         log = (self._folder / "metrics.log").open("wb")
         # A test's machine may be slow to answer for two hundred instances at once.
         config = self._folder / "forebay.toml"
-        config.write_text("[metrics]\nscrape_interval_s = 2.0\nscrape_timeout_s = 10.0\nscrape_concurrency_max = 16\n")
+        patience = "[metrics]\nscrape_interval_s = 2.0\nscrape_timeout_s = 10.0\nscrape_concurrency_max = 16\n"
+        config.write_text(f"{patience}[metrics.page]\n{self._settings}")
         command = [sys.executable, "-m", "forebay.metrics", "--config", str(config)]
         self.process = await asyncio.to_thread(subprocess.Popen, command, env=environment, stdout=log, stderr=log)
         log.close()
@@ -529,9 +534,12 @@ async def _answers(client: httpx.AsyncClient, url: str) -> bool:
 
 
 @asynccontextmanager
-async def plant(folder: Path, instance_count: int, history_s: int = 0) -> AsyncIterator[Plant]:
-    """A plant that runs, with the load of the last seconds behind it; the caller steps it on."""
-    made = Plant(Load(instance_count), folder)
+async def plant(folder: Path, instance_count: int, history_s: int = 0, settings: str = "") -> AsyncIterator[Plant]:
+    """A plant that runs, with the load of the last seconds behind it; the caller steps it on.
+
+    `settings` are those of [metrics.page].
+    """
+    made = Plant(Load(instance_count), folder, settings)
     await made.start()
     try:
         await made.history(history_s)

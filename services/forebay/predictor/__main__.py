@@ -1,5 +1,7 @@
 """The predictor's composition root: `python -m forebay.predictor [--config FILE]`."""
 
+from importlib.metadata import version
+
 import click
 from lmaas.predictor.v1.predictor_service_pb2_grpc import add_PredictorServiceServicer_to_server
 from prometheus_client import CollectorRegistry
@@ -8,6 +10,8 @@ from forebay.predictor.build import build_engine, build_loader
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.build_recorder import build_keeper, build_recorder
 from forebay.predictor.config import Config
+from forebay.predictor.dynamo.part import Plugin
+from forebay.predictor.dynamo.servicer import SERVICE as PLUGIN
 from forebay.predictor.loop import MetricsHistory
 from forebay.predictor.servicer import PredictorServicer
 from forebay.wire import main as root
@@ -35,18 +39,22 @@ async def serve(config: Config, env: root.Environment) -> None:
     keep = {} if recorder is None else {"keep": recorder.offer}
     tracer = open_tracer("predictor", env.listen, registry)
     servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, tracer=tracer, **keep)
-    server = Server(env.listen, [SERVICE], registry, tracer=tracer, options=PASSING)
+    plugin = Plugin(config, engine, now_us, version("forebay"))
+    server = Server(env.listen, [SERVICE, PLUGIN], registry, tracer=tracer, options=PASSING)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
+    plugin.add_to(server.grpc)
     serve_prometheus(env.prometheus, registry)
 
     async def close() -> None:
+        await plugin.close()
         await forecasts.close()
         await channel.close()
         for one in lasting:
             await one.flush()
 
     root.calm_collector()
-    await run_until_stopped(server, [one.run() for one in lasting], config.grace_s, close)
+    loops = [one.run() for one in (*lasting, plugin.registration) if one is not None]
+    await run_until_stopped(server, loops, config.grace_s, close)
 
 
 @click.command()

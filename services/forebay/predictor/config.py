@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from forebay.predictor.dynamo.config import DynamoConfig
+
 PROVIDERS = ("auto", "cuda", "cpu")
 PROMOTE = ("auto", "manual")
 WINDOW_COUNT_MAX = 10_000
@@ -93,6 +95,8 @@ class Config:
     snapshot_age_s: int = 7 * 86_400
     grace_s: float = 5.0
     parameters: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    dynamo: DynamoConfig = field(default_factory=DynamoConfig)
+    """How the forecaster serves as a plugin of Dynamo's planner."""
 
     def __post_init__(self) -> None:
         if self.provider not in PROVIDERS:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
-OURS = ("/lmaas.", "/externalscaler.")
+OURS = ("/lmaas.", "/externalscaler.", "/dynamo.")
 
 
 class CallStats:

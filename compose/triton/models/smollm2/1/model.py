@@ -7,7 +7,9 @@ first served, so that a cancelled one leaves the queue at once.
 
 With the parameter `batching` "static" the batch that others put together is the batch that runs: the requests of one
 `batch_id` enter together when all `batch_count` of them are there, nobody joins them, and all answers are given when
-the longest is done. Where their tokens exceed `kv_tokens`, the batch splits into halves that start anew.
+the longest is done. Where their tokens exceed `kv_tokens`, the batch splits into halves that start anew. With
+`padding` "true" a row whose answer is complete goes on generating, for nobody, until the batch is over, as the rows of
+an engine do that knows only whole batches.
 
 The last response of a request carries Triton's final flag, so a client on a long-lived stream sees the end of an answer
 without asking for empty final responses.
@@ -52,6 +54,9 @@ STUCK_S = 20.0
 # Prompts are read in pieces of this many tokens, so that other slots go on decoding between two pieces.
 PROMPT_BATCH_TOKENS = 256
 
+# What a row goes on from whose answer is complete, where rows are padded; its tokens reach nobody.
+PADDING = "and"
+
 
 class Meters:
     """The model's custom metrics, under the names that vLLM itself exports. Used by the engine loop alone."""
@@ -94,6 +99,7 @@ class TritonPythonModel:
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._is_static = settings.get("batching", "continuous") == "static"
         self._kv_tokens = int(settings.get("kv_tokens", "0")) or self._slot_count * self._slot_tokens
+        self._pads = self._is_static and settings.get("padding", "false") == "true"
         gather_s = int(settings.get("gather_ms", "2000")) / 1_000
         self._queue: Any = (
             StaticBatches(self._slot_count, gather_s) if self._is_static else Continuous(self._slot_count)
@@ -204,6 +210,11 @@ class TritonPythonModel:
         else:
             self._server.handle_chat_completions({**body, "messages": self._messages(job.text)}, on_chunk)
 
+    def _pad(self, batch: list[Job]) -> None:
+        """In a worker: the row goes on until its batch is over."""
+        body = {"prompt": PADDING, "max_tokens": self._slot_tokens // 2, "ignore_eos": True, "stream": True}
+        self._server.handle_completions(body, lambda _: self._running is not batch)
+
     def _on_worker_done(self, job: Job, outcome: "Future[None]") -> None:
         self._events.put((self._on_end, job, outcome.exception()))
 
@@ -234,6 +245,8 @@ class TritonPythonModel:
         self._meters.add("vllm:prompt_tokens_total", job.input_count)
         self._meters.add("vllm:generation_tokens_total", job.output_count)
         if self._is_static:
+            if self._pads and not self._overflows and not all(one.is_over for one in self._running):
+                self._workers.submit(self._pad, self._running)
             self._end_batch()
         else:
             self._running.remove(job)
