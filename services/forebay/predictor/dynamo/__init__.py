@@ -1,0 +1,1 @@
+"""Our forecaster as a plugin of Dynamo's planner."""
