@@ -11,11 +11,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lmaas.extproc import external_processor_pb2 as pb
 from lmaas.extproc.external_processor_pb2_grpc import ExternalProcessorStub
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from forebay.gateway.config import Config
 from forebay.gateway.picker.config import PickerConfig
 from forebay.gateway.tenants import digest
 from forebay.gateway.values import RequestStatus
+from forebay.wire.tracing_sdk import Outbox, SdkTracer
 from tests.contract.gateway_stage import MODEL, Stage, staged, until
 
 BODY = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}).encode()
@@ -263,3 +266,19 @@ async def test_health_has_the_names_that_the_protocol_asks_for(stage: Stage) -> 
             async with asyncio.timeout(10):
                 while not await serves():
                     await asyncio.sleep(0.05)
+
+
+async def test_a_traced_request_hands_its_trace_on_to_the_instance() -> None:
+    spans = InMemorySpanExporter()
+    outbox = Outbox(spans, 100, 1, interval_s=60.0)
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with staged(tracer=SdkTracer(Resource({}), outbox)) as stage:
+        async with proxied(stage) as proxy:
+            await proxy.head({"traceparent": parent})
+            await proxy.body()
+            mutation = (await proxy.call.read()).request_headers.response.header_mutation
+            told = {one.header.key: one.header.raw_value.decode() for one in mutation.set_headers}
+            assert told["traceparent"].startswith(parent[:36])
+            assert told["traceparent"] != parent
+        await until(lambda: len(spans.get_finished_spans()) == 3, "the spans of request, question and attempt")
+    await asyncio.to_thread(outbox.close, 10.0)

@@ -104,6 +104,7 @@ class Loop:
 
     def broken(self, request_id: str, error: ForebayError) -> None:
         """An attempt failed before the client's eyes: no other one follows."""
+        self.traces.tried(request_id, error.code)
         self._apply(self._engine.on_failed(request_id, error, self._clock(), is_final=True))
 
     def finished(self, request_id: str, outcome: Outcome) -> None:

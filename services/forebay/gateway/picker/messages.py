@@ -61,9 +61,9 @@ def status(named: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def request_head(endpoints: str) -> pb.ProcessingResponse:
-    """Lets the head go on to the endpoints."""
-    answer = pb.ProcessingResponse(request_headers=_changed({DESTINATION: endpoints}))
+def request_head(endpoints: str, named: Mapping[str, str]) -> pb.ProcessingResponse:
+    """Lets the head go on to the endpoints, with these headers."""
+    answer = pb.ProcessingResponse(request_headers=_changed({DESTINATION: endpoints, **named}))
     answer.request_headers.response.clear_route_cache = True
     answer.dynamic_metadata.update({_NAMESPACE: {DESTINATION: endpoints}})
     return answer

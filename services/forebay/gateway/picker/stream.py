@@ -15,6 +15,7 @@ from forebay.core.tokens import TokenEstimator
 from forebay.core.values import InferenceRequest, Instance
 from forebay.gateway.config import Config
 from forebay.gateway.fleet import RETRY_AFTER_US
+from forebay.gateway.genai import CHAT, TEXT_COMPLETION
 from forebay.gateway.intake import REQUEST_ID, Intake, client_id
 from forebay.gateway.loop import Loop
 from forebay.gateway.openai import own_headers
@@ -69,6 +70,7 @@ class Stream:
         self._placement: Placement | None = None
         self._subset: frozenset[str] | None = None
         self._named = ""
+        self._traced: Mapping[str, str] = {}
         self._byte_count = 0
         self._prompt_tokens = 0
         self._is_duplex_response = True
@@ -144,7 +146,7 @@ class Stream:
     def _response(self, action: Action) -> pb.ProcessingResponse | None:
         match action:
             case SendHead(endpoints):
-                return messages.request_head(endpoints)
+                return messages.request_head(endpoints, self._traced)
             case SendBody(piece, is_last):
                 return messages.request_body(piece, is_last)
             case SendTrailers():
@@ -184,6 +186,8 @@ class Stream:
             self._request = await self._asked(action)
         except ForebayError as error:
             return self._exchange.on_refused(error)
+        operation = CHAT if action.question.is_chat else TEXT_COMPLETION
+        self._parts.loop.traces.begin(self._request, operation, action.headers)
         self._placing = self._parts.loop.arrive(self._request)
         return []
 
@@ -243,6 +247,7 @@ class Stream:
             failure = Unavailable(f"instance {placement.instance_id} is not one that the proxy can send to")
             self._placing = self._parts.loop.failed(request.request_id, failure)
             return []
+        self._traced = dict(self._parts.loop.traces.trying(request.request_id, placement))
         return self._exchange.on_found(",".join([endpoint, *await self._fallbacks(placement, request)]))
 
     async def _fallbacks(self, placement: Placement, request: InferenceRequest) -> list[str]:
