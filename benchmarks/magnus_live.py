@@ -2,9 +2,10 @@
 
 The whole live stack (predictor, scheduler, gateway) in front of one Triton with SmolLM2 in static batches, whose memory
 holds four answers of which nothing is known; rows whose answer is complete go on until their batch is over. The same
-requests of four applications come to vanilla batches (`vs`), to batches of similar predicted length (`glp`), of adaptive
-size (`abp`), to Magnus, and to the same memory with in-flight batching, four at once. Each gets a round of requests to
-learn lengths from, and then several that count, one after the other.
+requests of four applications come to vanilla batches (`vs`), to batches of similar predicted length (`glp`), of
+adaptive size (`abp`), to Magnus, and to the same memory with in-flight batching, four at once. Each gets a round of
+requests to learn lengths from, and then several that count, one after the other. Times are on a clock that stands still
+while the engine's thread waits for a core that others hold, so that a shared machine tells the same.
 
 Run: PYTHONPATH=services:clients/python python -m benchmarks.magnus_live [--quick] [--json FILE]   (needs: make triton)
 """
@@ -23,7 +24,7 @@ import httpx
 import numpy as np
 
 from benchmarks.common import Cell, Report, options
-from benchmarks.live import real
+from benchmarks.live import CoreClock, real
 from forebay.cli.loaders import SAMPLES, Prompt, read_prompts
 from forebay.cli.processes import is_free
 from forebay.cli.stack import Stack
@@ -50,7 +51,7 @@ class Arm:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-MAGNUS = "grouper_parameters = { wma_max = 8_000.0, memory_share = 0.7 }"
+MAGNUS = "grouper_parameters = { wma_max = 2_000.0, memory_share = 0.7 }"
 PADDED = {"padding": "true"}
 ARMS = (
     Arm("vs", 'grouper = "vs"', PADDED),
@@ -63,7 +64,7 @@ ARMS = (
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request: seconds from the first one's start, and the tokens of its answer."""
+    """One request: when it was sent and answered, in seconds, and the tokens of its answer."""
 
     sent_s: float
     ended_s: float
@@ -79,7 +80,7 @@ def main(count: int, rounds: int, quick: bool, json_path: str | None) -> None:
     report = Report("magnus_live", quick)
     arms = [arm for arm in ARMS if not quick or arm.name in ("vs", "magnus")]
     asked = requests(12 if quick else count, 1 if quick else rounds)
-    told = {arm.name: [figures(answers) for answers in run(arm, asked)[1:]] for arm in arms}
+    told = {arm.name: [figures(answers) for answers in run(arm, asked)] for arm in arms}
     means = {name: _means(of_rounds) for name, of_rounds in told.items()}
     rows: list[list[Cell]] = [
         [name, *(_spread(told[name], key) for key in one), *(_change(one[key], means["vs"][key]) for key in CHANGES)]
@@ -140,8 +141,8 @@ def _round(prompts: list[Prompt], generator: random.Random) -> Round:
 
 
 def figures(answers: Sequence[Answered]) -> dict[str, float]:
-    """Requests and tokens a second until the last answer, and response times."""
-    span_s = max(one.ended_s for one in answers)
+    """Requests and tokens a second from the first request to the last answer, and response times."""
+    span_s = max(one.ended_s for one in answers) - min(one.sent_s for one in answers)
     times_s = [one.ended_s - one.sent_s for one in answers]
     return {
         "requests_per_s": round(len(answers) / span_s, 3),
@@ -157,11 +158,13 @@ def run(arm: Arm, asked: Sequence[Round]) -> list[list[Answered]]:
     limits = {"slots": str(SLOTS), "context_tokens_per_slot": str(CONTEXT_TOKENS), "kv_tokens": str(KV_TOKENS)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with real(MODEL, folder, **{**limits, **arm.parameters}) as (address, _):
-            return asyncio.run(_drive(arm, address, folder, asked))
+        with real(MODEL, folder, **{**limits, **arm.parameters}) as (address, pid):
+            return asyncio.run(_drive(arm, address, CoreClock(pid), folder, asked))
 
 
-async def _drive(arm: Arm, address: str, folder: Path, asked: Sequence[Round]) -> list[list[Answered]]:
+async def _drive(
+    arm: Arm, address: str, clock: CoreClock, folder: Path, asked: Sequence[Round]
+) -> list[list[Answered]]:
     config = folder / "forebay.toml"
     config.write_text(_toml(arm, address, folder))
     async with Stack(folder, addresses_from(_free_base()), config, say=lambda _: None) as stack:
@@ -170,7 +173,12 @@ async def _drive(arm: Arm, address: str, folder: Path, asked: Sequence[Round]) -
         async with httpx.AsyncClient(
             base_url=stack.run.addresses.http_url, timeout=ANSWER_S, limits=limits, trust_env=False
         ) as http:
-            return [await _one_round(http, one) for one in asked]
+            await _one_round(http, asked[0])
+            clock.start()
+            rounds = [await _one_round(http, one) for one in asked[1:]]
+            clock.stop()
+            print(f"{arm.name}: {100 * clock.lost_share():.0f} % of the time the engine had no core", flush=True)
+            return [_on_core(clock, one) for one in rounds]
 
 
 async def _one_round(http: httpx.AsyncClient, asked: Round) -> list[Answered]:
@@ -180,9 +188,16 @@ async def _one_round(http: httpx.AsyncClient, asked: Round) -> list[Answered]:
     return answers
 
 
+def _on_core(clock: CoreClock, answers: Sequence[Answered]) -> list[Answered]:
+    """The same with times on the engine's own clock."""
+    rows = [{"arrival_s": one.sent_s, "first_s": one.ended_s, "last_s": one.ended_s} for one in answers]
+    told = zip(answers, clock.correct(rows), strict=True)
+    return [Answered(row["arrival_s"], row["last_s"], one.tokens) for one, row in told]
+
+
 async def _send(http: httpx.AsyncClient, start_s: float, at_s: float, prompt: Prompt) -> Answered:
     await asyncio.sleep(max(0.0, start_s + at_s - time.monotonic()))
-    sent_s = time.monotonic() - start_s
+    sent_s = time.monotonic()
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": prompt.text}],
@@ -191,7 +206,7 @@ async def _send(http: httpx.AsyncClient, start_s: float, at_s: float, prompt: Pr
     }
     answer = await http.post("/v1/chat/completions", json=body, headers={"x-forebay-application": prompt.application})
     answer.raise_for_status()
-    return Answered(sent_s, time.monotonic() - start_s, int(answer.json()["usage"]["completion_tokens"]))
+    return Answered(sent_s, time.monotonic(), int(answer.json()["usage"]["completion_tokens"]))
 
 
 def _toml(arm: Arm, address: str, folder: Path) -> str:
