@@ -4,7 +4,9 @@ Each client's own small program places requests and finishes them, over one conn
 decision is a placement and the end of its lease, two unary calls. The scheduler runs alone in a process of its own,
 with 100 instances and without a predictor; the echo parses the same messages and answers with the same constants, so
 that what is left is the client, gRPC and the way there. All share the machine's cores. Processor time for one decision
-is that of the steady state, without a client's start; it says most where the machine has other work. A language whose tool chain is absent is left out and named.
+is that of the steady state, without a client's start; it says most where the machine has other work.
+
+A language whose tool chain is absent is left out and named.
 
 Bar: none; a client should not be what bounds a caller of one scheduler, so its x echo shows how far it is from that.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.clients [--quick] [--json FILE]
@@ -54,7 +56,7 @@ Sample = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one program saw: decisions a second, latency of a placement, processor time of both ends for one decision."""
+    """What one program saw: decisions a second, latency of a placement, processor time of both ends for a decision."""
 
     per_s: float
     p50_us: float
