@@ -23,6 +23,7 @@ FOLDER = ROOT / "compose" / "kubernetes"
 VERSION = "1.37"
 Manifest = Mapping[str, Any]
 SCHEMA = json.loads((Path(__file__).parent / "scaledobject.schema.json").read_text())
+INFERENCE = json.loads((Path(__file__).parent / "inference.schema.json").read_text())
 
 
 def resources() -> list[Manifest]:
@@ -84,6 +85,8 @@ def test_every_manifest_keeps_to_its_schema(manifest: Manifest) -> None:
     if manifest["kind"] == "ScaledObject":
         jsonschema.validate(manifest, SCHEMA)
         validator.validate(autoscaler_of(manifest), VERSION, strict=True)
+    elif manifest["kind"] in INFERENCE:
+        jsonschema.validate(manifest, INFERENCE[manifest["kind"]])
     else:
         validator.validate(manifest, VERSION, strict=True)
 
@@ -101,6 +104,66 @@ def test_the_check_of_manifests_can_fail() -> None:
     behavior["spec"]["behavior"]["scaleUp"]["tolerances"] = "0"
     with pytest.raises(validator.ValidationError):
         validator.validate(behavior, VERSION, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("InferencePool", ["spec", "targetPort"], 8000),
+        ("InferencePool", ["spec", "targetPorts"], [{"number": 0}]),
+        ("InferencePool", ["spec", "endpointPickerRef"], {"kind": "Service", "name": "gateway"}),
+        ("InferencePool", ["spec", "endpointPickerRef", "failureMode"], "FailOften"),
+        ("Gateway", ["spec", "listeners", 0, "protocol"], "http"),
+        ("HTTPRoute", ["spec", "rules", 0, "backendRefs", 0, "name"], "Not a name"),
+        ("HTTPRoute", ["spec", "rules", 0, "timeouts", "request"], "half an hour"),
+    ],
+)
+def test_the_check_of_the_inference_pool_can_fail(kind: str, path: list[Any], value: object) -> None:
+    (manifest,) = of_kind(kind).values()
+    broken: Any = copy.deepcopy(dict(manifest))
+    *where, last = path
+    part = broken
+    for step in where:
+        part = part[step]
+    part[last] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, INFERENCE[kind])
+
+
+def test_the_inference_pool_is_pods_that_register_where_they_speak_openai_s_protocol() -> None:
+    (pool,) = of_kind("InferencePool").values()
+    wanted = pool["spec"]["selector"]["matchLabels"].items()
+    (port,) = (one["number"] for one in pool["spec"]["targetPorts"])
+    chosen = [
+        one for one in of_kind("Deployment").values() if wanted <= one["spec"]["template"]["metadata"]["labels"].items()
+    ]
+    assert [one["metadata"]["name"] for one in chosen] == [pool["metadata"]["name"]]
+    given = options(container(chosen[0], "register")["command"])
+    assert given["--openai-address"] == f"$(POD_IP):{port}"
+
+
+def test_the_inference_pool_asks_the_gateway_service_and_a_route_leads_to_it() -> None:
+    (pool,) = of_kind("InferencePool").values()
+    picker = pool["spec"]["endpointPickerRef"]
+    ports = {one["port"]: one for one in of_kind(picker["kind"])[picker["name"]]["spec"]["ports"]}
+    assert ports[picker["port"]["number"]]["appProtocol"] == "kubernetes.io/h2c"
+    assert picker["failureMode"] == "FailClose"
+    (route,) = of_kind("HTTPRoute").values()
+    (backend,) = (one for rule in route["spec"]["rules"] for one in rule["backendRefs"])
+    assert (backend["kind"], backend["name"]) == ("InferencePool", pool["metadata"]["name"])
+    assert [one["name"] for one in route["spec"]["parentRefs"]] == list(of_kind("Gateway"))
+
+
+@pytest.mark.parametrize("name", ["metrics", "predictor", "scheduler", "autoscaler", "gateway"])
+def test_services_find_each_other_where_they_listen(name: str) -> None:
+    services = of_kind("Service")
+    given = {one["name"]: one.get("value", "") for one in container(of_kind("Deployment")[name], name)["env"]}
+    for peer in ("SCHEDULER", "PREDICTOR", "AUTOSCALER", "METRICS"):
+        address = given[f"FOREBAY_{peer}"]
+        host, _, port = address.removeprefix("dns:").rpartition(":")
+        assert int(port) in [one["port"] for one in services[host]["spec"]["ports"]]
+        # A name stands for all pods only where it has no address of its own.
+        assert (services[host]["spec"].get("clusterIP") == "None") == address.startswith("dns:")
 
 
 def test_each_pool_that_keda_scales_has_one_scaled_object_with_its_bounds() -> None:
