@@ -143,6 +143,8 @@ class Registration:
 @click.option("--address", default="", help="Triton's gRPC address as others reach it. Default: the host's name, 8001.")
 @click.option("--metrics-url", default="", help="Triton's metrics as others reach them.")
 @click.option("--metrics-port", default=0, help="The same on this host, by its name.")
+@click.option("--openai-address", default="", help="Where it speaks OpenAI's HTTP protocol, host:port, if it does.")
+@click.option("--openai-port", default=0, help="The same on this host, by its name.")
 @click.option("--ttl", "ttl_s", default=15.0, help="Seconds without a heartbeat until it counts as lost.")
 @click.option("--drain-timeout", "drain_s", default=600.0, help="Longest wait for requests in flight, in seconds.")
 @click.option("--done", type=click.Path(path_type=Path), help="File to write when nothing is in flight any more.")
@@ -156,6 +158,8 @@ def main(
     address: str,
     metrics_url: str,
     metrics_port: int,
+    openai_address: str,
+    openai_port: int,
     ttl_s: float,
     drain_s: float,
     done: Path | None,
@@ -168,8 +172,17 @@ def main(
     host = socket.gethostname()
     address = address or f"{host}:{GRPC_PORT}"
     metrics_url = metrics_url or (f"http://{host}:{metrics_port}/metrics" if metrics_port else "")
+    openai_address = openai_address or (f"{host}:{openai_port}" if openai_port else "")
     instance = Instance(
-        f"{name}/{model}", model, address, name, metrics_url, region=region, role=InstanceRole[role.upper()], pool=pool
+        f"{name}/{model}",
+        model,
+        address,
+        name,
+        metrics_url,
+        region=region,
+        role=InstanceRole[role.upper()],
+        pool=pool,
+        openai_address=openai_address,
     )
     env = environment("")
 
