@@ -16,6 +16,12 @@ java() {
     protobuf-compiler protobuf-compiler-grpc-java-plugin
 }
 
+# the plugin of Dynamo's planner: the planner itself, beside our packages and not among them
+dynamo() {
+  [ -d .tools/dynamo/dynamo ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+    --target .tools/dynamo ai-dynamo==1.6.1 msgspec==0.22.0
+}
+
 packages() {
   local missing=()
   for name in "$@"; do
