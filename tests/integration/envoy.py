@@ -39,19 +39,30 @@ def configured(folder: Path, changes: dict[str, str], config: Path = CONFIG) -> 
 
 
 @contextlib.contextmanager
-def running(folder: Path, changes: dict[str, str], config: Path = CONFIG) -> Iterator[str]:
-    """A running Envoy; gives the URL of its listener. `changes` are made to the configuration that ships."""
-    program, (port, admin) = find_envoy(), free_ports(2)
+def running(
+    folder: Path,
+    changes: dict[str, str],
+    config: Path = CONFIG,
+    listener: str = "{address: 0.0.0.0, port_value: 8080}",
+    admin: str = "{address: 127.0.0.1, port_value: 9901}",
+) -> Iterator[str]:
+    """A running Envoy; gives the URL of its listener. `changes` are made to the configuration that ships.
+
+    So is what it says of its listener and its admin page.
+    """
+    program, (port, admin_port) = find_envoy(), free_ports(2)
     moved = {
-        "{address: 0.0.0.0, port_value: 8080}": f"{{address: 127.0.0.1, port_value: {port}}}",
-        "{address: 127.0.0.1, port_value: 9901}": f"{{address: 127.0.0.1, port_value: {admin}}}",
+        listener: f"{{address: 127.0.0.1, port_value: {port}}}",
+        admin: f"{{address: 127.0.0.1, port_value: {admin_port}}}",
     }
     path = configured(folder, {**moved, **changes}, config)
     command = [program, "-c", str(path), "--concurrency", "1", "--log-level", "warning", "--disable-hot-restart"]
     with (folder / "envoy.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
     try:
-        is_up = wait_until(lambda: status_of(f"http://127.0.0.1:{admin}/ready") == 200 or process.poll() is not None)
+        is_up = wait_until(
+            lambda: status_of(f"http://127.0.0.1:{admin_port}/ready") == 200 or process.poll() is not None
+        )
         assert is_up, "Envoy does not become ready"
         assert process.poll() is None, (folder / "envoy.log").read_text()
         yield f"http://127.0.0.1:{port}"
