@@ -64,9 +64,13 @@ test: dev ## Set up everything and run the tests
 	@$(MAKE) --no-print-directory tests
 
 tests: ## Run the tests on what is installed
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -m "not slow and not containers"
 
-check: dev protos lint types contracts shape ## The gate: everything that a machine can check but the tests
+test-containers: dev ## Run the stack in real containers (root, podman): kill, scale and upgrade under load
+	nice tests/containers/images.sh
+	nice $(PY) -m pytest -q -m containers tests/containers
+
+check: dev protos lint types contracts stack shape ## The gate: everything that a machine can check but the tests
 
 lint:
 	$(PY) -m ruff check .
@@ -90,6 +94,11 @@ clients: dev ## Build, check and test the clients in other languages, those whos
 	@for language in $(CLIENTS); do echo "clients/$$language"; clients/$$language/build.sh check || \
 	  if [ $$? = 3 ]; then echo "clients/$$language is skipped"; else exit 1; fi; done
 
+stack: ## Check the images' files and the stack in containers
+	.venv/bin/hadolint compose/Dockerfile tests/containers/*.Dockerfile
+	@compose=$$($(PY) -c 'import compose; print(compose.__path__[0])')/docker-compose; \
+	  $$compose -f compose/compose.yaml --profile '*' config --quiet && echo "compose.yaml is valid"
+
 shape: ## Print the sizes of our files and functions
 	$(PY) tests/shape.py
 
@@ -100,7 +109,7 @@ shape: ## Print the sizes of our files and functions
 	@touch $@
 
 nightly: .venv/.nightly triton ## What takes longer: slow tests, with Ray and torch, and the demo on a real Triton
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -m "not containers"
 	.venv/bin/forebay demo --real
 
 generate: ## Regenerate the protobuf stubs, offline

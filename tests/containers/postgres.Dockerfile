@@ -8,5 +8,6 @@ ENV PGDATA=/var/lib/postgresql/data
 RUN install -d -o postgres -g postgres "$PGDATA"
 VOLUME /var/lib/postgresql/data
 STOPSIGNAL SIGINT
+# hadolint ignore=DL3066
 USER postgres
 ENTRYPOINT ["sh", "/usr/local/bin/docker-entrypoint.sh"]
