@@ -93,9 +93,9 @@ export class Channel {
     return this.#answer(options, (done) =>
       this.#client.makeUnaryRequest(
         pathOf(method),
-        writer(method.input),
+        asIs,
         reader(method.output),
-        create(method.input, request),
+        encoded(method.input, request),
         this.#headers(options),
         this.#deadline(options),
         done,
@@ -112,7 +112,7 @@ export class Channel {
     return this.#answer(options, (done, fail) => {
       const call = this.#client.makeClientStreamRequest(
         pathOf(method),
-        writer(method.input),
+        asIs,
         reader(method.output),
         this.#headers(options),
         this.#deadline(options),
@@ -136,9 +136,9 @@ export class Channel {
     const limits = options.timeoutMs === undefined ? {} : this.#deadline(options);
     const call = this.#client.makeServerStreamRequest(
       pathOf(method),
-      writer(method.input),
+      asIs,
       reader(method.output),
-      create(method.input, request),
+      encoded(method.input, request),
       this.#headers(options),
       limits,
     );
@@ -189,12 +189,12 @@ function credentialsOf(tls: boolean | TlsOptions | undefined): ReturnType<typeof
 }
 
 async function pump<D extends DescMessage>(
-  call: ClientWritableStream<MessageShape<D>>,
+  call: ClientWritableStream<Buffer>,
   schema: D,
   messages: Iterable<MessageInitShape<D>>,
 ): Promise<void> {
   for (const message of messages) {
-    if (!call.write(create(schema, message))) await once(call, "drain");
+    if (!call.write(encoded(schema, message))) await once(call, "drain");
   }
   call.end();
 }
@@ -210,11 +210,14 @@ function pathOf(method: { parent: { typeName: string }; name: string }): string 
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-function writer<D extends DescMessage>(schema: D): (message: MessageShape<D>) => Buffer {
-  return (message) => {
-    const bytes = toBinary(schema, message);
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  };
+/** The bytes of a message; they are made before the call, so that a value that does not fit is thrown as what it is. */
+function encoded<D extends DescMessage>(schema: D, message: MessageInitShape<D>): Buffer {
+  const bytes = toBinary(schema, create(schema, message));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function asIs(bytes: Buffer): Buffer {
+  return bytes;
 }
 
 function reader<D extends DescMessage>(schema: D): (bytes: Buffer) => MessageShape<D> {

@@ -191,6 +191,11 @@ test("a call is tried again while the server is away, three times in all", async
   assert.equal(refusals, -7);
 });
 
+test("a value that does not fit is thrown before the call", async () => {
+  const client = connect();
+  await assert.rejects(client.place(newRequest("llama", "hello", -1)), /prompt_tokens.*invalid uint32: -1/);
+});
+
 test("nobody there is UNAVAILABLE", async () => {
   const client = connect({}, "127.0.0.1:1");
   assert.equal((await failed(client.fleet())).code, "UNAVAILABLE");
