@@ -54,15 +54,15 @@ async def serve(path: str | None, env: Environment) -> None:
     prober = Prober(engine, config, now_us)
     async with AsyncExitStack() as stack:
         autoscaler = await stack.enter_async_context(connect(env.autoscaler))
+        schedulers = await stack.enter_async_context(Discovery(env.schedulers, now_us))
+        predictor = await stack.enter_async_context(connect(env.predictor))
+        page = make_page(config.page, env, engine, store, schedulers, autoscaler, predictor)
         loops: list[Awaitable[None]] = [
             writer.run(),
             follow_fleet(AutoscalerServiceStub(autoscaler), prober, config.fleet_retry_s),
             publish(engine, gauges, now_us),
             prune(store, config, now_us),
         ]
-        schedulers = await stack.enter_async_context(Discovery(env.schedulers, now_us))
-        predictor = await stack.enter_async_context(connect(env.predictor))
-        page = make_page(config.page, env, engine, store, schedulers, autoscaler, predictor)
         stats, watch = RequestStats(registry), page.observe if page else ignore
         servicer = MetricsServicer(engine, writer, store, stats, now_us, watch)
         add_MetricsServiceServicer_to_server(servicer, server.grpc)
