@@ -14,7 +14,7 @@ from tests.e2e.running_stack import MODEL, ROOT, RunningStack, environment
 CLIENTS = ROOT / "clients"
 TOOL_CHAIN_ABSENT = 3
 BUILD_TIMEOUT_S = 300
-SCENARIO_TIMEOUT_S = 90
+SCENARIO_TIMEOUT_S = 180
 STEPS = ["predict", "place", "progress", "finish", "explain", "refuse", "watch_fleet", "deferred"]
 SERVICES = ("scheduler", "predictor", "autoscaler", "gateway")
 PLACING = ["predict", "place", "progress", "finish", "cancel", "explain", "instances", "fleet", "watchfleet"]
