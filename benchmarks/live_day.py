@@ -160,7 +160,7 @@ async def _live(setup: Setup, arm: PolicyConfig, day: Workload, live_s: float, f
     async with Stack(folder, _free_addresses(), config, say=lambda _: None) as stack:
         await stack.wait_fleet()
         start_s = _next_window_s(live_s / WINDOW_COUNT)
-        async with GatewayClient(stack.run.addresses.http_url, ANSWER_S) as client:
+        async with GatewayClient(stack.run.addresses.http_url, ANSWER_S, connect_timeout_s=ANSWER_S) as client:
             results = await asyncio.gather(*(_send(client, ask, start_s) for ask in asks))
         await asyncio.sleep(max(0.0, start_s + live_s + 2.0 - time.time()))
     database = folder / "forebay.db"

@@ -135,11 +135,14 @@ def test_a_second_model_loads_answers_and_unloads(stub: service_pb2_grpc.GRPCInf
     assert wait_until(lambda: (states()["smollm2"], states()["smollm2_short"]) == ("READY", "UNAVAILABLE"))
 
 
-@pytest.fixture(scope="module")
-def static(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> Iterator[Callable[..., list[tuple[str, int]]]]:
+@pytest.fixture(scope="module", params=["false", "true"], ids=["plain", "padded"])
+def static(
+    stub: service_pb2_grpc.GRPCInferenceServiceStub, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., list[tuple[str, int]]]]:
     """Sends requests of (name, batch, size of the batch, tokens) to the static model; gives their order of answers."""
     overridden = read_config("models/smollm2_static")
     overridden.parameters["kv_tokens"].string_value = "200"
+    overridden.parameters["padding"].string_value = request.param
     load = service_pb2.RepositoryModelLoadRequest(model_name="smollm2_static")
     load.parameters["config"].string_param = json_format.MessageToJson(overridden, preserving_proto_field_name=True)
     stub.RepositoryModelLoad(load, timeout=ANSWER_S)

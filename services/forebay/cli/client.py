@@ -21,12 +21,17 @@ class GatewayClient:
     """Talks to one gateway; `start_s` of the results is the client's creation. Close it with `async with`."""
 
     def __init__(
-        self, url: str, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None, key: str = ""
+        self,
+        url: str,
+        timeout_s: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+        key: str = "",
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx.Timeout(timeout_s, connect=connect_timeout_s, pool=None),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
             trust_env=False,
             transport=transport,
