@@ -186,7 +186,10 @@ async def test_the_endpoint_that_served_moves_the_request_there(stage: Stage) ->
         await proxy.body()
         assert await proxy.picked() == FIRST
         await proxy.call.read()
-        await proxy.answer_head(served=SECOND)
+        head = await proxy.answer_head(served=SECOND)
+        told = head.response_headers.response.header_mutation.set_headers
+        assert {one.header.key: one.header.raw_value for one in told}["x-forebay-instance"] == b"t1/llama"
+        assert stage.loop.suspected() == {"t0/llama"}
         assert stage.engine.fleet.outstanding("t1/llama") == 1
         assert stage.engine.fleet.outstanding("t0/llama") == 0
 

@@ -263,3 +263,24 @@ async def test_without_an_instance_that_is_ready_there_is_no_service(proxied: Pr
     answer = await proxied.post(CHAT, {"x-test-subset": plant.emulators[1].http_address})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_instance_ready")
     assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_where_envoy_knows_the_fleet_a_dead_instance_is_passed_over_unseen(tmp_path: Path) -> None:
+    envoy.find_envoy()
+    async with planted(tmp_path, gateway_config="[gateway.picker]\nfallbacks_max = 2\n") as plant:
+        changes = envoy.to_gateway(plant.grpc_address)
+        for number, emulator in enumerate(plant.emulators, 1):
+            host, _, port = emulator.http_address.rpartition(":")
+            known = f"{{address: instance-{number}, port_value: 8000}}"
+            changes[known] = f"{{address: {host}, port_value: {port}}}"
+        with envoy.running(tmp_path, changes, envoy.CONFIG.with_name("envoy_failover.yaml")) as url:
+            made = Proxied(plant, url)
+            await plant.until(lambda: _serves(made), "Envoy with its picker")
+            plant.emulators[0].process.kill()
+            for _ in range(6):
+                answer = await made.post(CHAT)
+                assert answer.status_code == 200
+                assert answer.headers["x-forebay-instance"] == f"s1/{MODEL}"
+                assert (await made.record(answer)).instance_id == f"s1/{MODEL}"
+            await made.http.aclose()
+            await made.ai.close()

@@ -142,6 +142,13 @@ class Engine:
             self._fleet.take(instance_id)
         return []
 
+    def on_failed_over(self, request_id: str, instance_id: str, now_us: int) -> list[Action]:
+        """The chosen instance failed, and a proxy went on to another one by itself."""
+        flight = self._flights.get(request_id)
+        if flight is not None and flight.placement is not None:
+            self._fleet.suspect(flight.placement.instance_id, now_us)
+        return self.on_moved(request_id, instance_id, now_us)
+
     def on_refused(self, replica: str, request_id: str, error: ForebayError, now_us: int) -> list[Action]:
         """A replica said no, for now or for ever. After a failed attempt the client gets that attempt's error."""
         flight = self._flights.get(request_id)

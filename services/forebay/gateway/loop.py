@@ -98,9 +98,9 @@ class Loop:
         """An answer that came whole has so many tokens."""
         self._engine.on_counted(request_id, generated_tokens, prompt_tokens, self._clock())
 
-    def moved(self, request_id: str, instance_id: str) -> None:
-        """Another instance than the chosen one answers."""
-        self._apply(self._engine.on_moved(request_id, instance_id, self._clock()))
+    def failed_over(self, request_id: str, instance_id: str) -> None:
+        """Another instance than the chosen one answers, since that one failed."""
+        self._apply(self._engine.on_failed_over(request_id, instance_id, self._clock()))
 
     def broken(self, request_id: str, error: ForebayError) -> None:
         """An attempt failed before the client's eyes: no other one follows."""

@@ -177,7 +177,7 @@ class Stream:
             case Break(error):
                 loop.broken(request_id, error)
             case Served(endpoint):
-                self._moved(endpoint)
+                self._served(endpoint)
 
     async def _seek(self, action: Place | Point) -> list[Action]:
         try:
@@ -266,8 +266,8 @@ class Stream:
         unfit = await self._parts.endpoints.unfit(ready, self._subset)
         return [one for one in ready if one.instance_id not in unfit]
 
-    def _moved(self, endpoint: str) -> None:
-        """The proxy sent the request to another instance than the one that was chosen."""
+    def _served(self, endpoint: str) -> None:
+        """The proxy sent the request to another instance than the one that was chosen, since that one failed."""
         assert self._request is not None
         seen = self._parts.endpoints.seen
         if self._placement is None or endpoint == seen(self._placement.openai_address):
@@ -275,7 +275,8 @@ class Stream:
         ready = self._parts.loop.engine.fleet.ready(self._request.model)
         instance = next((one for one in ready if seen(one.openai_address) == endpoint), None)
         if instance is not None:
-            self._parts.loop.moved(self._request.request_id, instance.instance_id)
+            self._placement = replace(self._placement, instance_id=instance.instance_id)
+            self._parts.loop.failed_over(self._request.request_id, instance.instance_id)
 
     def _own_headers(self) -> Mapping[str, str]:
         return own_headers(self._placement, self._named) if self._placement is not None else {}
