@@ -18,5 +18,5 @@ if [ "${1:-}" = check ]; then
   [ -z "$badly" ] || { echo "error: gofmt would change: $badly" >&2; exit 1; }
   go vet . ./examples/...
   # grpc-go 1.33 retries only when it is told to.
-  GRPC_GO_RETRY=on go test -timeout 60s .
+  GRPC_GO_RETRY=on go test -timeout 180s .
 fi

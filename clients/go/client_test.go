@@ -229,7 +229,7 @@ func TestTLSIsSpokenWhereItIsAskedFor(t *testing.T) {
 	certificate, roots := selfSigned(t)
 	services := &fake{}
 	where := services.serve(t, grpc.Creds(credentials.NewServerTLSFromCert(&certificate)))
-	client, err := forebay.New(forebay.Options{Addresses: where, TLS: &tls.Config{RootCAs: roots}})
+	client, err := forebay.New(forebay.Options{Addresses: where, TLS: &tls.Config{RootCAs: roots}, Timeout: patient(0)})
 	must(t, err)
 	defer client.Close()
 	must(t, client.Cancel(ctx, "r1"))

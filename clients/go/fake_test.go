@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	forebay "forebay.dev/client-go"
 	autoscalerv1 "forebay.dev/client-go/lmaas/autoscaler/v1"
@@ -53,6 +54,7 @@ func (f *fake) serve(t *testing.T, options ...grpc.ServerOption) forebay.Address
 func (f *fake) client(t *testing.T, options forebay.Options) *forebay.Client {
 	t.Helper()
 	options.Addresses = f.serve(t)
+	options.Timeout = patient(options.Timeout)
 	client, err := forebay.New(options)
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
@@ -62,6 +64,7 @@ func (f *fake) client(t *testing.T, options forebay.Options) *forebay.Client {
 func (f *fake) deferred(t *testing.T, options forebay.Options) *forebay.DeferredClient {
 	t.Helper()
 	options.Addresses = f.serve(t)
+	options.Timeout = patient(options.Timeout)
 	client, err := forebay.NewDeferred(options)
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
@@ -152,6 +155,14 @@ func (f *fake) StreamResults(
 		}
 	}
 	return nil
+}
+
+// patient is enough for a machine with much other work, where a test asks for nothing else.
+func patient(timeout time.Duration) time.Duration {
+	if timeout == 0 {
+		return time.Minute
+	}
+	return timeout
 }
 
 func must(t *testing.T, err error) {

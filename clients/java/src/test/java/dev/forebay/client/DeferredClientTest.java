@@ -26,7 +26,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 @DisplayNameGeneration(DisplayNameGenerator.ReplaceUnderscores.class)
-@Timeout(60)
+@Timeout(120)
 class DeferredClientTest {
   private final FakeServices services = new FakeServices();
   private final DeferredClient client = services.deferred().key("secret").tenant("a").build();

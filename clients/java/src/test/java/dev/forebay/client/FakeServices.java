@@ -13,6 +13,7 @@ import io.grpc.ServerInterceptor;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -55,6 +56,9 @@ import lmaas.scheduler.v1.SchedulerServiceGrpc.SchedulerServiceImplBase;
 
 /** All of Forebay's services on one port; a test sets what it wants answered and reads what was asked. */
 final class FakeServices implements AutoCloseable {
+  /** Enough for a machine with much other work. */
+  static final Duration PATIENCE = Duration.ofSeconds(60);
+
   BiConsumer<PlaceRequest, StreamObserver<PlaceResponse>> place =
       (request, answer) -> reply(answer, placed("l1"));
   BiConsumer<WatchFleetRequest, StreamObserver<WatchFleetResponse>> watch = (request, answer) -> {};
@@ -95,11 +99,15 @@ final class FakeServices implements AutoCloseable {
   }
 
   ForebayClient.Builder client() {
-    return ForebayClient.builder().scheduler(address()).predictor(address()).autoscaler(address());
+    return ForebayClient.builder()
+        .scheduler(address())
+        .predictor(address())
+        .autoscaler(address())
+        .timeout(PATIENCE);
   }
 
   DeferredClient.Builder deferred() {
-    return DeferredClient.builder().gateway(address());
+    return DeferredClient.builder().gateway(address()).timeout(PATIENCE);
   }
 
   @Override

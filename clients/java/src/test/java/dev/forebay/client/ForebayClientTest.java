@@ -44,7 +44,7 @@ import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 
 @DisplayNameGeneration(DisplayNameGenerator.ReplaceUnderscores.class)
-@Timeout(60)
+@Timeout(120)
 class ForebayClientTest {
   private final FakeServices services = new FakeServices();
 
@@ -175,9 +175,9 @@ class ForebayClientTest {
     services.place = (asked, answer) -> came.countDown();
     try (ForebayClient client = services.client().build()) {
       CompletableFuture<?> placement = client.placeAsync(request());
-      assertTrue(came.await(5, TimeUnit.SECONDS));
+      assertTrue(came.await(60, TimeUnit.SECONDS));
       placement.cancel(true);
-      assertTrue(services.left.await(5, TimeUnit.SECONDS));
+      assertTrue(services.left.await(60, TimeUnit.SECONDS));
     }
   }
 
@@ -213,7 +213,7 @@ class ForebayClientTest {
       assertEquals("b", fleet.next().get(0).getInstanceId());
       fleet.close();
       assertFalse(fleet.hasNext());
-      assertTrue(services.left.await(5, TimeUnit.SECONDS));
+      assertTrue(services.left.await(60, TimeUnit.SECONDS));
     }
   }
 
