@@ -282,5 +282,7 @@ async def test_where_envoy_knows_the_fleet_a_dead_instance_is_passed_over_unseen
                 assert answer.status_code == 200
                 assert answer.headers["x-forebay-instance"] == f"s1/{MODEL}"
                 assert (await made.record(answer)).instance_id == f"s1/{MODEL}"
+            plant.processes["gateway"].kill()
+            assert (await made.post(CHAT)).status_code == 503, "nobody picks"
             await made.http.aclose()
             await made.ai.close()
