@@ -127,6 +127,9 @@ generate: ## Regenerate the protobuf stubs, offline
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/dynamo=protos/dynamo \
 	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
 	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/dynamo/plugin.proto
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m grpc_tools.protoc -Ilmaas/orca=protos/orca \
+	  --python_out=$(GENERATED) --pyi_out=$(GENERATED) --grpc_python_out=$(GENERATED) \
+	  --mypy_grpc_out=quiet:$(GENERATED) lmaas/orca/orca.proto
 	@if command -v protoc-gen-go-grpc >/dev/null; then clients/go/generate.sh; \
 	  else echo "the Go client's stubs are left as they are; compose/tools.sh go installs what makes them"; fi
 	@if [ -x clients/typescript/node_modules/.bin/protoc-gen-es ]; then clients/typescript/generate.sh; \

@@ -6,7 +6,7 @@ carries the text since the one before, the last one the reason, and the counts c
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +18,9 @@ from forebay.core.errors import ForebayError, InvalidArgument, NotFound, Unavail
 from forebay.core.openai import Question, read_question
 from forebay.emulator.faults import Faults
 from forebay.emulator.generate import TOKENS_MAX_DEFAULT, Chunk, GenerateRequest
+from forebay.emulator.orca import report_of
 from forebay.emulator.repository import Repository
+from forebay.wire import orca
 
 _UNLIMITED_TOKENS = 1_048_576
 _STATUSES: dict[type[ForebayError], int] = {InvalidArgument: 400, NotFound: 404, Unavailable: 503}
@@ -50,7 +52,7 @@ class OpenAiApi:
         try:
             self._faults.check_refusal()
             question = read_question(await request.body())
-            return _Answering(self._repository, self._faults, question, request.headers.get("x-request-id", ""))
+            return _Answering(self._repository, self._faults, question, request.headers)
         except ForebayError as error:
             return _refusal(error)
 
@@ -58,7 +60,9 @@ class OpenAiApi:
 class _Answering(Response):
     """Answers one question for as long as the client stays."""
 
-    def __init__(self, repository: Repository, faults: Faults, question: Question, named: str) -> None:
+    def __init__(self, repository: Repository, faults: Faults, question: Question, asked: Mapping[str, str]) -> None:
+        named = asked.get("x-request-id", "")
+        self._load_format = asked.get(orca.FORMAT, "")
         self._question = question
         self._faults = faults
         self._chunks: asyncio.Queue[Chunk | str] = asyncio.Queue()
@@ -103,7 +107,7 @@ class _Answering(Response):
                 return
 
     async def _stream(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
+        await send({"type": "http.response.start", "status": 200, "headers": [*_EVENTS, *self._load()]})
         prompt_tokens = tokens = 0
         async for chunk in self._told():
             prompt_tokens, tokens = chunk.input_tokens, tokens + chunk.token_count
@@ -120,8 +124,13 @@ class _Answering(Response):
             values = {**self._base, "object": kind, "choices": [self._choice(chunk, "message")]}
             body = json.dumps({**values, "usage": _usage(chunk.input_tokens, chunk.token_count)}).encode()
             length = (b"content-length", str(len(body)).encode())
-            await send({"type": "http.response.start", "status": 200, "headers": [*_JSON, length]})
+            await send({"type": "http.response.start", "status": 200, "headers": [*_JSON, length, *self._load()]})
             await send({"type": "http.response.body", "body": body})
+
+    def _load(self) -> list[tuple[bytes, bytes]]:
+        """The engine's load, to a client that asks for it."""
+        header = orca.header_of(report_of(self._host), self._load_format)
+        return [] if header is None else [(header[0].encode(), header[1].encode())]
 
     def _choice(self, chunk: Chunk, where: str) -> dict[str, Any]:
         said: dict[str, Any] = {"text": chunk.text}

@@ -7,12 +7,15 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from lmaas.orca.orca_pb2_grpc import add_OpenRcaServiceServicer_to_server
 from tritonclient.grpc import service_pb2_grpc
 
 from forebay.core.errors import ConfigError, ForebayError, NotFound
 from forebay.emulator.faults import Faults
+from forebay.emulator.orca import LoadReports
 from forebay.emulator.repository import Repository
 from forebay.emulator.servicer import InferenceServicer
+from forebay.wire import orca
 from forebay.wire.errors import CODES
 from forebay.wire.tracing import OFF, Tracer
 
@@ -113,8 +116,11 @@ class TritonServer:
         self._grpc = grpc.aio.server(interceptors=[Gate(faults)], options=_OPTIONS)
         servicer = InferenceServicer(repository, faults, tracer)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._grpc)
+        add_OpenRcaServiceServicer_to_server(LoadReports(repository), self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(Health(repository), self._grpc)
-        reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._grpc)
+        reflection.enable_server_reflection(
+            [SERVICE, orca.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._grpc
+        )
         self.port = _bind(self._grpc, address)
 
     async def start(self) -> None:

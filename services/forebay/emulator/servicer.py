@@ -12,8 +12,10 @@ from forebay.core.errors import InvalidArgument, Unimplemented
 from forebay.emulator.faults import Faults
 from forebay.emulator.host import ModelStats
 from forebay.emulator.model_config import VERSION, model_config, model_metadata
+from forebay.emulator.orca import report_of
 from forebay.emulator.repository import Entry, Repository
 from forebay.emulator.stream import StreamSession
+from forebay.wire import orca
 from forebay.wire.tracing import OFF, TRACEPARENT, Span, Tracer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -104,6 +106,9 @@ class InferenceServicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type:
         session = StreamSession(self._repository, self._faults, metadata.get("triton_grpc_error") == "true", begin)
         async for response in session.run(messages):
             yield response
+        if orca.FORMAT in metadata and session.host is not None:
+            trailer = orca.trailer_of(report_of(session.host), metadata[orca.FORMAT])
+            context.set_trailing_metadata((trailer,) if trailer else ())
 
     def _begin(self, metadata: Mapping[str, str], model: str, request_id: str) -> Span | None:
         """The span of one request, named and described as Triton does it."""

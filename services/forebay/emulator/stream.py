@@ -39,6 +39,8 @@ class StreamSession:
         self._closes_on_error = closes_on_error
         self._responses: asyncio.Queue[service_pb2.ModelStreamInferResponse | ForebayError | None] = asyncio.Queue()
         self._in_flight: dict[int, tuple[ModelHost, str]] = {}
+        self.host: ModelHost | None = None
+        """The model that the newest request went to."""
         self._accepted_count = 0
         self._reading = True
 
@@ -81,6 +83,7 @@ class StreamSession:
             self._refuse(message, error)
             return
         self._in_flight[number] = (host, key)
+        self.host = host
         span = self._begin(message.model_name, message.id) if self._begin is not None else None
         if span is not None:
             self._spans[number] = span

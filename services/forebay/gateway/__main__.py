@@ -49,7 +49,8 @@ async def serve(path: str | None, env: Environment) -> None:
     config = section(path, "gateway", Config)
     prepare_process()
     registry, estimator = CollectorRegistry(), TokenEstimator()
-    engine, upstream = Engine(config), Upstream(config)
+    engine = Engine(config)
+    upstream = Upstream(config, PoolGauges(engine, registry).reported)
     async with AsyncExitStack() as stack, connect(env.metrics) as metrics, connect(env.predictor) as predictor:
         schedulers = await stack.enter_async_context(Discovery(env.schedulers, now_us))
         reporter = Reporter(metrics)
@@ -57,7 +58,6 @@ async def serve(path: str | None, env: Environment) -> None:
         name = f"{socket.gethostname()}/{env.listen}"
         tracer = open_tracer("gateway", name, registry)
         loop = Loop(engine, schedulers.channels, reporter, Meters(registry), config, name, now_us, tracer)
-        PoolGauges(engine, registry)
         relay, intake = Relay(loop, upstream, estimator), Intake(config, estimator)
         deferred = Deferred(lambda: open_store(env.database_url), predictor, loop, relay, intake, config, name, now_us)
         openai = OpenAi(loop, relay, intake, config, now_us, deferred.routes())

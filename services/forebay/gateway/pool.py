@@ -6,6 +6,7 @@ which takes vLLM's by default. The figures are this gateway's own: of the fleet'
 
 from collections.abc import Iterator, Sequence
 
+from lmaas.orca.orca_pb2 import OrcaLoadReport
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -13,22 +14,41 @@ from prometheus_client.registry import Collector
 from forebay.core.values import Instance
 from forebay.gateway.engine import Engine
 from forebay.gateway.flights import Flight, Phase
+from forebay.wire import orca
 
 _LABELS = ("model_name",)
+_REPORTS_MAX = 10_000
 
 
 class PoolGauges(Collector):
-    """Shows the engine's requests; the page is served by another thread, which only reads."""
+    """Shows the engine's requests; the page is served by another thread, which only reads.
+
+    Beside them, of instances that take requests, how full they say that their caches are.
+    """
 
     def __init__(self, engine: Engine, registry: CollectorRegistry) -> None:
         self._engine = engine
+        self._reported: dict[str, float] = {}
         registry.register(self)
+
+    def reported(self, instance_id: str, report: OrcaLoadReport) -> None:
+        """Takes what an instance told of itself with an answer."""
+        share = orca.kv_utilization(report)
+        if share is not None:
+            if len(self._reported) >= _REPORTS_MAX:
+                self._reported = {}
+            self._reported[instance_id] = share
 
     def collect(self) -> Iterator[Metric]:
         """The gauges as they are now."""
         waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Requests without an instance.", labels=_LABELS)
         running = GaugeMetricFamily("vllm:num_requests_running", "Requests on an instance.", labels=_LABELS)
         usage = GaugeMetricFamily("vllm:kv_cache_usage_perc", "Share of the caches in use, 1 is all.", labels=_LABELS)
+        told = GaugeMetricFamily(
+            "forebay_gateway_instance_kv_utilization_ratio",
+            "Share of the KV cache in use, as instances report it with their answers.",
+            labels=("instance_id",),
+        )
         flights, fleet = self._engine.flights(), self._engine.fleet
         for model in fleet.models():
             own = [one for one in flights if one.request.model == model]
@@ -38,7 +58,10 @@ class PoolGauges(Collector):
             share = kv_share(on, fleet.ready(model))
             if share is not None:
                 usage.add_metric((model,), share)
-        yield from (waiting, running, usage)
+            for one in fleet.ready(model):
+                if one.instance_id in self._reported:
+                    told.add_metric((one.instance_id,), self._reported[one.instance_id])
+        yield from (waiting, running, usage, told)
 
 
 def kv_share(running: Sequence[Flight], instances: Sequence[Instance]) -> float | None:

@@ -1,11 +1,12 @@
 """Sends one request to one Triton and reads its answer as it comes; a client that reads slowly slows only itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
+from lmaas.orca.orca_pb2 import OrcaLoadReport
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.core.errors import Aborted, DeadlineExceeded, ForebayError, InvalidArgument, Unavailable
@@ -13,6 +14,7 @@ from forebay.core.scheduling import Placement
 from forebay.gateway import triton
 from forebay.gateway.config import Config
 from forebay.gateway.triton import Chunk
+from forebay.wire import orca
 from forebay.wire.channel import MESSAGE_BYTES_MAX
 
 # No keep-alive pings: a Triton with default settings closes connections that ping while no token flows.
@@ -25,18 +27,25 @@ _OPTIONS = [
     ("grpc.enable_retries", 0),
 ]
 # Triton ends the stream with a status instead of a bare message, so that a client's fault can be told from its own.
-_METADATA = (("triton_grpc_error", "true"),)
+# It also tells its load with the end of the stream, if it can: as text, since gRPC keeps the binary form to itself, for
+# its own balancers.
+_METADATA = (("triton_grpc_error", "true"), (orca.FORMAT, "text"))
 _PEER_COUNT_MAX = 1_000
 _DRAIN_TIMEOUT_S = 2.0
 _DESCRIBE_TIMEOUT_S = 5.0
 _MESSAGE_LENGTH_MAX = 500
 
 
+OnLoad: TypeAlias = Callable[[str, OrcaLoadReport], None]
+"""Takes what an instance, by its id, reports of its load with an answer."""
+
+
 class Upstream:
     """The Tritons of the fleet, one channel each."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, on_load: OnLoad | None = None) -> None:
         self._config = config
+        self._on_load = on_load
         self._peers: dict[str, _Peer] = {}
         self._closing: set[asyncio.Future[None]] = set()
 
@@ -64,6 +73,8 @@ class Upstream:
         finally:
             try:
                 await _hang_up(call, is_done)
+                if is_done and self._on_load is not None:
+                    await _tell_load(call, where, self._on_load)
             finally:
                 peer.call_count -= 1
 
@@ -144,6 +155,13 @@ async def _hang_up(call: Any, is_done: bool) -> None:
         except (TimeoutError, grpc.aio.AioRpcError):
             pass
     call.cancel()
+
+
+async def _tell_load(call: Any, where: str, on_load: OnLoad) -> None:
+    """Hands on the report in the trailers; an answer that has ended has them, and most servers send none."""
+    report = orca.read(await call.trailing_metadata() or ()) if call.done() else None
+    if report is not None:
+        on_load(where, report)
 
 
 def _failure(error: grpc.aio.AioRpcError, where: str) -> ForebayError:

@@ -26,11 +26,15 @@ class Config:
     buffer_count_max: int = 100_000
     batch_count_max: int = 2_000
     shutdown_grace_s: float = 1.0
+    load_reports: bool = False
+    """Whether servers that offer it are asked for their load out of band (ORCA), beside being scraped."""
+    load_report_interval_s: float = 0.25
+    """How often they tell it then."""
     page: PageConfig = field(default_factory=PageConfig)
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            if one.name != "page" and not getattr(self, one.name) > 0:
+            if one.name not in ("page", "load_reports") and not getattr(self, one.name) > 0:
                 raise ValueError(f"{one.name} is {getattr(self, one.name)}; it must be above 0")
 
     @property

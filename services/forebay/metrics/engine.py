@@ -4,7 +4,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forebay.core.metrics import Event, QueueSample, RequestRecord, RequestStatus, Snapshot
 from forebay.core.units import US_PER_S
@@ -117,6 +117,21 @@ class MetricsEngine:
         watched = self._watched.get(instance_id)
         if watched is not None:
             watched.reading = reading or watched.reading
+            watched.seen_us, watched.reachable, watched.failure_count = now_us, True, 0
+
+    def on_report(
+        self, instance_id: str, running: int | None, waiting: int | None, kv_utilization: float | None, now_us: int
+    ) -> None:
+        """The instance's server told its load by itself; what it does not tell stays as it was."""
+        watched = self._watched.get(instance_id)
+        if watched is not None:
+            known = watched.reading
+            watched.reading = replace(
+                known,
+                running_count=known.running_count if running is None else running,
+                waiting_count=known.waiting_count if waiting is None else waiting,
+                kv_utilization=known.kv_utilization if kv_utilization is None else kv_utilization,
+            )
             watched.seen_us, watched.reachable, watched.failure_count = now_us, True, 0
 
     def on_silence(self, instance_id: str, now_us: int) -> None:

@@ -10,16 +10,19 @@ import grpc
 import httpx
 from lmaas.autoscaler.v1.autoscaler_service_pb2 import WatchFleetRequest
 from lmaas.autoscaler.v1.autoscaler_service_pb2_grpc import AutoscalerServiceStub
+from lmaas.orca.orca_pb2 import OrcaLoadReport, OrcaLoadReportRequest
+from lmaas.orca.orca_pb2_grpc import OpenRcaServiceStub
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay.core.errors import Unavailable
+from forebay.core.units import US_PER_S
 from forebay.core.values import Instance
 from forebay.metrics.config import Config
 from forebay.metrics.engine import MetricsEngine
 from forebay.metrics.prometheus import SnapshotGauges
 from forebay.metrics.readings import Row, reading_of, rows_of
 from forebay.metrics.store import Store
-from forebay.wire import convert
+from forebay.wire import convert, orca
 from forebay.wire.channel import connect
 from forebay.wire.clock import Clock
 
@@ -68,7 +71,7 @@ class Prober:
         key = (instance.grpc_address, instance.metrics_url)
         if key not in self._servers:
             self._servers[key] = _Server(*key, channel=connect(instance.grpc_address))
-            self._tasks[key] = asyncio.create_task(self._probe_for_ever(self._servers[key]))
+            self._tasks[key] = asyncio.create_task(self._watch(self._servers[key]))
         return self._servers[key]
 
     async def _drop(self, key: tuple[str, str]) -> None:
@@ -79,6 +82,23 @@ class Prober:
         """Stops all probes."""
         await self.follow(())
         await self._http.aclose()
+
+    async def _watch(self, server: _Server) -> None:
+        listening = self._listen(server) if self._config.load_reports else None
+        await asyncio.gather(self._probe_for_ever(server), *([] if listening is None else [listening]))
+
+    async def _listen(self, server: _Server) -> None:
+        """Takes the load that a server tells by itself, until it says that it never does."""
+        request = OrcaLoadReportRequest()
+        request.report_interval.FromMicroseconds(round(self._config.load_report_interval_s * US_PER_S))
+        while True:
+            try:
+                async for report in OpenRcaServiceStub(server.channel).StreamCoreMetrics(request):
+                    take_report(self._engine, server.instances, report, self._clock())
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    return
+            await asyncio.sleep(self._config.fleet_retry_s)
 
     async def _probe_for_ever(self, server: _Server) -> None:
         time = asyncio.get_running_loop().time
@@ -127,6 +147,13 @@ def take_page(
             continue
         reading = None if rows is None else reading_of(rows, instance.model, alone=len(instances) == 1)
         engine.on_reading(instance.instance_id, reading, now_us)
+
+
+def take_report(engine: MetricsEngine, instances: Sequence[Instance], report: OrcaLoadReport, now_us: int) -> None:
+    """Tells the engine what a server reports of itself; of a server with several instances it is nobody's."""
+    if len(instances) == 1:
+        running, waiting = orca.count(report, orca.RUNNING), orca.count(report, orca.WAITING)
+        engine.on_report(instances[0].instance_id, running, waiting, orca.kv_utilization(report), now_us)
 
 
 async def follow_fleet(autoscaler: AutoscalerServiceStub, prober: Prober, retry_s: float) -> None:

@@ -1,5 +1,6 @@
 """The gateway's page reads as that of a model server: what waits, what runs, how full the caches are."""
 
+from lmaas.orca.orca_pb2 import OrcaLoadReport
 from prometheus_client import CollectorRegistry, generate_latest
 
 from forebay.core.scheduling import Placement
@@ -37,6 +38,16 @@ def test_a_cache_whose_size_nobody_tells_has_no_share() -> None:
     reading = reading_of(rows_of(page_of(engine_with(0))), "m", alone=True)
     assert reading.kv_utilization is None
     assert reading.running_count == 1
+
+
+def test_what_an_instance_tells_of_its_cache_is_shown_while_it_takes_requests() -> None:
+    engine, registry = engine_with(0), CollectorRegistry()
+    gauges = PoolGauges(engine, registry)
+    gauges.reported("i/m", OrcaLoadReport(named_metrics={"kv_cache_utilization": 0.5}))
+    gauges.reported("gone/m", OrcaLoadReport(named_metrics={"kv_cache_utilization": 0.7}))
+    page = generate_latest(registry).decode()
+    assert 'forebay_gateway_instance_kv_utilization_ratio{instance_id="i/m"} 0.5' in page
+    assert "gone/m" not in page
 
 
 def test_a_model_without_requests_waits_for_nothing() -> None:
