@@ -38,7 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKENS = 20
 CLIENTS = 4
 AWAY = "127.0.0.1:1"
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def modes(collector: str) -> dict[str, dict[str, str]]:
@@ -102,9 +101,9 @@ def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Pop
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
+    """Processor time that the threads of a process have used."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 async def load(port: int, count: int) -> list[float]:

@@ -1,11 +1,10 @@
 """The predictor's composition root: `python -m forebay.predictor [--config FILE]`."""
 
-from importlib.metadata import version
-
 import click
 from lmaas.predictor.v1.predictor_service_pb2_grpc import add_PredictorServiceServicer_to_server
 from prometheus_client import CollectorRegistry
 
+from forebay import __version__
 from forebay.predictor.build import build_engine, build_loader
 from forebay.predictor.build_forecasts import build_forecasts
 from forebay.predictor.build_recorder import build_keeper, build_recorder
@@ -39,7 +38,7 @@ async def serve(config: Config, env: root.Environment) -> None:
     keep = {} if recorder is None else {"keep": recorder.offer}
     tracer = open_tracer("predictor", env.listen, registry)
     servicer = PredictorServicer(engine, loader, forecasts, registry, now_us, tracer=tracer, **keep)
-    plugin = Plugin(config, engine, now_us, version("forebay"))
+    plugin = Plugin(config, engine, now_us, __version__)
     server = Server(env.listen, [SERVICE, PLUGIN], registry, tracer=tracer, options=PASSING)
     add_PredictorServiceServicer_to_server(servicer, server.grpc)
     plugin.add_to(server.grpc)

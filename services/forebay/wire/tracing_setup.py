@@ -4,11 +4,11 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from forebay import __version__
 from forebay.core.errors import ConfigError
 from forebay.wire.tracing import OFF, Tracer
 
@@ -58,7 +58,7 @@ def open_tracer(
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     from forebay.wire import tracing_metrics, tracing_sdk
 
-    resource = tracing_sdk.resource_of(part, instance, version("forebay"))
+    resource = tracing_sdk.resource_of(part, instance, __version__)
     sender = None
     if settings.metrics:
         exporter = _exporter(settings.metrics_protocol, "metric")
