@@ -22,6 +22,11 @@ dynamo() {
     --target .tools/dynamo ai-dynamo==1.6.1 msgspec==0.22.0
 }
 
+# tests/integration/test_page_browser.py, benchmarks/page.py: the live page in a browser, with a font
+chromium() {
+  packages chromium fonts-dejavu-core
+}
+
 packages() {
   local missing=()
   for name in "$@"; do

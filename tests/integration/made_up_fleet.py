@@ -366,8 +366,12 @@ class Predictor(predictor_service_pb2_grpc.PredictorServiceServicer):
             outcome_count=812, active_loss_tokens=23.4, shadow_loss_tokens=21.9, z_score=2.1
         )
         models = [
-            prediction_pb2.PredictorModel(name="onnx_quantile", version="3", kind=1, active=True),
-            prediction_pb2.PredictorModel(name="semantic", version="1", kind=1, shadow=True, trial=trial),
+            prediction_pb2.PredictorModel(
+                name="onnx_quantile", version="3", kind=prediction_pb2.MODEL_KIND_LENGTH, active=True
+            ),
+            prediction_pb2.PredictorModel(
+                name="semantic", version="1", kind=prediction_pb2.MODEL_KIND_LENGTH, shadow=True, trial=trial
+            ),
         ]
         return predictor_service_pb2.ListModelsResponse(models=models)
 
@@ -410,12 +414,16 @@ class Plant:
         self.parts = {
             name: Server("127.0.0.1:0", [], CollectorRegistry()) for name in ("scheduler", "autoscaler", "predictor")
         }
-        self.scheduler = Scheduler(load)
+        self.scheduler = Scheduler(load)  # type: ignore[abstract]  # as a service that offers only these
         scheduler_service_pb2_grpc.add_SchedulerServiceServicer_to_server(self.scheduler, self.parts["scheduler"].grpc)
         autoscaler_service_pb2_grpc.add_AutoscalerServiceServicer_to_server(
-            Autoscaler(load), self.parts["autoscaler"].grpc
+            Autoscaler(load),  # type: ignore[abstract]
+            self.parts["autoscaler"].grpc,
         )
-        predictor_service_pb2_grpc.add_PredictorServiceServicer_to_server(Predictor(load), self.parts["predictor"].grpc)
+        predictor_service_pb2_grpc.add_PredictorServiceServicer_to_server(
+            Predictor(load),  # type: ignore[abstract]
+            self.parts["predictor"].grpc,
+        )
         self.http = Http(Pages(load))
         self.address, page = free_ports(2)
         self.url = f"http://{page}/"

@@ -26,17 +26,16 @@ def asking(check: str, *arguments: object) -> str:
 
 
 @contextlib.asynccontextmanager
-async def looking(browser: Chromium, made: Plant, width: int = 1440, scheme: str = "light") -> AsyncIterator[Page]:
+async def looking(browser: Chromium, made: Plant) -> AsyncIterator[Page]:
     """The page in a tab of its own, in which nothing goes wrong and nothing is asked of anybody else."""
     page = await browser.page()
-    await page.colours(scheme)
-    await page.resize(width, 900)
+    await page.colours("light")
+    await page.resize(1440, 900)
     await page.open(made.url, asking("ready"))
     yield page
     assert page.problems == []
     asked = {urlsplit(url).netloc for url in page.requests if not url.startswith("about:")}
     assert asked == {urlsplit(made.url).netloc}
-    await page.call("Page.navigate", url="about:blank")
 
 
 async def keep_loading(made: Plant) -> None:
@@ -65,12 +64,8 @@ async def test_the_page_shows_the_fleet_by_keyboard_on_a_phone_and_in_the_dark(t
                 await shows_everything(page)
                 await answers_the_keyboard(page)
                 await computes_what_it_should(page)
-            async with looking(browser, made, width=PHONE_WIDTH) as page:
-                assert await page.run("document.documentElement.scrollWidth") <= PHONE_WIDTH
-                assert await page.run(asking("widest")) <= PHONE_WIDTH
-            async with looking(browser, made, scheme="dark") as page:
+                await fits_a_phone(page)
                 await changes_its_colours(page)
-            async with looking(browser, made) as page:
                 await tells_who_is_away(page, made)
         finally:
             loading.cancel()
@@ -141,8 +136,17 @@ async def computes_what_it_should(page: Page) -> None:
     assert await page.run(asking("places")) == [2, 202, True, 1, 24, 0.05, 0.5, 1]
 
 
+async def fits_a_phone(page: Page) -> None:
+    await page.resize(PHONE_WIDTH, 780)
+    await page.until(f"innerWidth === {PHONE_WIDTH} && {asking('widest')} <= {PHONE_WIDTH}")
+    assert await page.run("document.documentElement.scrollWidth") <= PHONE_WIDTH
+    await page.resize(1440, 900)
+
+
 async def changes_its_colours(page: Page) -> None:
+    """The system's first, then those chosen."""
     back = "getComputedStyle(document.body).backgroundColor"
+    await page.colours("dark")
     assert await page.run(back) == "rgb(16, 21, 27)"
     await of(page, "#theme", "click()")
     assert await page.run(back) == "rgb(245, 246, 248)"

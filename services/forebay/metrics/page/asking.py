@@ -13,6 +13,7 @@ from forebay.wire.errors import from_rpc_error
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+LATE_COUNT_MAX = 3
 HINTS = {
     "scheduler": "gateways place by least outstanding until it is back",
     "autoscaler": "the fleet stays as it is until it is back",
@@ -35,13 +36,18 @@ class Source(Protocol):
 
 
 class Asked(Generic[T]):
-    """A part with its last answer: `answer` is None while it is away. It is asked once in `interval_us`."""
+    """A part with its last answer: `answer` is None while it is away. It is asked once in `interval_us`.
+
+    It is away at once where nobody listens, and where it is late, after `LATE_COUNT_MAX` times in a row: a busy machine
+    must not make the page flicker.
+    """
 
     def __init__(self, kind: str, address: str, ask: Callable[[int], Awaitable[T]], interval_us: int) -> None:
         self.answer: T | None = None
         self._kind, self._address, self._ask, self._interval_us = kind, address, ask, interval_us
         self._asked_us = 0
         self._since_us = 0
+        self._late_count = 0
         self._note = ""
 
     async def refresh(self, now_us: int) -> None:
@@ -51,17 +57,30 @@ class Asked(Generic[T]):
             return
         was_up = not self._note
         try:
-            self.answer, self._note = await self._ask(now_us), ""
+            self.answer, self._note, self._late_count = await self._ask(now_us), "", 0
         except (grpc.RpcError, httpx.HTTPError, OSError, TimeoutError) as error:
             log.debug("no answer", extra={"fields": {"part": self._kind, "error": repr(error)}})
-            self.answer, self._note = None, f"{reason_of(error)}; {HINTS[self._kind]}"
+            self._failed(error)
         if not self._since_us or was_up != (not self._note):
             self._since_us = now_us
         self._asked_us = now_us
 
+    def _failed(self, error: BaseException) -> None:
+        self._late_count += 1
+        if is_late(error) and self.answer is not None and self._late_count < LATE_COUNT_MAX:
+            return
+        self.answer, self._note = None, f"{reason_of(error)}; {HINTS[self._kind]}"
+
     def part(self) -> Part:
         """Whether it is there, and since when."""
         return Part(self._kind, self._address, not self._note, self._since_us, self._note)
+
+
+def is_late(error: BaseException) -> bool:
+    """Whether the part is there, as far as is known, and only takes too long."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    return isinstance(error, httpx.TimeoutException | TimeoutError)
 
 
 def reason_of(error: BaseException) -> str:

@@ -31,10 +31,11 @@ export function decisions() {
   let again = null;
   // Rows that move away under a pointer or a focus cannot be read or pressed.
   const hold = () => {
-    isHeld = root.matches(":hover") || root.contains(document.activeElement);
+    isHeld = root.matches(":hover") || root.contains(document.activeElement) || byId("dialog").open;
     if (!isHeld && again) again();
   };
   for (const event of ["mouseenter", "mouseleave", "focusin", "focusout"]) root.addEventListener(event, () => setTimeout(hold));
+  byId("dialog").addEventListener("close", () => setTimeout(hold));
 
   return {
     sections: ["decisions"],
