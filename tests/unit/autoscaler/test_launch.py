@@ -34,6 +34,20 @@ def test_any_command_is_taken_as_it_is() -> None:
     assert command_of(model, "") == ("serve", "{model}", "-v")
 
 
+def test_an_emulator_speaks_openai_s_protocol_and_others_where_they_are_said_to() -> None:
+    assert ModelConfig(name="m").speaks_openai
+    assert not ModelConfig(name="m", launcher="triton").speaks_openai
+    assert ModelConfig(name="m", launcher="command", command=("serve",), serves_openai=True).speaks_openai
+
+
+def test_a_server_s_openai_address_is_that_of_its_places() -> None:
+    server = ServerConfig(server_id="a", grpc_address="a:1", openai_address="a:2")
+    config = Config(models=(ModelConfig(name="m", launcher="repository", servers=("a",)),), servers=(server,))
+    assert [one.openai_address for one in templates_of(config)] == ["a:2"]
+    with pytest.raises(ValueError, match="openai_address must be host:port"):
+        ServerConfig(server_id="a", grpc_address="a:1", openai_address="a")
+
+
 def test_a_repository_model_has_a_place_on_each_of_its_servers() -> None:
     config = Config(
         models=(ModelConfig(name="m", launcher="repository", servers=("a", "b")), ModelConfig(name="n")),

@@ -39,6 +39,7 @@ INSTANCES = st.builds(
     state_reason=NAMES,
     role=st.sampled_from(InstanceRole),
     batching=st.sampled_from(Batching),
+    openai_address=NAMES,
 )
 REQUESTS = st.builds(
     InferenceRequest,
