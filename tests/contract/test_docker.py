@@ -37,7 +37,8 @@ class Fleet:
     """An actuator on an engine."""
 
     def __init__(self, engine: FakeDocker, container: ContainerConfig, gpu_count: int = 1, fleet: str = "test") -> None:
-        self.actuator = DockerActuator(engine.host, fleet, {"m": Recipe(container, gpu_count, speaks_openai=True)}, 0, 5.0)
+        recipe = Recipe(container, gpu_count, speaks_openai=True)
+        self.actuator = DockerActuator(engine.host, fleet, {"m": recipe}, 0, 5.0)
 
     async def __aenter__(self) -> DockerActuator:
         return self.actuator
