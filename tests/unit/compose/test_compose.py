@@ -17,9 +17,11 @@ from forebay.autoscaler.register import main as register
 from forebay.core.config import from_mapping
 from forebay.emulator.__main__ import main as emulator
 
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed; `make dev` installs it")
+
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "compose"
-PROFILES = ("emulated", "triton", "observability", "tests")
+PROFILES = ("emulated", "triton", "observability", "envoy", "tests")
 SERVICES = ("metrics", "predictor", "autoscaler", "scheduler", "gateway")
 SHARED = {"emulated": {"instance"}, "triton": {"triton", "triton-register"}}
 
@@ -97,6 +99,25 @@ def test_a_service_is_found_where_it_listens(stack: dict[str, Any], name: str) -
     for other in SERVICES:
         found = stack[other]["environment"][f"FOREBAY_{name.upper()}"]
         assert found.removeprefix("dns:") == f"{name}:{port}"
+
+
+def test_what_is_mounted_is_there(stack: dict[str, Any]) -> None:
+    bound = [one["source"] for part in stack.values() for one in part.get("volumes", []) if one["type"] == "bind"]
+    assert len(bound) > len(SERVICES)
+    assert not [path for path in bound if not Path(path).exists()]
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "instance"])
+def test_prometheus_scrapes_every_service_where_its_metrics_are(stack: dict[str, Any], name: str) -> None:
+    text = (FOLDER / "observability" / "prometheus" / "prometheus.yml").read_text()
+    ports = {
+        host: one["port"]
+        for job in yaml.safe_load(text)["scrape_configs"]
+        for one in job.get("dns_sd_configs", [])
+        for host in one["names"]
+    }
+    listen = stack[name]["environment"].get("FOREBAY_PROMETHEUS", ":8002")
+    assert ports[name] == int(listen.rpartition(":")[2])
 
 
 def test_what_is_stopped_first_is_what_others_are_drained_by(stack: dict[str, Any]) -> None:
