@@ -116,6 +116,9 @@ def compare(report: common.Report, windows: tuple[int, ...], seconds: float) -> 
         for name in names:
             live = measure(name, "scheduler", in_flight, seconds)
             echo = measure(name, "echo", in_flight, seconds)
+            print(
+                f"{name}, {in_flight} in flight: {live.per_s:.0f} decisions/s, echo {echo.per_s:.0f}", file=sys.stderr
+            )
             figure = f"{name.replace(' ', '_')}_{in_flight}"
             report.figures[f"{figure}_decisions_per_s"] = live.per_s
             report.figures[f"{figure}_p50_us"] = live.p50_us
