@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from forebay.autoscaler.config import LEASES_S
 from forebay.core.promises import Promise, Promises
 from forebay.core.units import US_PER_S
 from forebay.simulator.config import EngineConfig, Group, ObservationConfig, PolicyConfig, StartConfig, World
@@ -31,7 +32,7 @@ WINDOW_COUNT = 24
 OBSERVED_AGE_S = 0.9
 """How old what the live autoscaler knows of instances is when it thinks: they are read every second, and told every
 second."""
-PROBE_STARTING_S = 0.3
+PROBE_STARTING_S, DRAIN_QUIET_S = 0.3, 1.0
 ANSWERS = "answers.jsonl"
 """The file, in the folder of a day, that tells emulated instances how long their answers are."""
 POLICIES = ("kpa", "preserve_paper", "forebay")
@@ -89,13 +90,14 @@ class Setup:
 class Lead:
     """How starts went, as measured: until the server answers, from then until the model does, and how much they vary.
 
-    `stop_s` is what ends take: from the last word on a drained instance's leases until it is gone.
+    `stop_s` is what ends take: until a drained server that was told to end is gone.
     """
 
     provision_s: float
     load_s: float
     variation: float
     start_count: int
+    stop_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def _arm(setup: Setup, name: str, parameters: Mapping[str, object], window_s: fl
         "parameters": parameters,
         "tick_s": 1.0,
         "probe_starting_s": PROBE_STARTING_S,
-        "drain_quiet_s": 1.0,
+        "drain_quiet_s": DRAIN_QUIET_S,
         "settled_s": window_s,
         "promises": asdict(setup.promises),
         "models": [_pool(setup, model) for model in setup.models],
@@ -245,7 +247,11 @@ def _world(setup: Setup, lead: Lead) -> World:
         for model in setup.models
     )
     start = StartConfig(
-        provisioning_s=lead.provision_s, weights_gb_per_s=0.0, warm_s=lead.load_s, variation=lead.variation
+        provisioning_s=lead.provision_s,
+        weights_gb_per_s=0.0,
+        warm_s=lead.load_s,
+        variation=lead.variation,
+        stop_s=lead.stop_s,
     )
     return World(
         groups=groups,
@@ -260,14 +266,24 @@ def _rates(model: Model) -> dict[str, Any]:
     return dict(model.rates)
 
 
-def measured_lead(changes: Sequence[FleetChange]) -> Lead:
-    """How the starts went that the autoscaler made, less what asking every `PROBE_STARTING_S` adds to them."""
-    steps = [dict((state, at_us) for at_us, state in reversed(stay.steps)) for stay in find_stays(changes)]
+def measured_lead(changes: Sequence[FleetChange], last_us: Mapping[str, int]) -> Lead:
+    """How starts and ends went that the autoscaler made, less what its own rhythm adds to them.
+
+    That is half a `PROBE_STARTING_S` a start; of an end, counted from the last answer of the instance (`last_us`), the
+    quiet time and half the interval at which leases are asked for.
+    """
+    stays = list(find_stays(changes))
+    names = [stay.instance_id for stay in stays]
+    steps = [{state: at_us for at_us, state in reversed(stay.steps)} for stay in stays]
     starts = [one for one in steps if "PROVISIONING" in one and "READY" in one]
     firsts = np.array([one.get("LOADING", one["READY"]) - one["PROVISIONING"] for one in starts]) / US_PER_S
     wholes = np.array([one["READY"] - one["PROVISIONING"] for one in starts]) / US_PER_S - PROBE_STARTING_S / 2
     provision_s = max(0.0, float(firsts.mean()) - PROBE_STARTING_S / 2)
-    return Lead(provision_s, float(wholes.mean()) - provision_s, float(wholes.std() / wholes.mean()), len(starts))
+    ends = [(key, one) for key, one in zip(names, steps, strict=True) if "DRAINING" in one and "STOPPED" in one]
+    afters = [one["STOPPED"] - max(one["DRAINING"], last_us.get(key, 0)) for key, one in ends]
+    stop_s = max(0.0, float(np.mean(afters)) / US_PER_S - DRAIN_QUIET_S - LEASES_S / 2) if afters else 0.0
+    variation = float(wholes.std() / wholes.mean())
+    return Lead(provision_s, float(wholes.mean()) - provision_s, variation, len(starts), stop_s)
 
 
 # What a fleet was used for

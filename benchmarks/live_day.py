@@ -73,6 +73,8 @@ class Lived:
     results: Sequence[Result]
     changes: Sequence[FleetChange]
     lengths: dict[int, tuple[int, int]]
+    last_us: dict[str, int]
+    """When each instance gave its last answer."""
 
 
 @click.command()
@@ -164,7 +166,7 @@ async def _live(setup: Setup, arm: PolicyConfig, day: Workload, live_s: float, f
             results = await asyncio.gather(*(_send(client, ask, start_s) for ask in asks))
         await asyncio.sleep(max(0.0, start_s + live_s + 2.0 - time.time()))
     database = folder / "forebay.db"
-    return Lived(results, _changes(database, start_s), _lengths(database, results))
+    return Lived(results, _changes(database, start_s), _lengths(database, results), _last(database, start_s))
 
 
 def _requests(setup: Setup, day: Workload) -> list[PlannedRequest]:
@@ -222,6 +224,12 @@ def _lengths(database: Path, results: Sequence[Result]) -> dict[int, tuple[int, 
         return {rows[one]: (prompt, output) for one, prompt, output in connection.execute(query) if one in rows}
 
 
+def _last(database: Path, start_s: float) -> dict[str, int]:
+    query = "SELECT instance_id, max(arrival_us + end_to_end_us) FROM metrics_requests GROUP BY instance_id"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return {name: at_us - round(start_s * US_PER_S) for name, at_us in connection.execute(query)}
+
+
 def _free_addresses() -> Addresses:
     for base in range(21_000, 31_000, 500):
         addresses = addresses_from(base)
@@ -252,7 +260,7 @@ class Tables:
 
     def add(self, name: str, arm: PolicyConfig, day: Workload, lived: Lived) -> None:
         """One policy's day: simulates it with what was measured, and keeps the rows."""
-        lead = measured_lead(lived.changes)
+        lead = measured_lead(lived.changes, lived.last_us)
         runs = [simulated(self._setup, arm, day, lead, seed) for seed in SEEDS]
         live, theirs = uses(lived.changes, self._live_s), [uses(run.changes, self._live_s) for run in runs]
         for model in [*live, ""]:
@@ -319,8 +327,8 @@ class Tables:
         columns = ["policy", "sent", "answered", "lost", "cut", "SLO % live", "SLO % sim."]
         columns += [f"TTFT {q} s {side}" for q in ("p50", "p99") for side in ("live", "sim.")]
         self._report.table("Requests", columns, self._requests)
-        columns = ["policy", "starts", "until it answers s", "until it is ready s", "variation"]
-        self._report.table("Starts as measured, which the simulator takes", columns, self._leads)
+        columns = ["policy", "starts", "until it answers s", "until it is ready s", "variation", "end s"]
+        self._report.table("Starts and ends as measured, which the simulator takes", columns, self._leads)
 
 
 def _quantile(values: Sequence[float], share: float) -> str:
@@ -328,7 +336,12 @@ def _quantile(values: Sequence[float], share: float) -> str:
 
 
 def _texts(lead: Lead) -> list[str]:
-    return [f"{lead.provision_s:.2f}", f"{lead.provision_s + lead.load_s:.2f}", f"{lead.variation:.2f}"]
+    return [
+        f"{lead.provision_s:.2f}",
+        f"{lead.provision_s + lead.load_s:.2f}",
+        f"{lead.variation:.2f}",
+        f"{lead.stop_s:.2f}",
+    ]
 
 
 def _of(found: dict[str, Use], model: str) -> Use:

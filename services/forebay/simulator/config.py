@@ -163,7 +163,8 @@ class StartConfig:
     """[start]: the phases of a start, engine-model section 8; weights take their bytes over `weights_gb_per_s`.
 
     Each phase is drawn from a gamma distribution with its mean and `variation` as coefficient of variation (0: always
-    the mean); a share `failure_share` of the starts comes to nothing. All GPUs are paid from the first phase on.
+    the mean); a share `failure_share` of the starts comes to nothing. All GPUs are paid from the first phase on, and
+    for `stop_s` after a drained server was told to end.
     """
 
     provisioning_s: float = 30.0
@@ -173,9 +174,10 @@ class StartConfig:
     warm_s: float = 15.0
     variation: float = 0.0
     failure_share: float = 0.0
+    stop_s: float = 0.0
 
     def __post_init__(self) -> None:
-        phases = ("provisioning_s", "image_s", "runtime_s", "weights_gb_per_s", "warm_s")
+        phases = ("provisioning_s", "image_s", "runtime_s", "weights_gb_per_s", "warm_s", "stop_s")
         _need_from_0(self, *phases, "variation", "failure_share")
         _need(self.failure_share <= 1, "failure_share must be from 0 to 1")
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from forebay.autoscaler.actions import Action, Alarm, Changed, Decided, Retire, SettingsChanged, Start, Stop
@@ -49,6 +50,7 @@ class AutoscalerShell:
         self._forecasts = forecasts
         self._prober = Prober(context, config, self)
         self._clock = Clock(context, self._wake)
+        self._stop_us = round(context.world.start.stop_s * US_PER_S)
         self._todo: deque[Action] = deque()
         self._is_applying = self._has_changed = False
         self._gone: dict[str, str] = {}
@@ -182,10 +184,16 @@ class AutoscalerShell:
         self._apply(self.engine.on_retired(action.instance_id, accepted, self._context.now_us))
 
     def _stop(self, action: Stop) -> None:
-        acts = self.engine.mode == ACTIVE
+        end = partial(self._end, action.instance_id, self.engine.mode == ACTIVE)
+        if self._stop_us:
+            self._context.after_us(self._stop_us, end)
+        else:
+            end()
+
+    def _end(self, instance_id: str, acts: bool) -> None:
         if acts:
-            self._servers.stop(action.instance_id)
-        self._apply(self.engine.on_stopped(action.instance_id, acts, self._context.now_us))
+            self._servers.stop(instance_id)
+        self._apply(self.engine.on_stopped(instance_id, acts, self._context.now_us))
 
     def _changed(self, action: Changed) -> None:
         instance = action.member.instance

@@ -1,6 +1,7 @@
 """Whole runs in which the fleet moves or breaks, with every invariant checked after every event."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -71,6 +72,20 @@ def test_the_colder_the_start_the_later_the_first_token() -> None:
     assert ttft_s[2] == pytest.approx(mean_ttft_s(fixed), rel=1e-6)
     assert fleet_usage(results[2], elastic()).loading_gpu_hours > fleet_usage(results[1], elastic()).loading_gpu_hours
     assert fleet_usage(results[0], elastic()).loading_gpu_hours == 0
+
+
+def test_a_drained_instance_is_paid_for_until_its_end_is_over() -> None:
+    start = StartConfig(5.0, warm_s=0.0, weights_gb_per_s=0.0, stop_s=7.0)
+    drains_s = {
+        one.stop_s: [
+            (end - begin) / S
+            for spans in intervals(run(burst(), elastic(start=one), policy=KPA), "DRAINING").values()
+            for begin, end in spans
+        ]
+        for one in (replace(start, stop_s=0.0), start)
+    }
+    assert min(drains_s[0.0]) < 7.0
+    assert min(drains_s[7.0]) == pytest.approx(min(drains_s[0.0]) + 7.0, abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(3))
