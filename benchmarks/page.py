@@ -95,7 +95,9 @@ async def measure(count: int, seconds: float, picture: str | None) -> dict[str, 
             update_ms, script_ms = await updates(page, seconds)
             first_bytes, second_bytes = await stream(made.url, round(seconds / 2))
             if picture:
-                await page.picture(Path(picture))
+                await page.resize(1440, 1180)
+                await asyncio.sleep(2.0)
+                await page.picture(Path(picture), whole=False)
             loading.cancel()
             return {
                 "load_ms": min(loads),
