@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from prometheus_client import CollectorRegistry
 
 from benchmarks import common
-from benchmarks.gateway_overhead import _free_ports, http_client, wait_for
+from benchmarks.gateway_overhead import free_ports, http_client, wait_for
 from forebay.core.scheduling import Placement
 from forebay.core.values import InferenceRequest, LengthQuantiles
 from forebay.gateway.genai import CHAT, GenAi
@@ -70,7 +70,7 @@ async def serve_collector(port: int) -> None:
 @contextlib.contextmanager
 def running() -> Iterator[dict[str, tuple[int, int]]]:
     """Everything started; gives the process id and the HTTP port of each mode's gateway."""
-    instance, scheduler, collector, *ports = _free_ports(11)
+    instance, scheduler, collector, *ports = free_ports(11)
     fake = [sys.executable, "-m", "benchmarks.gateway_overhead"]
     bare = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     bare["PYTHONPATH"] = f"{ROOT / 'services'}:{ROOT / 'clients' / 'python'}:{ROOT}"
