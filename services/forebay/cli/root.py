@@ -8,6 +8,7 @@ import grpc
 from forebay.cli.batch import batch
 from forebay.cli.calibrate import calibrate
 from forebay.cli.compare import compare
+from forebay.cli.conformance import conformance
 from forebay.cli.demo import demo
 from forebay.cli.doctor import doctor
 from forebay.cli.evaluate import evaluate
@@ -84,3 +85,4 @@ main.add_command(calibrate)
 main.add_command(profile)
 main.add_command(export)
 main.add_command(tenants)
+main.add_command(conformance)

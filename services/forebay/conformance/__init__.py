@@ -1,0 +1,1 @@
+"""What the contract promises of each service, as checks that ask any implementation over the wire."""
