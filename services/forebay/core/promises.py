@@ -32,8 +32,8 @@ class Promise:
 class Promises:
     """[slo]: the promises by class; a request meets its SLO if it finishes within all of them and its own deadline."""
 
-    interactive_fast: Promise = field(default_factory=lambda: Promise(TTFT_FAST_S, tpot_ms=100.0))
-    interactive_normal: Promise = field(default_factory=lambda: Promise(TTFT_NORMAL_S, tpot_ms=200.0))
+    interactive_fast: Promise = field(default_factory=lambda: Promise(TTFT_FAST_S, tpot_ms=1_000 * PACE_S))
+    interactive_normal: Promise = field(default_factory=lambda: Promise(TTFT_NORMAL_S, tpot_ms=1_000 * PACE_S))
     deferred: Promise = field(default_factory=Promise)
 
     def by_class(self) -> Mapping[SloClass, Promise]:

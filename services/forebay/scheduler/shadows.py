@@ -79,6 +79,8 @@ class Shadows:
 
     def routed(self, model: str, view: RouteView, route: Route) -> Others:
         """Compares where a request goes."""
+        if not self._all:
+            return ()
         return tuple(
             (shadow.name, _reroute(shadow, shadow.policies["router"], model, view, route))
             for shadow in self._all

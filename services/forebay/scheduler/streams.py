@@ -123,8 +123,7 @@ class GatewayStream:
 
     def _arrive(self, arrival: request_pb2.InferenceRequest) -> None:
         request_id = arrival.request_id
-        violations = dict(validate.violations_of(arrival))
-        if violations:
+        if not validate.suffices(arrival) and (violations := dict(validate.violations_of(arrival))):
             text = "; ".join(f"{field} {broken}" for field, broken in violations.items())
             self._ready.append(Rejected(request_id, InvalidArgument.reason, text, ""))
             self._wake()

@@ -38,16 +38,34 @@ def timestamp(us: int) -> timestamp_pb2.Timestamp:
 
 def duration(us: int) -> duration_pb2.Duration:
     """Microseconds as a Duration."""
+    message = duration_pb2.Duration()
+    write_duration(us, message)
+    return message
+
+
+def write_duration(us: int, message: duration_pb2.Duration) -> None:
+    """Microseconds into a Duration."""
     seconds, rest_us = divmod(abs(us), US_PER_S)
     sign = -1 if us < 0 else 1
-    return duration_pb2.Duration(seconds=sign * seconds, nanos=sign * rest_us * 1_000)
+    message.seconds, message.nanos = sign * seconds, sign * rest_us * 1_000
 
 
 def quantiles_to_proto(value: LengthQuantiles) -> length_pb2.LengthQuantiles:
     """Length quantiles as a message."""
-    return length_pb2.LengthQuantiles(
-        p10_tokens=value.p10, p50_tokens=value.p50, p90_tokens=value.p90, p97_tokens=value.p97
-    )
+    message = length_pb2.LengthQuantiles()
+    write_quantiles(value, message)
+    return message
+
+
+def write_quantiles(value: LengthQuantiles, message: length_pb2.LengthQuantiles) -> None:
+    """Length quantiles into a message: what is written for each request is set where it stands.
+
+    A field takes a fifth of the time so that it takes to name it to a constructor and to copy what that has made.
+    """
+    message.p10_tokens = value.p10
+    message.p50_tokens = value.p50
+    message.p90_tokens = value.p90
+    message.p97_tokens = value.p97
 
 
 def quantiles_from_proto(message: length_pb2.LengthQuantiles) -> LengthQuantiles:
@@ -165,18 +183,23 @@ def outcome_from_proto(number: int) -> Outcome:
 
 def length_query_to_proto(value: InferenceRequest) -> prediction_pb2.LengthQuery:
     """What the predictor needs to know of a request."""
-    return prediction_pb2.LengthQuery(
-        query_id=value.request_id,
-        model=value.model,
-        prompt_tokens=value.prompt_tokens,
-        tokens_max=value.tokens_max,
-        prompt_head=value.prompt_head,
-        application=value.application,
-        tenant=value.tenant,
-        temperature=value.temperature,
-        turn_number=value.turn_number,
-        system_digest=value.system_digest,
-    )
+    message = prediction_pb2.LengthQuery()
+    write_length_query(value, message)
+    return message
+
+
+def write_length_query(value: InferenceRequest, message: prediction_pb2.LengthQuery) -> None:
+    """What the predictor needs to know of a request, into a message."""
+    message.query_id = value.request_id
+    message.model = value.model
+    message.prompt_tokens = value.prompt_tokens
+    message.tokens_max = value.tokens_max
+    message.prompt_head = value.prompt_head
+    message.application = value.application
+    message.tenant = value.tenant
+    message.temperature = value.temperature
+    message.turn_number = value.turn_number
+    message.system_digest = value.system_digest
 
 
 def length_query_from_proto(message: prediction_pb2.LengthQuery) -> InferenceRequest:
@@ -197,12 +220,12 @@ def length_query_from_proto(message: prediction_pb2.LengthQuery) -> InferenceReq
 
 def prediction_to_proto(query_id: str, value: LengthPrediction) -> prediction_pb2.LengthPrediction:
     """A length prediction as a message."""
-    return prediction_pb2.LengthPrediction(
-        query_id=query_id,
-        quantiles=quantiles_to_proto(value.quantiles),
-        rank_score=value.rank_score,
-        mean_tokens=value.mean_tokens,
-    )
+    message = prediction_pb2.LengthPrediction()
+    message.query_id = query_id
+    write_quantiles(value.quantiles, message.quantiles)
+    message.rank_score = value.rank_score
+    message.mean_tokens = value.mean_tokens
+    return message
 
 
 def prediction_from_proto(message: prediction_pb2.LengthPrediction, predicted_by: str) -> LengthPrediction:

@@ -13,22 +13,23 @@ from forebay.core.prediction import (
 )
 from forebay.wire.convert import (
     length_query_from_proto,
-    length_query_to_proto,
     quantiles_from_proto,
-    quantiles_to_proto,
     timestamp,
+    write_length_query,
+    write_quantiles,
 )
 
 
 def outcome_to_proto(value: LengthOutcome) -> length_pb2.LengthOutcome:
     """An outcome as a message."""
-    return length_pb2.LengthOutcome(
-        query=length_query_to_proto(value.query),
-        predicted=quantiles_to_proto(value.predicted) if value.predicted else None,
-        generated_tokens=value.generated_tokens,
-        censored=value.censored,
-        predicted_by=value.predicted_by,
-    )
+    message = length_pb2.LengthOutcome()
+    write_length_query(value.query, message.query)
+    if value.predicted is not None:
+        write_quantiles(value.predicted, message.predicted)
+    message.generated_tokens = value.generated_tokens
+    message.censored = value.censored
+    message.predicted_by = value.predicted_by
+    return message
 
 
 def outcome_from_proto(message: length_pb2.LengthOutcome) -> LengthOutcome:

@@ -25,25 +25,31 @@ from forebay.wire.convert import (
     request_from_proto,
     request_to_proto,
     timestamp,
+    write_duration,
+    write_quantiles,
 )
 
 
 def placement_to_proto(value: Placement) -> request_pb2.Placement:
     """A placement as a message; its request_id travels beside it."""
-    return request_pb2.Placement(
-        lease_id=value.lease_id,
-        decision_id=value.decision_id,
-        instance_id=value.instance_id,
-        grpc_address=value.grpc_address,
-        predicted_length=quantiles_to_proto(value.predicted),
-        lease_ttl=duration(value.lease_ttl_us),
-        held=duration(value.held_us),
-        triton_priority=value.triton_priority,
-        batch_id=value.batch_id,
-        batch_count=value.batch_count,
-        predicted_by=value.predicted_by,
-        openai_address=value.openai_address,
-    )
+    message = request_pb2.Placement()
+    _write_placement(value, message)
+    return message
+
+
+def _write_placement(value: Placement, message: request_pb2.Placement) -> None:
+    message.lease_id = value.lease_id
+    message.decision_id = value.decision_id
+    message.instance_id = value.instance_id
+    message.grpc_address = value.grpc_address
+    write_quantiles(value.predicted, message.predicted_length)
+    write_duration(value.lease_ttl_us, message.lease_ttl)
+    write_duration(value.held_us, message.held)
+    message.triton_priority = value.triton_priority
+    message.batch_id = value.batch_id
+    message.batch_count = value.batch_count
+    message.predicted_by = value.predicted_by
+    message.openai_address = value.openai_address
 
 
 def placement_from_proto(request_id: str, message: request_pb2.Placement) -> Placement:
@@ -67,10 +73,11 @@ def placement_from_proto(request_id: str, message: request_pb2.Placement) -> Pla
 
 def answer_to_proto(value: Answer) -> scheduler_service_pb2.ScheduleResponse:
     """The answer to one arrival as a message."""
+    answer = scheduler_service_pb2.ScheduleResponse()
+    answer.request_id = value.request_id
     if isinstance(value, Placement):
-        return scheduler_service_pb2.ScheduleResponse(request_id=value.request_id, placed=placement_to_proto(value))
-    answer = scheduler_service_pb2.ScheduleResponse(request_id=value.request_id)
-    if isinstance(value, Rejected):
+        _write_placement(value, answer.placed)
+    elif isinstance(value, Rejected):
         answer.rejected.reason = value.reason
         answer.rejected.message = value.message
         answer.rejected.decision_id = value.decision_id

@@ -282,15 +282,25 @@ def _dense(queries: Sequence[InferenceRequest], text: _Text, word_counts: Rows) 
 def _class_counts(text: _Text, paragraphs: Rows) -> tuple[Matrix, Matrix]:
     """How often each class of bytes occurs in each text and in its last paragraph."""
     cells = np.repeat(np.arange(0, 256 * len(text.starts), 256), text.ends - text.starts + 1) + text.data
+    if paragraphs is text.starts:
+        # No line is broken: each text is its own last paragraph, as most short ones are.
+        inside = _classes(cells, len(text.starts))
+        return inside, inside
     last = [cells[start:end] for start, end in zip(paragraphs.tolist(), text.ends.tolist(), strict=True)]
-    counts = [np.bincount(some, minlength=256 * len(text.starts)) for some in (cells, np.concatenate(last))]
-    inside, inside_last = (count.reshape(-1, 256).astype(np.float32) @ _CLASSES for count in counts)
+    inside, inside_last = (_classes(some, len(text.starts)) for some in (cells, np.concatenate(last)))
     return inside, inside_last
 
 
+def _classes(cells: Rows, row_count: int) -> Matrix:
+    counts: Matrix = np.bincount(cells, minlength=256 * row_count).reshape(-1, 256).astype(np.float32) @ _CLASSES
+    return counts
+
+
 def _last_starts(text: _Text) -> tuple[Rows, Rows]:
-    """Where the last line and the last paragraph of each text begin."""
+    """Where the last line and the last paragraph of each text begin: at its own start where no line is broken."""
     breaks = np.flatnonzero(text.data == ord("\n"))
+    if not len(breaks):
+        return text.starts, text.starts
     doubles = breaks[1:][np.diff(breaks) == 1]
     return _after(breaks, text), _after(doubles, text)
 
