@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRACES = Path(os.environ.get("FOREBAY_DATA", ROOT.parent / "shared" / "data")) / "open" / "traces"
 DAY_S = 86_400.0
 US_PER_HOUR = 3_600 * US_PER_S
-SEEDS = (1, 2, 3, 4, 5)
+SEEDS = (1, 2, 3)
 WINDOW_COUNT = 24
 """Of a day: as long as an hour of it is a window of the forecasts."""
 OBSERVED_AGE_S = 0.9
