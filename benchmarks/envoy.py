@@ -40,14 +40,14 @@ from benchmarks import common
 from benchmarks.gateway_overhead import (
     MODEL,
     ROOT,
+    Client,
     Figures,
     Metrics,
     Scheduler,
-    flat_out,
+    Timing,
     free_ports,
     held,
     http_client,
-    one_at_a_time,
     serve_grpc,
     serve_instance,
     wait_for,
@@ -159,8 +159,8 @@ def _address(port: int) -> dict[str, dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def processes(ports: dict[str, int]) -> Iterator[None]:
-    """Everything but the client, each in its own process."""
+def processes(ports: dict[str, int]) -> Iterator[dict[str, int]]:
+    """Everything but the client, each in its own process; gives the pids of those whose cost is asked for."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT / 'services'}:{ROOT / 'clients' / 'python'}:{ROOT}",
@@ -184,7 +184,7 @@ def processes(ports: dict[str, int]) -> Iterator[None]:
             commands.append([envoy(), "-c", str(path), *options])
         running = [subprocess.Popen(command, env=environment, cwd=ROOT) for command in commands]
         try:
-            yield
+            yield dict(zip(("gateway", "envoy", "picker"), (one.pid for one in running[3:]), strict=True))
         finally:
             for process in running:
                 process.kill()
@@ -202,17 +202,84 @@ async def serve(part: str, ports: dict[str, int]) -> None:
         await serve_grpc(ports["scheduler"], scheduler, Metrics())  # type: ignore[abstract]
 
 
-async def measure(quick: bool, ports: dict[str, int]) -> dict[str, Figures]:
+Ways = dict[str, Client]
+
+
+async def one_at_a_time(ways: Ways, count: int) -> Figures:
+    """Requests of two tokens one after another, the ways taking turns: the time to the first token.
+
+    The tenth percentile is what it takes where the machine does nothing else just then.
+    """
+    found: dict[str, list[Timing]] = {way: [] for way in ways}
+    for number in range(count + 5):
+        for way, client in ways.items():
+            timing = await client(2, 0.0)
+            found[way] += [timing] if number >= 5 else []
+    return {way: _firsts([timing.first_s for timing in timings]) for way, timings in found.items()}
+
+
+def _firsts(seconds: list[float]) -> dict[str, float]:
+    p50, p99 = common.percentiles(seconds, 1e3)
+    return {"ttft_p10_ms": sorted(seconds)[len(seconds) // 10] * 1e3, "ttft_p50_ms": p50, "ttft_p99_ms": p99}
+
+
+async def all_at_once(ways: Ways, pids: dict[str, int], tokens: int, duration_s: float) -> Figures:
+    """Many clients without a pause, three turns of each way: requests a second, the best turn counting.
+
+    And what a request costs in processor time, of the gateway's process and of Envoy's.
+    """
+    best = {way: {"requests_per_s": 0.0, "gateway_cpu_us": 0.0, "envoy_cpu_us": 0.0} for way in ways}
+    spent, count = {way: [0.0, 0.0] for way in ways}, dict.fromkeys(ways, 0)
+    for _ in range(3):
+        for way, client in ways.items():
+            proxy = pids.get(way, 0) if way != "gateway" else 0
+            before = (cpu_s(pids["gateway"]), cpu_s(proxy))
+            answered, took_s = await _flood(client, tokens, duration_s / 3)
+            after = (cpu_s(pids["gateway"]), cpu_s(proxy))
+            spent[way] = [sum(one) for one in zip(spent[way], after, strict=True)]
+            spent[way] = [total - one for total, one in zip(spent[way], before, strict=True)]
+            count[way] += answered
+            best[way]["requests_per_s"] = max(best[way]["requests_per_s"], answered / took_s)
+    for way, (own_s, proxy_s) in spent.items():
+        best[way]["gateway_cpu_us"] = own_s / count[way] * 1e6 if way in ("picker", "gateway") else 0.0
+        best[way]["envoy_cpu_us"] = proxy_s / count[way] * 1e6
+    return best
+
+
+async def _flood(client: Client, tokens: int, duration_s: float) -> tuple[int, float]:
+    """Answers to many clients, and the time that they took."""
+    begin_s = time.perf_counter()
+
+    async def run() -> int:
+        answered = 0
+        while time.perf_counter() < begin_s + duration_s:
+            await client(tokens, 0.0)
+            answered += 1
+        return answered
+
+    answered = sum(await asyncio.gather(*(run() for _ in range(CLIENT_COUNT))))
+    return answered, time.perf_counter() - begin_s
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has had; 0 for no process."""
+    if not pid:
+        return 0.0
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(quick: bool, ports: dict[str, int], pids: dict[str, int]) -> dict[str, Figures]:
     """All figures by measurement and way."""
     ways = {way: http_client(ports[way]) for way in ("direct", "envoy", "picker", "gateway")}
     for client in ways.values():
         await wait_for(client)
     count, duration_s, tokens = (200, 2.4, 40) if quick else (1000, 15.0, 200)
     return {
-        "one at a time": await one_at_a_time(ways, count, 2),
+        "one at a time": await one_at_a_time(ways, count),
         f"{STREAM_COUNT} streams, {1 / PAUSE_S:g} tokens/s": await held(ways, STREAM_COUNT, tokens, PAUSE_S),
-        f"{CLIENT_COUNT} clients flat out, 1 token": await flat_out(ways, CLIENT_COUNT, 1, duration_s),
-        f"{CLIENT_COUNT} clients flat out, 50 tokens": await flat_out(ways, CLIENT_COUNT, 50, duration_s),
+        f"{CLIENT_COUNT} clients, 1 token": await all_at_once(ways, pids, 1, duration_s),
+        f"{CLIENT_COUNT} clients, 50 tokens": await all_at_once(ways, pids, 50, duration_s),
     }
 
 
@@ -220,7 +287,7 @@ def rows(found: dict[str, Figures]) -> list[list[common.Cell]]:
     """The figures, and those of the picker and the gateway beside plain Envoy's."""
     lines: list[list[common.Cell]] = []
     for name, ways in found.items():
-        for figure in (one for one in ways["envoy"] if one != "token_p50_us"):
+        for figure in ways["envoy"]:
             base, picker, gateway = (ways[way][figure] for way in ("envoy", "picker", "gateway"))
             ratios: list[common.Cell] = [one / base if base else "-" for one in (picker, gateway)]
             lines.append([name, figure, ways["direct"][figure], base, picker, ratios[0], gateway, ratios[1]])
@@ -232,13 +299,14 @@ def summary(found: dict[str, Figures]) -> dict[str, float]:
     single, streams, short, long = found.values()
     figures: dict[str, float] = {}
     for way in ("picker", "gateway"):
-        figures[f"{way}_added_ttft_p50_ms"] = single[way]["ttft_p50_ms"] - single["envoy"]["ttft_p50_ms"]
-        figures[f"{way}_added_ttft_p99_ms"] = single[way]["ttft_p99_ms"] - single["envoy"]["ttft_p99_ms"]
+        for at in ("p10", "p50", "p99"):
+            figures[f"{way}_added_ttft_{at}_ms"] = single[way][f"ttft_{at}_ms"] - single["envoy"][f"ttft_{at}_ms"]
         figures[f"{way}_added_token_p50_ms"] = streams[way]["late_p50_ms"] - streams["envoy"]["late_p50_ms"]
         figures[f"{way}_stream_error_count"] = streams[way]["error_count"]
         figures[f"{way}_requests_per_s"] = short[way]["requests_per_s"]
-        figures[f"{way}_tokens_per_s"] = long[way]["tokens_per_s"]
-    figures["envoy_added_ttft_p50_ms"] = single["envoy"]["ttft_p50_ms"] - single["direct"]["ttft_p50_ms"]
+        figures[f"{way}_request_cpu_us"] = short[way]["gateway_cpu_us"] + short[way]["envoy_cpu_us"]
+        figures[f"{way}_50_tokens_cpu_us"] = long[way]["gateway_cpu_us"] + long[way]["envoy_cpu_us"]
+    figures["envoy_request_cpu_us"] = short["envoy"]["envoy_cpu_us"]
     return figures
 
 
@@ -254,8 +322,8 @@ def main(quick: bool, json_path: str | None, part: str | None, given: str) -> No
     envoy()
     names = ("direct", "triton", "scheduler", "grpc", "gateway", "envoy", "picker", "admin")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
-    with processes(ports):
-        found = uvloop.run(measure(quick, ports))
+    with processes(ports) as pids:
+        found = uvloop.run(measure(quick, ports, pids))
     report = common.Report("envoy", quick)
     columns = ("measurement", "figure", "direct", "envoy", "picker", "x envoy", "gateway", "x envoy")
     report.table(f"Envoy with the endpoint picker, model {MODEL!r}", columns, rows(found))
