@@ -4,7 +4,7 @@ Each client's own small program places requests and finishes them, over one conn
 decision is a placement and the end of its lease, two unary calls. The scheduler runs alone in a process of its own,
 with 100 instances and without a predictor; the echo parses the same messages and answers with the same constants, so
 that what is left is the client, gRPC and the way there. All share the machine's cores. Processor time for one decision
-is that of the steady state, without a client's start; it says most where the machine has other work.
+is that of the measured seconds, without a client's start; it says most where the machine has other work.
 
 A language whose tool chain is absent is left out and named.
 
@@ -97,16 +97,15 @@ def measure(name: str, server: str, in_flight: int, seconds: float) -> Measured:
     found = json.loads(output)
     if found["failed_count"]:
         raise SystemExit(f"{name}: {found['failed_count']} calls failed")
-    per_s = found["decisions_per_s"]
-    client, server_used = _steady(samples, 0.8 * seconds)
-    return Measured(per_s, found["p50_us"], found["p99_us"], 1e6 * client / per_s, 1e6 * server_used / per_s)
+    client_s, server_s = _used(samples, found["seconds"])
+    scale = 1e6 / found["decision_count"]
+    return Measured(found["decisions_per_s"], found["p50_us"], found["p99_us"], scale * client_s, scale * server_s)
 
 
-def _steady(samples: list[Sample], seconds: float) -> tuple[float, float]:
-    """Processor seconds a second of both over the last `seconds`; a client's last samples may be of its end."""
-    kept = [sample for sample in samples[:-2] if sample[0] >= samples[-1][0] - seconds]
-    first, last = kept[0], kept[-1]
-    return (last[1] - first[1]) / (last[0] - first[0]), (last[2] - first[2]) / (last[0] - first[0])
+def _used(samples: list[Sample], seconds: float) -> tuple[float, float]:
+    """Processor seconds of both in the last `seconds`, which are those that the program measured."""
+    kept = [sample for sample in samples if sample[0] >= samples[-1][0] - seconds]
+    return kept[-1][1] - kept[0][1], kept[-1][2] - kept[0][2]
 
 
 def compare(report: common.Report, windows: tuple[int, ...], seconds: float) -> Iterator[list[common.Cell]]:
