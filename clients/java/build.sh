@@ -40,6 +40,8 @@ for tool in javac protoc grpc_java_plugin; do
 done
 path=$(jars "${libraries[@]}") || exit $?
 mkdir -p .build
+exec 9>.build/lock
+flock 9 # one build at a time
 
 if find ../../protos/lmaas -name '*.proto' | sort | changed stubs; then
   rm -rf .build/generated
