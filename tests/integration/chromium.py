@@ -137,7 +137,8 @@ class Chromium:
         async with asyncio.timeout(TIMEOUT_S):
             found = await answer
         assert "error" not in found, f"{method}: {found['error']}"
-        return found["result"]
+        result: dict[str, Any] = found["result"]
+        return result
 
     async def read(self) -> None:
         """Hands out answers and events for ever."""

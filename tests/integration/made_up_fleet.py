@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("llama-3-8b", "qwen-2.5-32b")
 KV_TOKENS = (160_000, 90_000)
 PACES_S = (0.014, 0.031)
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 SECOND_US = 1_000_000
 Model = tuple[str, int, float]
 
@@ -548,8 +548,8 @@ async def plant(folder: Path, instance_count: int, history_s: int = 0, settings:
     `settings` are those of [metrics.page].
     """
     made = Plant(Load(instance_count), folder, settings)
-    await made.start()
     try:
+        await made.start()
         await made.history(history_s)
         yield made
     finally:
