@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf import struct_pb2
 from lmaas.extproc import external_processor_pb2 as pb
 
-from forebay.core.errors import ForebayError, ResourceExhausted, Unavailable
+from forebay.core.errors import ForebayError, ResourceExhausted
 from forebay.gateway import shape
 
 DESTINATION = "x-gateway-destination-endpoint"
@@ -14,7 +14,7 @@ SUBSET = f"{DESTINATION}-subset"
 SERVED = f"{DESTINATION}-served"
 _NAMESPACE, _SUBSET_NAMESPACE = "envoy.lb", "envoy.lb.subset_hint"
 _DROPPED_REASON = "x-llm-d-request-dropped-reason"
-_EXPIRED = ("HELD_TOO_LONG", "HOLD_TIMEOUT", "DEADLINE_EXCEEDED")
+_EXPIRED = "HELD_TOO_LONG"
 _OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _DUPLEX = (pb.FULL_DUPLEX_STREAMED, pb.NONE)
 _RETRY_AFTER = {"retry-after": "1", "retry-after-ms": "100"}
@@ -111,11 +111,9 @@ def refusal(error: ForebayError, named: Mapping[str, str]) -> pb.ProcessingRespo
 
 def dropped_reason(error: ForebayError) -> str:
     """Why a request was dropped, in llm-d's words (its header x-llm-d-request-dropped-reason); empty if it was not."""
-    if error.code in _EXPIRED:
-        return "rejected-ttl-expired"
-    if isinstance(error, ResourceExhausted):
-        return "rejected-saturated"
-    return "rejected-shutting-down" if isinstance(error, Unavailable) and error.code == "STOPPING" else ""
+    if not isinstance(error, ResourceExhausted):
+        return ""
+    return "rejected-ttl-expired" if error.code == _EXPIRED else "rejected-saturated"
 
 
 def _changed(named: Mapping[str, str]) -> pb.HeadersResponse:
