@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -98,6 +98,8 @@ async def _run(check: Check, target: Target) -> Result:
         return Result(check, Verdict.SKIPPED, str(error))
     except grpc.RpcError as error:
         return Result(check, Verdict.FAILED, f"the call failed: {told(error)}")
+    except (ValueError, LookupError) as error:
+        return Result(check, Verdict.FAILED, f"the answer cannot be read: {error}")
     return Result(check, Verdict.PASSED)
 
 
@@ -115,6 +117,18 @@ async def refusal(call: Awaitable[object], code: grpc.StatusCode) -> ForebayErro
         demand(error.code() is code, f"{code.name} was due; came {told(error)}")
         return from_rpc_error(error)
     raise Unmet(f"{code.name} was due; came an answer: {str(answer)[:200] or 'an empty one'}")
+
+
+async def paged(ask: Callable[[str], Awaitable[Any]], field: str, count_max: int) -> list[Any]:
+    """What the pages of a list hold that begin at each token, one after the other; a list without end is left."""
+    token, found = "", list[Any]()
+    for _ in range(count_max + 1):
+        page = await ask(token)
+        found += getattr(page, field)
+        token = page.next_page_token
+        if not token:
+            break
+    return found
 
 
 def told(error: grpc.RpcError) -> str:
