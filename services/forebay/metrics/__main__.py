@@ -63,7 +63,7 @@ async def serve(path: str | None, env: Environment) -> None:
             publish(engine, gauges, now_us),
             prune(store, config, now_us),
         ]
-        stats, watch = RequestStats(registry), page.observe if page else ignore
+        stats, watch = RequestStats(registry, config.page.promises()), page.observe if page else ignore
         servicer = MetricsServicer(engine, writer, store, stats, now_us, watch)
         add_MetricsServiceServicer_to_server(servicer, server.grpc)
 

@@ -9,8 +9,11 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from forebay.core.metrics import RequestRecord, RequestStatus, Snapshot
+from forebay.core.promises import Promise
 from forebay.core.units import US_PER_S
-from forebay.core.values import Instance
+from forebay.core.values import Instance, SloClass
+from forebay.metrics.page.config import PageConfig
+from forebay.metrics.page.recent import keeps
 
 MODELS_MAX = 1_000
 """Models with series of their own; those that come later share the label "other", so that names cannot fill memory."""
@@ -21,12 +24,21 @@ _RATIOS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 4, 10)
 
 
 class RequestStats:
-    """Counts requests as they end."""
+    """Counts requests as they end, beside what their class is promised."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, promises: Mapping[SloClass, Promise] = PageConfig().promises()
+    ) -> None:
         self._models: set[str] = set()
+        self._promises = promises
         self._requests = Counter(
             "forebay_requests", "Requests that ended.", ("model", "status", "slo_class"), registry=registry
+        )
+        self._slo = Counter(
+            "forebay_slo_requests",
+            "Requests that ended, by whether they got what their class is promised; cancelled ones say nothing.",
+            ("model", "slo_class", "kept"),
+            registry=registry,
         )
         self._prompt = Counter(
             "forebay_prompt_tokens", "Prompt tokens of requests that ended.", ("model",), registry=registry
@@ -69,8 +81,16 @@ class RequestStats:
         self._requests.labels(model, record.status.name.lower(), record.slo_class.name.lower()).inc()
         self._prompt.labels(model).inc(record.prompt_tokens)
         self._response.labels(model).inc(record.response_tokens)
+        self._observe_promise(model, record)
         if record.status is RequestStatus.OK:
             self._observe_answer(model, record)
+
+    def _observe_promise(self, model: str, record: RequestRecord) -> None:
+        kept = keeps(record, self._promises[record.slo_class])
+        if kept is not None:
+            # Both series begin at once: a rate needs a value from before the first broken promise.
+            for word, count in (("yes", kept), ("no", not kept)):
+                self._slo.labels(model, record.slo_class.name.lower(), word).inc(count)
 
     def _observe_answer(self, model: str, record: RequestRecord) -> None:
         self._end_to_end.labels(model).observe(record.end_to_end_us / US_PER_S)

@@ -152,7 +152,7 @@ async def test_a_start_is_carried_out_kept_reported_and_counted(make: Make) -> N
     assert states(stage) == {"local-1/m": InstanceState.PROVISIONING}
     assert stage.reporter.pending_count == 1
     assert stage.registry.get_sample_value(
-        "forebay_autoscaler_instances", {"model": "m", "state": "starting"}
+        "forebay_autoscaler_instances", {"model": "m", "pool": "", "state": "starting"}
     ) == pytest.approx(1.0)
     await stage.loop.close()
     assert [one.instance.instance_id for one in stage.store.load().members] == ["local-1/m"]

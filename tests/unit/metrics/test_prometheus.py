@@ -45,6 +45,17 @@ def test_an_answer_is_counted_with_its_times_and_its_prediction() -> None:
     assert value(registry, "forebay_length_actual_to_predicted_ratio_sum", model="m") == 0.5
 
 
+def test_a_promise_is_kept_or_broken_and_a_client_that_left_says_nothing() -> None:
+    registry = CollectorRegistry()
+    stats = RequestStats(registry)
+    for one in (record(), record(ttft_us=61 * S, end_to_end_us=62 * S), record(status=RequestStatus.REJECTED)):
+        stats.observe(one)
+    stats.observe(record(status=RequestStatus.CANCELLED))
+    labels = {"model": "m", "slo_class": "interactive_normal"}
+    assert value(registry, "forebay_slo_requests_total", kept="yes", **labels) == 1
+    assert value(registry, "forebay_slo_requests_total", kept="no", **labels) == 2
+
+
 def test_what_failed_is_counted_and_has_no_times() -> None:
     registry = CollectorRegistry()
     RequestStats(registry).observe(record(status=RequestStatus.FAILED))
