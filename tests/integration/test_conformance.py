@@ -104,6 +104,12 @@ async def test_the_command_gives_json_and_ends_with_0_where_nothing_failed() -> 
     assert list(results[0]) == ["area", "name", "promise", "verdict", "detail"]
 
 
+async def test_nobody_at_the_target_is_said_plainly() -> None:
+    done = await command("--target", "127.0.0.1:1", "--timeout", "0.5")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: nobody answers gRPC on 127.0.0.1:1; is it started, and is the port right?")
+
+
 async def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "forebay.cli", "conformance", "predictor", *arguments),

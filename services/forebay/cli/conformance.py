@@ -65,7 +65,7 @@ def conformance(
 async def _run(checks: Sequence[Check], address: str, model: str, timeout_s: float, quiet: bool) -> list[Result]:
     results = []
     async with connect(address) as channel:
-        await _reach(channel, address)
+        await reach(channel, address, timeout_s)
         with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
             task = progress.add_task("asking", total=len(checks))
             async for result in run_all(checks, Target(channel, model, timeout_s)):
@@ -74,9 +74,10 @@ async def _run(checks: Sequence[Check], address: str, model: str, timeout_s: flo
     return results
 
 
-async def _reach(channel: grpc.aio.Channel, address: str) -> None:
+async def reach(channel: grpc.aio.Channel, address: str, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Waits until the channel is connected. Raises Unavailable when that takes too long."""
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await channel.channel_ready()
     except TimeoutError:
         raise Unavailable(f"nobody answers gRPC on {address}; is it started, and is the port right?") from None

@@ -48,7 +48,7 @@ class Stack:
             database_url=os.environ.get("FOREBAY_DATABASE_URL", f"sqlite:///{state_dir.resolve() / 'forebay.db'}"),
             log_dir=str(log_dir),
         )
-        self.services = [Service(self._spec(name), say, self._write) for name in addresses.services]
+        self.services = [Service(self._spec(name), say, self._write) for name in addresses.own]
 
     def _spec(self, name: str) -> ServiceSpec:
         return ServiceSpec(
@@ -131,7 +131,7 @@ class Stack:
         """Stops the services in order, then whatever else carries the run's mark, and forgets the run."""
         by_name = {service.spec.name: service for service in self.services}
         for kind in STOP_ORDER:
-            names = self.run.addresses.schedulers if kind == "scheduler" else (kind,)
+            names = [name for name in by_name if name.split("-")[0] == kind]
             await asyncio.gather(*(by_name[name].stop(STOP_GRACE_S) for name in names))
         await end(lambda: marked(self.run.run_id), SWEEP_GRACE_S)
         run_file(self._state_dir).unlink(missing_ok=True)
@@ -169,7 +169,10 @@ async def _counts(addresses: Addresses) -> tuple[dict[str, ModelCount], Mapping[
 
 def check_ports(addresses: Addresses) -> None:
     """Raises FailedPrecondition naming every port that is taken."""
-    wanted = [addresses.http, *addresses.grpc.values(), *addresses.prometheus.values()]
+    wanted = [
+        addresses.http,
+        *(page[name] for page in (addresses.grpc, addresses.prometheus) for name in addresses.own),
+    ]
     wanted += [addresses.page] if addresses.page else []
     taken = sorted(address for address in wanted if not is_free(address))
     if taken:

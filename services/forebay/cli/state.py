@@ -29,13 +29,15 @@ class Addresses:
     """Where the parts of a stack answer, as host:port: gRPC and Prometheus pages by service, the gateway's HTTP, the
     live page (empty: there is none).
 
-    Replicas of the scheduler are services called "scheduler", "scheduler-2" and so on.
+    Replicas of the scheduler are services called "scheduler", "scheduler-2" and so on. Where the stack has no predictor
+    of its own, somebody else's answers at that address, and its Prometheus page is not known.
     """
 
     grpc: Mapping[str, str]
     prometheus: Mapping[str, str]
     http: str
     page: str = ""
+    has_own_predictor: bool = True
 
     @property
     def http_url(self) -> str:
@@ -48,6 +50,11 @@ class Addresses:
         return tuple(
             one for name in SERVICES for one in (self.schedulers if name == "scheduler" else {name: self.grpc[name]})
         )
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Those of the services that the stack starts and ends."""
+        return tuple(name for name in self.services if name != "predictor" or self.has_own_predictor)
 
     @property
     def schedulers(self) -> dict[str, str]:
@@ -65,6 +72,16 @@ def addresses_from(port_base: int, scheduler_count: int = 1) -> Addresses:
         prometheus={name: f"127.0.0.1:{port_base + offset}" for name, offset in prometheus.items()},
         http=f"127.0.0.1:{port_base + _HTTP_PORT}",
         page=f"127.0.0.1:{port_base + _PAGE_PORT}",
+    )
+
+
+def with_predictor(addresses: Addresses, predictor: str) -> Addresses:
+    """The addresses of a stack whose predictor somebody else runs, at host:port."""
+    return dataclasses.replace(
+        addresses,
+        grpc={**addresses.grpc, "predictor": predictor},
+        prometheus={**addresses.prometheus, "predictor": ""},
+        has_own_predictor=False,
     )
 
 

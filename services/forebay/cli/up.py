@@ -13,6 +13,7 @@ import click
 import uvloop
 from rich.console import Console
 
+from forebay.cli.conformance import reach
 from forebay.cli.console import make_console, make_table
 from forebay.cli.fleet import ModelCount
 from forebay.cli.options import port_base_option, state_dir_option
@@ -27,10 +28,12 @@ from forebay.cli.state import (
     addresses_from,
     read_run,
     run_file,
+    with_predictor,
 )
 from forebay.cli.supervisor import log_tail
 from forebay.cli.tenants import wants_keys
 from forebay.core.errors import ConfigError, FailedPrecondition, Unavailable
+from forebay.wire.channel import connect
 
 DETACH_TIMEOUT_S = 300.0
 DOWN_TIMEOUT_S = 90.0
@@ -58,6 +61,9 @@ POLL_S = 0.2
     metavar="N",
     help="Replicas of the scheduler; models are shared among them.",
 )
+@click.option(
+    "--predictor", default="", metavar="HOST:PORT", help="A predictor of your own that runs there; ours is not started."
+)
 @port_base_option
 @click.option("--detach", is_flag=True, help="Return once it runs; end it with: forebay down.")
 @state_dir_option
@@ -69,6 +75,7 @@ def up(
     answers: Path | None,
     config: Path | None,
     schedulers: int,
+    predictor: str,
     port_base: int,
     detach: bool,
     state_dir: Path,
@@ -82,6 +89,7 @@ def up(
       forebay up --models big=H100/Llama-3-70B/tp4  another model of the catalog
       forebay up --real                             one real Triton with SmolLM2
       forebay up --triton 10.0.0.5:8001             adopt a Triton that runs already
+      forebay up --predictor 127.0.0.1:9102         your own predictor in place of ours
       forebay up --config forebay.toml --detach     your own settings, in the background
     """
     check_not_running(state_dir)
@@ -91,7 +99,17 @@ def up(
         _detach(state_dir)
         return
     config = config or write_config(options, state_dir, port_base)
-    uvloop.run(_serve(make_console(), state_dir, addresses_from(port_base, schedulers), config))
+    addresses = addresses_from(port_base, schedulers)
+    if predictor:
+        uvloop.run(_check_answers(predictor))
+        addresses = with_predictor(addresses, predictor)
+    uvloop.run(_serve(make_console(), state_dir, addresses, config))
+
+
+async def _check_answers(address: str) -> None:
+    """Raises Unavailable where nobody answers: lengths would be guessed, and nobody would notice."""
+    async with connect(address) as channel:
+        await reach(channel, address)
 
 
 def fleet_options(
@@ -150,7 +168,7 @@ async def _serve(console: Console, state_dir: Path, addresses: Addresses, config
 
 async def _run(console: Console, state_dir: Path, addresses: Addresses, config: Path) -> None:
     started_s = time.monotonic()
-    console.print(f"starting {', '.join(addresses.services)} (logs in {state_dir / 'logs'}) …")
+    console.print(f"starting {', '.join(addresses.own)} (logs in {state_dir / 'logs'}) …")
     async with Stack(state_dir, addresses, config, say=console.print) as stack:
         console.print("waiting for the fleet …")
         counts = await stack.wait_fleet()
@@ -166,7 +184,8 @@ def announce(console: Console, run: Run, counts: Mapping[str, ModelCount]) -> No
     addresses = run.addresses
     table = make_table("Addresses", "part", "gRPC", "Prometheus page", "process")
     for name, address in addresses.grpc.items():
-        table.add_row(name, address, f"http://{addresses.prometheus[name]}/metrics", str(run.pids.get(name, "–")))
+        page = addresses.prometheus[name]
+        table.add_row(name, address, f"http://{page}/metrics" if page else "–", str(run.pids.get(name, "–")))
     console.print(table)
     fleet = ", ".join(f"{model} ({one.ready} ready)" for model, one in counts.items())
     page = f"live page    http://{addresses.page}/\n" if addresses.page else ""

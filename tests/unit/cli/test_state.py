@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from forebay.cli.state import Run, addresses_from, locate, read_run, run_file, write_run
+from forebay.cli.state import Run, addresses_from, locate, read_run, run_file, with_predictor, write_run
 from forebay.core.errors import ConfigError
 
 RUN = Run("abc", 12, ready=True, addresses=addresses_from(17000), database_url="sqlite:///x", log_dir="logs")
@@ -49,3 +49,15 @@ def test_the_option_goes_before_the_environment_and_that_before_the_run(
     assert locate(tmp_path).http == "elsewhere:1"
     assert locate(tmp_path).grpc["scheduler"] == "elsewhere:2"
     assert locate(tmp_path, "http://third:3/").http_url == "http://third:3"
+
+
+def test_a_predictor_of_somebody_else_is_told_and_not_started(tmp_path: Path) -> None:
+    addresses = with_predictor(addresses_from(17000), "elsewhere:9102")
+    write_run(tmp_path, replace(RUN, addresses=addresses))
+    run = read_run(tmp_path)
+    assert run is not None
+    assert run.addresses == addresses
+    assert locate(tmp_path).grpc["predictor"] == "elsewhere:9102"
+    assert "predictor" in addresses.services
+    assert addresses.own == ("metrics", "autoscaler", "scheduler", "gateway")
+    assert "predictor" in RUN.addresses.own
