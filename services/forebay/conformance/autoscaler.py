@@ -58,7 +58,7 @@ def leading(run: Run) -> Run:
         try:
             await run(target)
         except grpc.aio.AioRpcError as error:
-            if from_rpc_error(error).reason == NotLeader.reason:
+            if from_rpc_error(error).code == NotLeader.reason:
                 raise Untried(f"another replica leads: {told(error)}") from error
             raise
 
@@ -480,7 +480,7 @@ async def _refused(call: Awaitable[object], code: grpc.StatusCode) -> Exception:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            if from_rpc_error(error).reason == NotLeader.reason:
+            if from_rpc_error(error).code == NotLeader.reason:
                 raise Untried(f"another replica leads: {told(error)}") from error
             raise
 
