@@ -27,6 +27,11 @@ chromium() {
   packages chromium fonts-dejavu-core
 }
 
+# tests/integration/test_boards.py: the boards' and alerts' queries, and promtool, which tests the alerts
+prometheus() {
+  packages prometheus
+}
+
 packages() {
   local missing=()
   for name in "$@"; do
