@@ -159,6 +159,7 @@ async def load(stack: RunningStack, clients: int = 4, prompts: Sequence[Prompt] 
             until[0] = 0.0
             await running
         finally:
+            until[0] = 0.0
             replay.stop()
             await asyncio.gather(running, return_exceptions=True)
 
