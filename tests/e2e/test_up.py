@@ -53,6 +53,16 @@ def test_the_status_shows_every_service_up_and_the_fleet_ready(stack: RunningSta
     assert max(len(line) for line in page.splitlines()) <= 100
 
 
+def test_top_prints_one_frame_where_no_terminal_is(stack: RunningStack) -> None:
+    page = stack.cli("top")
+    assert "away" not in page
+    assert page.count(f"/{MODEL}") == 2
+    assert max(len(line) for line in page.splitlines()) <= 100
+    frame = json.loads(stack.cli("top", "--once", "--json"))
+    assert set(frame["services"].values()) == {"up"}
+    assert len(frame["anticipated"]) == 2
+
+
 def test_the_fleet_shows_each_pool_and_why(stack: RunningStack) -> None:
     fleet = json.loads(stack.cli("fleet", "--json"))
     assert [(one["model"], one["ready_count"]) for one in fleet["models"]] == [(MODEL, 2)]

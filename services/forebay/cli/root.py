@@ -23,6 +23,7 @@ from forebay.cli.shadows import shadows
 from forebay.cli.simulate import simulate
 from forebay.cli.status import status
 from forebay.cli.tenants import tenants
+from forebay.cli.top import top
 from forebay.cli.train import train
 from forebay.cli.up import down, up
 from forebay.core.errors import ConfigError, ForebayError
@@ -77,6 +78,7 @@ def main() -> None:
 
 for command in (up, down, load, status, batch, explain, simulate, compare, doctor, demo, train, evaluate):
     main.add_command(command)
+main.add_command(top)
 main.add_command(fleet)
 main.add_command(scale)
 main.add_command(predictors)
