@@ -61,7 +61,8 @@ def top(once: bool, interval_s: float, as_json: bool, state_dir: Path) -> None:
     """Show the fleet by instance, live, until Ctrl-C.
 
     KV is the share of the cache in use, and `ahead` the most that it is expected to be within 400 iterations if every
-    answer gets as long as predicted. Tokens/s are those of the last minute. Predictions: answers within the p90 bound, and the error of the median.
+    answer gets as long as predicted. Tokens/s are those of the last minute. Predictions: answers within the p90 bound,
+    and the error of the median.
 
     \b
     Examples:
