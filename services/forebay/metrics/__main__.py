@@ -69,7 +69,7 @@ async def serve(path: str | None, env: Environment) -> None:
 
         async def close() -> None:
             if page:
-                page.stop()
+                await page.stop()
             await writer.close()
 
         loops += [page.run(), schedulers.run()] if page else []

@@ -61,6 +61,7 @@ class Page:
         self.feed = Feed(collector.state, clock, config.interval_s, config.viewer_count_max)
         explain = Explainer(schedulers, timeout_s)
         self._http = _Http(page_app(self.feed, explain, host))
+        self._ended = asyncio.Event()
 
     @property
     def port(self) -> int:
@@ -80,11 +81,13 @@ class Page:
         finally:
             feeding.cancel()
             await self._gateway.close()
+            self._ended.set()
 
-    def stop(self) -> None:
-        """Ends all streams, so that the server can end."""
+    async def stop(self) -> None:
+        """Ends all streams and waits until the server has ended, whose sockets would stay open otherwise."""
         self.feed.close()
         self._http.should_exit = True
+        await self._ended.wait()
 
 
 class _Http(uvicorn.Server):
