@@ -147,13 +147,13 @@ async def changes_its_colours(page: Page) -> None:
     """The system's first, then those chosen."""
     back = "getComputedStyle(document.body).backgroundColor"
     await page.colours("dark")
-    assert await page.run(back) == "rgb(16, 21, 27)"
+    await page.until(f"{back} === 'rgb(16, 21, 27)'")
     await of(page, "#theme", "click()")
-    assert await page.run(back) == "rgb(245, 246, 248)"
+    await page.until(f"{back} === 'rgb(245, 246, 248)'")
     assert "light" in await of(page, "#theme", "getAttribute('aria-label')")
     await of(page, "#theme", "click()")
     await of(page, "#theme", "click()")
-    assert await page.run(back) == "rgb(16, 21, 27)"
+    await page.until(f"{back} === 'rgb(16, 21, 27)'")
     for scheme in ("light", "dark"):
         await page.run(f"document.documentElement.dataset.theme = {scheme!r}")
         for ink in ("ink", "muted", "accent", "over", "good"):

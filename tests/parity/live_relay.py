@@ -64,7 +64,7 @@ class Live(live_gateway.Live):
 
     # The instances
 
-    async def stream(self, placement: Placement, message: Any) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, placement: Placement, message: Any, metadata: Any = None) -> AsyncGenerator[Chunk, None]:
         """A request reaches its instance."""
         request_id = message.id
         self.replay.note("answers", self.clock.now_us, request_id, placement)

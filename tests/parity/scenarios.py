@@ -69,6 +69,7 @@ COMPANIONS: Mapping[tuple[str, str], Mapping[str, object]] = {
     ("router", "qlm"): {"planner": "qlm", "planner_parameters": {"size_max": 3}},
     # Only where engines get more than they have seats for do caches fill.
     ("router", "maps"): {"puller": "unlimited"},
+    ("router", "forebay"): {"puller": "unlimited"},
 }
 """What a policy needs beside it to do anything."""
 SCHEDULER = {
