@@ -40,6 +40,7 @@ def upgrade():
     op.execute("INSERT INTO nowhere VALUES (1)")
 """
 START = """
+import os
 import sys
 from pathlib import Path
 from forebay import sql
@@ -47,7 +48,7 @@ from forebay import sql
 engine = sql.open_engine(sys.argv[1])
 sql.migrate(engine, Path(sys.argv[2]), "things_version")
 with sql.writing(engine) as connection:
-    connection.exec_driver_sql("INSERT INTO things (id) SELECT max(id) + 1 FROM things")
+    connection.exec_driver_sql(f"INSERT INTO things (id) VALUES ({1_000 + os.getpid()})")
 """
 
 
